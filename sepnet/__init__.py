@@ -1,0 +1,1 @@
+"""sepnet: train, evaluate and run audio source separation."""

@@ -1,0 +1,1 @@
+"""Separators times mixtures, to rows, to a report."""

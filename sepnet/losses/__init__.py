@@ -1,0 +1,1 @@
+"""Losses, each a negated measure or a distance."""

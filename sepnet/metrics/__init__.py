@@ -1,0 +1,1 @@
+"""Measures of separation, each a pure, batched function."""

@@ -1,0 +1,1 @@
+"""Networks from tensor to tensor."""

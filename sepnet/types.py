@@ -1,0 +1,138 @@
+"""The words that every part of sepnet speaks: a mixture goes in, a separation comes out.
+
+Shapes: ``channel``, ``source`` and ``time`` are counts of microphones, sources and samples.
+Levels are linear, full scale is 1.0; rates are in Hz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class SepnetError(ValueError):
+    """Bad input, told in one sentence: what, where, the numbers, the remedy."""
+
+
+class CannotSeparate(SepnetError):
+    """A separator can't serve this mixture (too few channels, say): a result, not a crash."""
+
+
+HINTS = frozenset({"n_sources", "queries", "references"})
+
+
+@dataclass(frozen=True)
+class Query:
+    """An example of the sound to find: ``audio`` (time,) at ``sample_rate``, with its class if known."""
+
+    audio: Tensor
+    sample_rate: int
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a separator is given.
+
+    audio: (channel, time), float32. references: (source, time), images at channel 0; oracles alone
+    ever see them. Raises SepnetError for another shape or dtype, no samples, NaN or infinity.
+    """
+
+    audio: Tensor
+    sample_rate: int
+    n_sources: int | None = None
+    queries: tuple[Query, ...] | None = None
+    references: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.audio.shape)
+        if self.audio.ndim != 2 or self.audio.dtype != torch.float32:
+            raise SepnetError(
+                f"a mixture is (channel, time) in float32, but this one is {shape} in {self.audio.dtype}"
+            )
+        if self.audio.numel() == 0:
+            raise SepnetError(f"the mixture holds no samples (shape {shape}): give at least one")
+        bad = int((~torch.isfinite(self.audio)).sum())
+        if bad:
+            raise SepnetError(
+                f"the mixture holds {bad} samples of {self.audio.numel()} that are NaN or infinite: repair the file"
+            )
+        if self.sample_rate <= 0:
+            raise SepnetError(f"the sample rate is {self.sample_rate} Hz, but has to be positive")
+
+    def only(self, needs: Iterable[str]) -> Mixture:
+        """The mixture with the hints in ``needs`` and no other; a missing one raises CannotSeparate."""
+        wanted = frozenset(needs)
+        if unknown := wanted - HINTS:
+            raise ValueError(f"unknown hints {sorted(unknown)}; a separator may need {sorted(HINTS)}")
+        for hint in sorted(wanted):
+            if getattr(self, hint) is None:
+                raise CannotSeparate(f"the method needs {hint}, which this mixture does not give")
+        return replace(self, **{hint: None for hint in HINTS - wanted})
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What a separator returns.
+
+    sources: (source, time), images at channel 0, with the length and the level of the mixture.
+    labels: a name for each source, or None where the order is arbitrary.
+    """
+
+    sources: Tensor
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Mixtures to learn from.
+
+    mixture: (batch, channel, time). sources: (batch, source, time), images at channel 0; a source
+    that is all zero is inactive. ids: what each mixture is made of, for error messages.
+    """
+
+    mixture: Tensor
+    sources: Tensor
+    ids: tuple[str, ...]
+    sample_rate: int
+
+    def __len__(self) -> int:
+        return self.mixture.shape[0]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio in the batch."""
+        return len(self) * self.mixture.shape[-1] / self.sample_rate
+
+    def to(self, *args: Any, **kwargs: Any) -> Batch:
+        """As torch.Tensor.to, for each tensor."""
+        return replace(
+            self, mixture=self.mixture.to(*args, **kwargs), sources=self.sources.to(*args, **kwargs)
+        )
+
+    def pin_memory(self) -> Batch:
+        """As torch.Tensor.pin_memory, for each tensor."""
+        return replace(self, mixture=self.mixture.pin_memory(), sources=self.sources.pin_memory())
+
+
+@runtime_checkable
+class Separator(Protocol):
+    """One method of separation. See CONTRIBUTING.md for how to add one."""
+
+    needs: ClassVar[frozenset[str]]
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """Separate one mixture. Raises CannotSeparate with the reason where the method can't."""
+        ...
+
+
+class TrainableSeparator(Separator, Protocol):
+    """A separator that is an nn.Module and learns from batches."""
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars to log; ``loss`` is the one to minimise."""
+        ...
