@@ -1,1 +1,13 @@
 """Losses, each a negated measure or a distance."""
+
+from sepnet.losses.pit import PairwiseLoss, negative, pit
+from sepnet.losses.spectral import magnitude_mse, phase_sensitive_mse, phase_sensitive_target
+
+__all__ = [
+    "PairwiseLoss",
+    "magnitude_mse",
+    "negative",
+    "phase_sensitive_mse",
+    "phase_sensitive_target",
+    "pit",
+]

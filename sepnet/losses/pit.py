@@ -1,0 +1,54 @@
+"""Permutation-invariant training: the loss of the best assignment of estimates to references.
+
+Yu et al., "Permutation invariant training of deep models for speaker-independent multi-talker speech
+separation", ICASSP 2017; per utterance: Kolbaek et al., IEEE/ACM TASLP 25(10), 2017.
+
+    loss, order = pit(partial(pairwise, negative(si_sdr)), estimates, references)
+    loss, order = pit(partial(pairwise, magnitude_mse), magnitudes, targets)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sepnet.metrics.permutation import best_permutation
+from sepnet.metrics.sdr import Metric
+from sepnet.types import SepnetError
+
+PairwiseLoss = Callable[[Tensor, Tensor], Tensor]
+"""(batch, estimate, *item), (batch, reference, *item) -> (batch, estimate, reference)."""
+
+
+def negative(metric: Metric) -> Metric:
+    """The metric as a loss: the same numbers with the other sign."""
+
+    def loss(estimate: Tensor, reference: Tensor) -> Tensor:
+        return -metric(estimate, reference)
+
+    return loss
+
+
+def pit(
+    pairwise_loss: PairwiseLoss,
+    estimates: Float[Tensor, "batch estimate *item"],
+    references: Float[Tensor, "batch reference *item"],
+) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch reference"]]:
+    """The mean loss over the references under the best assignment, and that assignment.
+
+    Returns the loss of each item of the batch, and for each reference the index of its estimate. The
+    assignment is chosen on detached values: gradients flow through the chosen pairs alone, and an
+    estimate that no reference took gets none. Raises SepnetError as ``best_permutation`` does.
+    """
+    losses = pairwise_loss(estimates, references)
+    expected = (estimates.shape[0], estimates.shape[1], references.shape[1])
+    if losses.shape != expected:
+        raise SepnetError(
+            f"a pairwise loss has to be (batch, estimate, reference) = {expected}, but is "
+            f"{tuple(losses.shape)}: wrap the loss as partial(pairwise, loss)"
+        )
+    indices = best_permutation(losses, maximise=False)
+    chosen = losses.gather(1, indices.unsqueeze(1)).squeeze(1)  # (batch, 1, reference) -> (batch, reference)
+    return chosen.mean(dim=-1), indices

@@ -1,0 +1,55 @@
+"""Losses on magnitude spectra: plain, and phase-sensitive.
+
+Y is the mixture's spectrum, S a source's, and an estimate is a magnitude: a mask times |Y|.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+
+def magnitude_mse(
+    estimate_magnitude: Float[Tensor, "*batch freq frame"],
+    reference_magnitude: Float[Tensor, "*batch freq frame"],
+) -> Float[Tensor, "*batch"]:
+    """Mean squared difference of two magnitude spectra, over frequency and time."""
+    return (estimate_magnitude - reference_magnitude).square().mean(dim=(-2, -1))
+
+
+def phase_sensitive_target(
+    mixture_spec: Complex[Tensor, "*#batch freq frame"],
+    reference_spec: Complex[Tensor, "*batch freq frame"],
+    *,
+    truncate: bool = False,
+) -> Float[Tensor, "*batch freq frame"]:
+    """|S| cos(theta_S - theta_Y): the part of the source that is in phase with the mixture.
+
+    Of all real multiples of Y's phase it is the nearest to S. Erdogan et al., "Phase-sensitive and
+    recognition-boosted speech separation using deep recurrent neural networks", ICASSP 2015. It may be
+    negative or exceed |Y|; ``truncate`` keeps it within [0, |Y|], all that a mask in [0, 1] can reach.
+    Where Y is zero so is the target. The mixture broadcasts: with (batch, 1, freq, frame) one serves all
+    sources of (batch, source, freq, frame).
+    """
+    magnitude = mixture_spec.abs()
+    # |S| cos(theta_S - theta_Y) = Re(S conj(Y)) / |Y|, without an arc tangent.
+    direction = mixture_spec / magnitude.clamp_min(torch.finfo(magnitude.dtype).tiny)
+    target = (reference_spec * direction.conj()).real
+    return torch.minimum(target.clamp_min(0.0), magnitude) if truncate else target
+
+
+def phase_sensitive_mse(
+    estimate_magnitude: Float[Tensor, "*batch freq frame"],
+    mixture_spec: Complex[Tensor, "*#batch freq frame"],
+    reference_spec: Complex[Tensor, "*batch freq frame"],
+    *,
+    truncate: bool = False,
+) -> Float[Tensor, "*batch"]:
+    """Mean squared difference to the phase-sensitive target, over frequency and time.
+
+    Erdogan et al., ICASSP 2015 (phase-sensitive spectrum approximation); Kolbaek et al., IEEE/ACM TASLP
+    25(10), 2017, train it with ``pit``: there, give ``magnitude_mse`` the ``phase_sensitive_target``.
+    """
+    target = phase_sensitive_target(mixture_spec, reference_spec, truncate=truncate)
+    return magnitude_mse(estimate_magnitude, target)

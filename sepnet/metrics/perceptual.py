@@ -1,0 +1,99 @@
+"""Perceptual measures of one signal: PESQ (quality) and STOI, ESTOI (intelligibility).
+
+They are defined on speech of some length. Where a measure is not (silence, no utterance found, too
+short) it returns ``nan``, which here means "undefined": leave the source out of the mean and count it.
+Both signals are judged whole, on the CPU, without gradients.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from pystoi import stoi as pystoi_stoi
+from torch import Tensor
+
+from sepnet.metrics.sdr import is_silent
+from sepnet.types import SepnetError
+
+UNDEFINED = math.nan
+PESQ_MODES = {8000: "nb", 16000: "wb"}  # narrowband: ITU-T P.862; wideband: P.862.2
+
+
+def pesq(estimate: Float[Tensor, " time"], reference: Float[Tensor, " time"], sample_rate: int) -> float:
+    """Perceptual evaluation of speech quality, as MOS-LQO: about 1 (bad) to 4.55 (8 kHz) or 4.64 (16 kHz).
+
+    Narrowband (ITU-T P.862, mapped by P.862.1) at 8 kHz, wideband (P.862.2) at 16 kHz; the two scales
+    don't compare. Returns nan (undefined) if either signal is silent, if no utterance is found, or below
+    a quarter of a second. Raises SepnetError at another sample rate, on shapes that differ or samples
+    that are not finite, and if the optional package is missing.
+    """
+    try:
+        import pesq as package
+    except ImportError as error:
+        raise SepnetError("PESQ needs an optional package: pip install 'sepnet[pesq]'") from error
+    if sample_rate not in PESQ_MODES:
+        raise SepnetError(
+            f"PESQ is defined at 8000 and 16000 Hz, not at {sample_rate} Hz: resample both signals first"
+        )
+    degraded, clean = _arrays(estimate, reference)
+    if _either_silent(estimate, reference):
+        return UNDEFINED
+    try:
+        return float(package.pesq(sample_rate, clean, degraded, PESQ_MODES[sample_rate]))
+    except (package.NoUtterancesError, package.BufferTooShortError):
+        return UNDEFINED
+
+
+def stoi(
+    estimate: Float[Tensor, " time"],
+    reference: Float[Tensor, " time"],
+    sample_rate: int,
+    extended: bool = False,
+) -> float:
+    """Short-time objective intelligibility, at most 1.
+
+    Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
+    IEEE TASLP 19(7), 2011; ``extended`` as ``estoi``. Any sample rate, in Hz: pystoi resamples to 10 kHz.
+    Returns nan (undefined) if either signal is silent, or if less than 30 frames (0.4 s) remain once
+    the silent ones are removed. Raises SepnetError on shapes that differ or samples that are not finite.
+    """
+    degraded, clean = _arrays(estimate, reference)
+    if _either_silent(estimate, reference):
+        return UNDEFINED
+    with warnings.catch_warnings():
+        # pystoi returns 1e-5 for "too few frames", a number like another: its warning is the only sign.
+        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
+        try:
+            return float(pystoi_stoi(clean, degraded, sample_rate, extended=extended))
+        except RuntimeWarning:
+            return UNDEFINED
+
+
+def estoi(estimate: Float[Tensor, " time"], reference: Float[Tensor, " time"], sample_rate: int) -> float:
+    """Extended STOI, at most 1, which also holds for fluctuating maskers such as another talker.
+
+    Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
+    maskers", IEEE/ACM TASLP 24(11), 2016. Else as ``stoi``.
+    """
+    return stoi(estimate, reference, sample_rate, extended=True)
+
+
+def _arrays(estimate: Tensor, reference: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if estimate.ndim != 1 or estimate.shape != reference.shape:
+        raise SepnetError(
+            f"a perceptual measure compares two signals (time,) of one length, but the estimate is "
+            f"{tuple(estimate.shape)} and the reference {tuple(reference.shape)}"
+        )
+    for name, signal in (("estimate", estimate), ("reference", reference)):
+        if not bool(torch.isfinite(signal).all()):
+            raise SepnetError(f"the {name} holds samples that are NaN or infinite")
+    return estimate.detach().cpu().double().numpy(), reference.detach().cpu().double().numpy()
+
+
+def _either_silent(estimate: Tensor, reference: Tensor) -> bool:
+    return bool(is_silent(estimate)) or bool(is_silent(reference))

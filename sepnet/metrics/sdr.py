@@ -1,0 +1,191 @@
+"""Ratios of signal to error in dB: SNR, SI-SDR, SD-SDR, thresholded SNR, BSS-eval SDR, improvements.
+
+Every function is pure, batched and differentiable, and takes ``(estimate, reference)`` in that order,
+each ``(*batch, time)``. A loss is the negated metric: the same code (``sepnet.losses.negative``).
+
+Silence. Powers are mean squares, so nothing here depends on the length. Two constants keep every value
+and every gradient finite, and are far under what audio holds:
+
+- ``RELATIVE_FLOOR`` is a share of the signal's power added to its error, so no ratio exceeds 120 dB.
+- ``ABSOLUTE_FLOOR`` is a power of -200 dBFS, 56 dB under one step of 24 bits, that decides what
+  silence scores:
+
+  ==================  =====================================  ===========================
+  metric              silent reference (S = 0)               silent estimate, S > 0
+  ==================  =====================================  ===========================
+  snr, sd_sdr,        -10 log10(1 + error / floor): falls    0 dB (sd_sdr: about -200 dB
+  thresholded_snr     with the estimate's level, so a loss   less the reference's level)
+                      still pushes the estimate to silence
+  si_sdr, sdr         -120 dB whatever the estimate; the     -120 dB, the worst there is
+                      gradient is zero
+  ==================  =====================================  ===========================
+
+These numbers make training safe; they are no result. Evaluation asks ``is_silent`` first, leaves such
+a source out of its means, and counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchmetrics.functional.audio import signal_distortion_ratio
+
+from sepnet.types import SepnetError
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+"""(estimate, reference), each (*batch, ...) -> (*batch)."""
+
+MAX_DB = 120.0  # no ratio is above this; si_sdr and sdr are not below its negative either
+RELATIVE_FLOOR = 10 ** (-MAX_DB / 10)
+ABSOLUTE_FLOOR = 1e-20  # mean square, full scale 1.0: -200 dBFS
+SILENCE_DBFS = -80.0  # RMS; 20 dB above the rounding noise of 16 bits, 20 dB and more under faint speech
+BSS_EVAL_FILTER_TAPS = 512
+
+
+def is_silent(signal: Float[Tensor, "*batch time"]) -> Bool[Tensor, "*batch"]:
+    """Whether the RMS is below ``SILENCE_DBFS`` (-80 dB under full scale): no source to be judged."""
+    return _power(signal) < 10 ** (SILENCE_DBFS / 10)
+
+
+def snr(
+    estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"]
+) -> Float[Tensor, "*batch"]:
+    """Signal-to-noise ratio in dB: 10 log10(|s|^2 / |s - e|^2), at most 120 dB.
+
+    Raises SepnetError where the shapes differ.
+    """
+    return thresholded_snr(estimate, reference, max_db=MAX_DB)
+
+
+def thresholded_snr(
+    estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"], *, max_db: float = 30.0
+) -> Float[Tensor, "*batch"]:
+    """SNR in dB with a soft ceiling: 10 log10(|s|^2 / (|s - e|^2 + tau |s|^2)), tau = 10^(-max_db / 10).
+
+    A pair that is nearly perfect stops to dominate the gradient. Wisdom et al., "Unsupervised sound
+    separation using mixture invariant training", NeurIPS 2020, equation 2 (there negated, as a loss).
+    Raises SepnetError where the shapes differ.
+    """
+    estimate, reference = _pair(estimate, reference)
+    tau = 10 ** (-max_db / 10)
+    signal, error = _power(reference), _power(estimate - reference)
+    return _decibels(signal + ABSOLUTE_FLOOR, error + tau * signal + ABSOLUTE_FLOOR)
+
+
+def si_sdr(
+    estimate: Float[Tensor, "*batch time"],
+    reference: Float[Tensor, "*batch time"],
+    *,
+    zero_mean: bool = False,
+) -> Float[Tensor, "*batch"]:
+    """Scale-invariant signal-to-distortion ratio in dB, within +-120 dB.
+
+    With a = <e, s> / |s|^2, the projection of e on s: 10 log10(|a s|^2 / |e - a s|^2). Le Roux et al.,
+    "SDR - half-baked or well done?", ICASSP 2019, equations 3 to 5. ``zero_mean`` takes each signal's
+    mean away first. Raises SepnetError where the shapes differ.
+    """
+    estimate, reference = _pair(estimate, reference)
+    if zero_mean:
+        estimate = estimate - estimate.mean(dim=-1, keepdim=True)
+        reference = reference - reference.mean(dim=-1, keepdim=True)
+    # The ratio changes with neither signal's scale, so bring both to unit power; then a = <e, s> and
+    # the floors are relative to 1. The residual is taken sample by sample: 1 - a^2 equals it on paper,
+    # but in float32 cancels to noise above 60 dB.
+    e, s = _unit_power(estimate), _unit_power(reference)
+    a = (e * s).mean(dim=-1, keepdim=True)
+    residual = _power(e - a * s)
+    # A silent estimate has no direction; counted as pure noise at the floor, it is worst and not 0 dB.
+    noise = ABSOLUTE_FLOOR / (_power(estimate) + ABSOLUTE_FLOOR)
+    return _decibels(a.squeeze(-1).square() + RELATIVE_FLOOR, residual + noise + RELATIVE_FLOOR)
+
+
+def sd_sdr(
+    estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"]
+) -> Float[Tensor, "*batch"]:
+    """Scale-dependent signal-to-distortion ratio in dB: SI-SDR that also charges for a wrong level.
+
+    10 log10(|a s|^2 / |s - e|^2) with a = <e, s> / |s|^2, that is SNR + 20 log10 |a|; at most 120 dB
+    where the level is right. Le Roux et al., ICASSP 2019, section 4. Raises SepnetError where the
+    shapes differ.
+    """
+    estimate, reference = _pair(estimate, reference)
+    signal, error = _power(reference), _power(estimate - reference)
+    inner = (estimate * reference).mean(dim=-1)
+    projected = inner * (inner / (signal + ABSOLUTE_FLOOR))  # |a s|^2 = <e, s>^2 / |s|^2
+    return _decibels(projected + ABSOLUTE_FLOOR, error + RELATIVE_FLOOR * signal + ABSOLUTE_FLOOR)
+
+
+def sdr(
+    estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"]
+) -> Float[Tensor, "*batch"]:
+    """BSS-eval signal-to-distortion ratio in dB: any filter of 512 taps is forgiven; within +-120 dB.
+
+    Vincent, Gribonval and Fevotte, "Performance measurement in blind audio source separation", IEEE
+    TASLP 14(4), 2006: the target is the projection of e on s and its 511 delays, the distortion all
+    the rest. Computed in float64 by torchmetrics, after Scheibler, "SDR - medium rare with fast
+    computations", ICASSP 2022. Raises SepnetError where the shapes differ, or below 512 samples.
+    """
+    estimate, reference = _pair(estimate, reference)
+    if estimate.shape[-1] < BSS_EVAL_FILTER_TAPS:
+        raise SepnetError(
+            f"SDR fits a filter of {BSS_EVAL_FILTER_TAPS} taps, but the signals have {estimate.shape[-1]} "
+            "samples: give more, or use si_sdr"
+        )
+    e, s = _unit_power(estimate.double()), _unit_power(reference.double())
+    # Without power there is no system to solve: an impulse stands in, and its value is replaced below.
+    empty = (_power(estimate.double()) < ABSOLUTE_FLOOR) | (_power(reference.double()) < ABSOLUTE_FLOOR)
+    impulse = torch.zeros_like(s)
+    impulse[..., 0] = 1.0
+    e, s = (torch.where(empty[..., None], impulse, signal) for signal in (e, s))
+    value = signal_distortion_ratio(e, s, filter_length=BSS_EVAL_FILTER_TAPS)
+    # Rounding can take the coherence of a perfect estimate past 1, which torchmetrics returns as NaN.
+    value = torch.nan_to_num(value, nan=MAX_DB).clamp(-MAX_DB, MAX_DB)
+    return torch.where(empty, -MAX_DB, value).to(estimate.dtype)
+
+
+def improvement(
+    metric: Metric,
+    estimate: Float[Tensor, "*batch time"],
+    reference: Float[Tensor, "*batch time"],
+    mixture: Float[Tensor, "*#batch time"],
+) -> Float[Tensor, "*batch"]:
+    """What separation gained, in dB: the metric of the estimate less the metric of the mixture.
+
+    ``mixture`` is expanded to the reference's shape: one mixture may serve all of its sources.
+    """
+    return metric(estimate, reference) - metric(mixture.expand_as(reference), reference)
+
+
+def si_sdr_improvement(
+    estimate: Float[Tensor, "*batch time"],
+    reference: Float[Tensor, "*batch time"],
+    mixture: Float[Tensor, "*#batch time"],
+) -> Float[Tensor, "*batch"]:
+    """SI-SDR of the estimate less that of the mixture, in dB (SI-SDRi)."""
+    return improvement(si_sdr, estimate, reference, mixture)
+
+
+def _pair(estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float32 at least (half precision can't hold the floors), once their shapes agree."""
+    if estimate.shape != reference.shape:
+        raise SepnetError(
+            f"the estimate is {tuple(estimate.shape)}, but the reference {tuple(reference.shape)}: "
+            "a metric compares signals of one shape (pairwise compares all with all)"
+        )
+    dtype = torch.promote_types(torch.promote_types(estimate.dtype, reference.dtype), torch.float32)
+    return estimate.to(dtype), reference.to(dtype)
+
+
+def _power(signal: Tensor) -> Tensor:
+    return signal.square().mean(dim=-1)
+
+
+def _unit_power(signal: Tensor) -> Tensor:
+    return signal * torch.rsqrt(_power(signal) + ABSOLUTE_FLOOR).unsqueeze(-1)
+
+
+def _decibels(signal: Tensor, noise: Tensor) -> Tensor:
+    return 10.0 * (torch.log10(signal) - torch.log10(noise))
