@@ -107,7 +107,7 @@ def write(
     samples = np.atleast_2d(np.asarray(audio))
     if samples.ndim != 2 or samples.size == 0:
         raise SepnetError(
-            f"{path}: audio to write is (channel, time) or (time,), and has samples, but this is {np.shape(audio)}"
+            f"{path}: audio to write is (channel, time) or (time,) with samples, not {np.shape(audio)}"
         )
     _check_finite(samples, path)
     file_format = FORMATS.get(path.suffix.lower())
