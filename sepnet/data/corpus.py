@@ -360,9 +360,13 @@ class Corpus:
         )  # fmt: skip
         if skipped:
             log.warning(
-                "%d of %d files of %s are left out, listed in %s: %s", len(skipped), len(skipped) + len(manifest), self.root,
-                self.index_dir / "skipped.csv", named([f"{s.path} ({s.reason})" for s in skipped]),
-            )  # fmt: skip
+                "%d of %d files of %s are left out, listed in %s: %s",
+                len(skipped),
+                len(skipped) + len(manifest),
+                self.root,
+                self.index_dir / "skipped.csv",
+                named([f"{bad.path} ({bad.reason})" for bad in skipped]),
+            )
         write_table(self.index_dir / "skipped.csv", ("path", "reason"), (astuple(s) for s in skipped))
         manifest.write(self.index_dir / "manifest.csv")
         # Last, so that an index that was interrupted is not taken for whole.
