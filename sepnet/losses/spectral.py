@@ -11,26 +11,26 @@ from torch import Tensor
 
 
 def magnitude_mse(
-    estimate_magnitude: Float[Tensor, "*batch freq frame"],
-    reference_magnitude: Float[Tensor, "*batch freq frame"],
+    estimate_magnitude: Float[Tensor, "*batch bin frame"],
+    reference_magnitude: Float[Tensor, "*batch bin frame"],
 ) -> Float[Tensor, "*batch"]:
-    """Mean squared difference of two magnitude spectra, over frequency and time."""
+    """Mean squared difference of two magnitude spectra, over the bins."""
     return (estimate_magnitude - reference_magnitude).square().mean(dim=(-2, -1))
 
 
 def phase_sensitive_target(
-    mixture_spec: Complex[Tensor, "*#batch freq frame"],
-    reference_spec: Complex[Tensor, "*batch freq frame"],
+    mixture_spec: Complex[Tensor, "*#batch bin frame"],
+    reference_spec: Complex[Tensor, "*batch bin frame"],
     *,
-    truncate: bool = False,
-) -> Float[Tensor, "*batch freq frame"]:
+    truncate: bool = True,
+) -> Float[Tensor, "*batch bin frame"]:
     """|S| cos(theta_S - theta_Y): the part of the source that is in phase with the mixture.
 
     Of all real multiples of Y's phase it is the nearest to S. Erdogan et al., "Phase-sensitive and
     recognition-boosted speech separation using deep recurrent neural networks", ICASSP 2015. It may be
-    negative or exceed |Y|; ``truncate`` keeps it within [0, |Y|], all that a mask in [0, 1] can reach.
-    Where Y is zero so is the target. The mixture broadcasts: with (batch, 1, freq, frame) one serves all
-    sources of (batch, source, freq, frame).
+    negative or exceed |Y|; ``truncate`` keeps it within [0, |Y|], all that a mask in [0, 1] can reach: it
+    is |Y| times ``sepnet.dsp.masks.phase_sensitive_mask``. Where Y is zero so is the target. The mixture
+    broadcasts: with (batch, 1, bin, frame) one serves all sources of (batch, source, bin, frame).
     """
     magnitude = mixture_spec.abs()
     # |S| cos(theta_S - theta_Y) = Re(S conj(Y)) / |Y|, without an arc tangent.
@@ -40,13 +40,13 @@ def phase_sensitive_target(
 
 
 def phase_sensitive_mse(
-    estimate_magnitude: Float[Tensor, "*batch freq frame"],
-    mixture_spec: Complex[Tensor, "*#batch freq frame"],
-    reference_spec: Complex[Tensor, "*batch freq frame"],
+    estimate_magnitude: Float[Tensor, "*batch bin frame"],
+    mixture_spec: Complex[Tensor, "*#batch bin frame"],
+    reference_spec: Complex[Tensor, "*batch bin frame"],
     *,
-    truncate: bool = False,
+    truncate: bool = True,
 ) -> Float[Tensor, "*batch"]:
-    """Mean squared difference to the phase-sensitive target, over frequency and time.
+    """Mean squared difference to the phase-sensitive target, over the bins.
 
     Erdogan et al., ICASSP 2015 (phase-sensitive spectrum approximation); Kolbaek et al., IEEE/ACM TASLP
     25(10), 2017, train it with ``pit``: there, give ``magnitude_mse`` the ``phase_sensitive_target``.

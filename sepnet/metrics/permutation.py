@@ -26,7 +26,7 @@ def pairwise(
 ) -> Float[Tensor, "batch estimate reference"]:
     """The metric of each estimate with each reference, in one call of ``metric`` by broadcasting.
 
-    An item is whatever the metric compares: (time,) for ``si_sdr``, (freq, frame) for ``magnitude_mse``.
+    An item is whatever the metric compares: (time,) for ``si_sdr``, (bin, frame) for ``magnitude_mse``.
     """
     shape = (estimates.shape[0], estimates.shape[1], references.shape[1])
     return metric(

@@ -7,14 +7,14 @@ Silence. Powers are mean squares, so nothing here depends on the length. Two con
 and every gradient finite, and are far under what audio holds:
 
 - ``RELATIVE_FLOOR`` is a share of the signal's power added to its error, so no ratio exceeds 120 dB.
-- ``ABSOLUTE_FLOOR`` is a power of -200 dBFS, 56 dB under one step of 24 bits, that decides what
+- ``ABSOLUTE_FLOOR`` is a power of -200 dBFS, some 60 dB under one step of 24 bits, that decides what
   silence scores:
 
   ==================  =====================================  ===========================
-  metric              silent reference (S = 0)               silent estimate, S > 0
+  metric              silent reference                       silent estimate only
   ==================  =====================================  ===========================
-  snr, sd_sdr,        -10 log10(1 + error / floor): falls    0 dB (sd_sdr: about -200 dB
-  thresholded_snr     with the estimate's level, so a loss   less the reference's level)
+  snr, sd_sdr,        -10 log10(1 + error / floor): falls    about 0 dB; sd_sdr -200 dB
+  thresholded_snr     with the estimate's level, so a loss   less the reference's level
                       still pushes the estimate to silence
   si_sdr, sdr         -120 dB whatever the estimate; the     -120 dB, the worst there is
                       gradient is zero
@@ -61,17 +61,28 @@ def snr(
 
 
 def thresholded_snr(
-    estimate: Float[Tensor, "*batch time"], reference: Float[Tensor, "*batch time"], *, max_db: float = 30.0
+    estimate: Float[Tensor, "*batch time"],
+    reference: Float[Tensor, "*batch time"],
+    *,
+    max_db: float = 30.0,
+    mixture: Float[Tensor, "*#batch time"] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """SNR in dB with a soft ceiling: 10 log10(|s|^2 / (|s - e|^2 + tau |s|^2)), tau = 10^(-max_db / 10).
 
-    A pair that is nearly perfect stops to dominate the gradient. Wisdom et al., "Unsupervised sound
-    separation using mixture invariant training", NeurIPS 2020, equation 2 (there negated, as a loss).
-    Raises SepnetError where the shapes differ.
+    A pair that is nearly perfect stops dominating the gradient. Wisdom et al., "Unsupervised sound
+    separation using mixture invariant training", NeurIPS 2020 (there negated, as a loss).
+
+    A silent reference has no power to measure the error by, so its pull on the estimate grows without
+    end as the estimate falls silent. Given the ``mixture`` x, its power stands in: 10 log10(|x|^2 /
+    (|e|^2 + tau |x|^2)), which is content once the estimate is ``max_db`` below the mixture. Wisdom et
+    al., "What's all the FUSS about free universal sound separation data?", ICASSP 2021. For ``pairwise``,
+    x of (batch, time) is ``mixture[:, None, None]``. Raises SepnetError where the shapes differ.
     """
     estimate, reference = _pair(estimate, reference)
     tau = 10 ** (-max_db / 10)
     signal, error = _power(reference), _power(estimate - reference)
+    if mixture is not None:
+        signal = torch.where(is_silent(reference), _power(mixture.to(signal.dtype)), signal)
     return _decibels(signal + ABSOLUTE_FLOOR, error + tau * signal + ABSOLUTE_FLOOR)
 
 
@@ -84,8 +95,8 @@ def si_sdr(
     """Scale-invariant signal-to-distortion ratio in dB, within +-120 dB.
 
     With a = <e, s> / |s|^2, the projection of e on s: 10 log10(|a s|^2 / |e - a s|^2). Le Roux et al.,
-    "SDR - half-baked or well done?", ICASSP 2019, equations 3 to 5. ``zero_mean`` takes each signal's
-    mean away first. Raises SepnetError where the shapes differ.
+    "SDR - half-baked or well done?", ICASSP 2019. ``zero_mean`` takes each signal's mean away first. Raises
+    SepnetError where the shapes differ.
     """
     estimate, reference = _pair(estimate, reference)
     if zero_mean:
@@ -98,7 +109,7 @@ def si_sdr(
     a = (e * s).mean(dim=-1, keepdim=True)
     residual = _power(e - a * s)
     # A silent estimate has no direction; counted as pure noise at the floor, it is worst and not 0 dB.
-    noise = ABSOLUTE_FLOOR / (_power(estimate) + ABSOLUTE_FLOOR)
+    noise = 1 / (1 + _power(estimate) / ABSOLUTE_FLOOR)
     return _decibels(a.squeeze(-1).square() + RELATIVE_FLOOR, residual + noise + RELATIVE_FLOOR)
 
 
@@ -108,8 +119,7 @@ def sd_sdr(
     """Scale-dependent signal-to-distortion ratio in dB: SI-SDR that also charges for a wrong level.
 
     10 log10(|a s|^2 / |s - e|^2) with a = <e, s> / |s|^2, that is SNR + 20 log10 |a|; at most 120 dB
-    where the level is right. Le Roux et al., ICASSP 2019, section 4. Raises SepnetError where the
-    shapes differ.
+    where the level is right. Le Roux et al., ICASSP 2019. Raises SepnetError where the shapes differ.
     """
     estimate, reference = _pair(estimate, reference)
     signal, error = _power(reference), _power(estimate - reference)
@@ -126,7 +136,9 @@ def sdr(
     Vincent, Gribonval and Fevotte, "Performance measurement in blind audio source separation", IEEE
     TASLP 14(4), 2006: the target is the projection of e on s and its 511 delays, the distortion all
     the rest. Computed in float64 by torchmetrics, after Scheibler, "SDR - medium rare with fast
-    computations", ICASSP 2022. Raises SepnetError where the shapes differ, or below 512 samples.
+    computations", ICASSP 2022. A reference that leaves part of the spectrum empty makes the system
+    singular: implementations then agree to some 1e-3 dB, else to 1e-5. Raises SepnetError where the
+    shapes differ, or below 512 samples.
     """
     estimate, reference = _pair(estimate, reference)
     if estimate.shape[-1] < BSS_EVAL_FILTER_TAPS:
@@ -141,9 +153,11 @@ def sdr(
     impulse[..., 0] = 1.0
     e, s = (torch.where(empty[..., None], impulse, signal) for signal in (e, s))
     value = signal_distortion_ratio(e, s, filter_length=BSS_EVAL_FILTER_TAPS)
-    # Rounding can take the coherence of a perfect estimate past 1, which torchmetrics returns as NaN.
-    value = torch.nan_to_num(value, nan=MAX_DB).clamp(-MAX_DB, MAX_DB)
-    return torch.where(empty, -MAX_DB, value).to(estimate.dtype)
+    if bool(value.isnan().any()):
+        # Rounding took the coherence of a perfect estimate past 1; loading the diagonal keeps it below.
+        loaded = signal_distortion_ratio(e, s, filter_length=BSS_EVAL_FILTER_TAPS, load_diag=RELATIVE_FLOOR)
+        value = torch.where(value.isnan(), loaded, value)
+    return torch.where(empty, -MAX_DB, value.clamp(-MAX_DB, MAX_DB)).to(estimate.dtype)
 
 
 def improvement(
