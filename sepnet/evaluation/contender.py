@@ -1,0 +1,57 @@
+"""What is compared, and on what: separators by name, and a fixed set of mixtures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sepnet.types import Mixture, Separator, SepnetError
+
+UNSAFE_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[. ]|[. ]$|^$')
+
+
+class LoadError(SepnetError):
+    """A contender's separator can't be made (a missing file, a wrong name): nothing of it was scored."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A separator that takes part, under the name that it bears in the table and in file names.
+
+    load: makes the separator in a fresh process, so it has to be picklable: functools.partial of a
+    module-level function, such as ``partial(sepnet.artifact.load, "runs/tcn")``. version: tells one
+    training of it from another (a hash of the weights, say); rows of one name and two versions are
+    never mixed in one file. Raises SepnetError for a name that no file can bear.
+    """
+
+    name: str
+    load: Callable[[], Separator]
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        if UNSAFE_IN_FILE_NAMES.search(self.name):
+            raise SepnetError(
+                f"the name {self.name!r} can't be a file name: leave out / \\ : * ? \" < > | and control "
+                "characters, and dots and spaces at its ends"
+            )
+
+
+class Mixtures(Protocol):
+    """A fixed test set: the same mixture for the same index, always. Picklable."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any mixture of the set does."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mixture:
+        """The mixture, with ``references`` and every hint that the set can give."""
+        ...
+
+    def id(self, index: int, /) -> str:
+        """A name for mixture ``index``, unlike that of any other."""
+        ...

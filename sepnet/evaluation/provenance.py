@@ -1,0 +1,139 @@
+"""provenance.json, beside rows.csv: on which data, with which software, on which machine it was made.
+
+``data_fingerprint, mixtures, measures``: what every row of the file has in common.
+``versions``: the version of each contender that gave one. ``runs``: software and hardware, once for each
+time that the evaluation was started or went on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import sepnet
+from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.types import SepnetError
+
+PACKAGES = ("sepnet", "torch", "torchmetrics", "numpy", "pesq", "pystoi")
+
+
+def beside(rows_csv: Path) -> Path:
+    """Where the provenance of ``rows_csv`` lies."""
+    return rows_csv.with_name("provenance.json")
+
+
+def read(rows_csv: Path) -> dict[str, Any]:
+    """The provenance of ``rows_csv``; empty if it has none."""
+    path = beside(rows_csv)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def check(
+    rows_csv: Path, contenders: Sequence[Contender], mixtures: Mixtures, measures: Sequence[str]
+) -> None:
+    """Raises SepnetError unless rows of this run can stand in one file with those that are there."""
+    if not rows_csv.exists() or rows_csv.stat().st_size == 0:
+        return
+    before = read(rows_csv)
+    otherwise = "give another folder, or delete this one to begin anew"
+    if not before:
+        raise SepnetError(
+            f"{rows_csv} has no provenance.json beside it, so its data are unknown: {otherwise}"
+        )
+    if before["data_fingerprint"] != mixtures.fingerprint:
+        raise SepnetError(
+            f"{rows_csv} was measured on other data (fingerprint {before['data_fingerprint']}, "
+            f"but now {mixtures.fingerprint}): {otherwise}"
+        )
+    if before["measures"] != list(measures):
+        raise SepnetError(
+            f"{rows_csv} holds the measures {', '.join(before['measures'])}, but now it is "
+            f"{', '.join(measures)}: {otherwise}"
+        )
+    for contender in contenders:
+        version = before["versions"].get(contender.name, contender.version)
+        if version != contender.version:
+            raise SepnetError(
+                f"{rows_csv} holds rows of {contender.name} in version {version!r}, but now it is "
+                f"{contender.version!r}: give it another name, or {otherwise}"
+            )
+
+
+def record(
+    rows_csv: Path,
+    contenders: Sequence[Contender],
+    mixtures: Mixtures,
+    measures: Sequence[str],
+    n_processes: int,
+) -> None:
+    """Write down this run, after those that the file holds already."""
+    resumed = rows_csv.exists() and rows_csv.stat().st_size > 0
+    before = read(rows_csv) if resumed else {}
+    versions = {contender.name: contender.version for contender in contenders}
+    content = {
+        "data_fingerprint": mixtures.fingerprint,
+        "mixtures": len(mixtures),
+        "measures": list(measures),
+        "versions": {**before.get("versions", {}), **versions},
+        "runs": [*before.get("runs", ()), surroundings(n_processes)],
+    }
+    path = beside(rows_csv)
+    draft = path.with_suffix(".json.draft")
+    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.replace(path)
+
+
+def surroundings(n_processes: int) -> dict[str, Any]:
+    """The software and the hardware of this moment."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "python": platform.python_version(),
+        "git_commit": _commit(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "processes": n_processes,
+        "threads_per_process": 1,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of sepnet's own checkout, with ``+changes`` if it was edited since; None if installed."""
+    root = Path(sepnet.__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        # An installed package can lie inside the repository of something else.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        edited = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if edited else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()

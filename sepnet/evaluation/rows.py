@@ -1,0 +1,193 @@
+"""rows.csv: one row per (separator, mixture, source), the one file that every table is made from.
+
+Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` unless told otherwise):
+
+``separator``         name of the contender
+``mixture_id``        name of the mixture in the test set
+``source, n_sources`` which reference, counted from 1 as in the names of the examples, and of how many
+``seconds, sample_rate``  length of the mixture in s, its rate in Hz
+``status``            ok | cannot_separate | failed | excluded
+``reason``            for all but ok; for ok it may remark on the estimate, such as that it is silent
+``permutation``       which of the separator's outputs was taken for this source, counted from 1
+``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
+``compute_seconds``   wall time of ``separate`` for the mixture on one thread, repeated in each source's row
+``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above the idle process
+``parameters``        of the separator's networks
+``role``              floor (the mixture itself) | method | ceiling (it was shown the references)
+
+A mixture's rows are appended in one write. A process that is killed can leave a part of the last
+mixture's rows behind: ``read`` passes over it, and ``mend`` cuts it off.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from sepnet.types import SepnetError
+
+Status = Literal["ok", "cannot_separate", "failed", "excluded"]
+Role = Literal["floor", "method", "ceiling"]
+BEFORE_MEASURES = (
+    "separator",
+    "mixture_id",
+    "source",
+    "n_sources",
+    "seconds",
+    "sample_rate",
+    "status",
+    "reason",
+    "permutation",
+)
+AFTER_MEASURES = ("compute_seconds", "peak_memory_mb", "parameters", "role")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One source of one mixture, separated by one method. The module's docstring tells the columns.
+
+    ``scores`` and ``mixture_scores`` map a measure to its value, nan where it is undefined.
+    """
+
+    separator: str
+    mixture_id: str
+    source: int
+    n_sources: int
+    seconds: float
+    sample_rate: int
+    status: Status
+    reason: str
+    permutation: int | None
+    scores: Mapping[str, float]
+    mixture_scores: Mapping[str, float]
+    compute_seconds: float | None
+    peak_memory_mb: float | None
+    parameters: int
+    role: Role
+
+    def improvement(self, measure: str) -> float:
+        """The estimate's score less the mixture's, nan where either is undefined."""
+        return self.scores.get(measure, math.nan) - self.mixture_scores.get(measure, math.nan)
+
+
+def columns(measures: Sequence[str]) -> list[str]:
+    """The header for these measures."""
+    return [
+        *BEFORE_MEASURES,
+        *(name for measure in measures for name in (measure, f"{measure}_mixture")),
+        *AFTER_MEASURES,
+    ]
+
+
+def append(path: Path, rows: Iterable[Row], measures: Sequence[str]) -> None:
+    """Add all rows of one mixture in a single write, with the header first if the file is new or empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns(measures), lineterminator="\n")
+    if not path.exists() or path.stat().st_size == 0:
+        writer.writeheader()
+    writer.writerows(_cells(row, measures) for row in rows)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, text.getvalue().encode())
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> list[Row]:
+    """All rows of all mixtures that are whole. Raises SepnetError for a broken file, with the line."""
+    return _parse(path)[0]
+
+
+def measures_of(path: Path) -> tuple[str, ...]:
+    """The measures in the header; none for an empty file."""
+    header = _whole_lines(path).partition("\n")[0].split(",")
+    return tuple(name for name in header if f"{name}_mixture" in header)
+
+
+def mend(path: Path) -> list[Row]:
+    """As ``read``, and cuts off what a killed process left of its last mixture."""
+    rows, dropped = _parse(path)
+    if dropped:
+        whole = path.with_name(path.name + ".mending")
+        whole.write_bytes(b"")
+        if rows:
+            append(whole, rows, measures_of(path))
+        whole.replace(path)
+    return rows
+
+
+def _parse(path: Path) -> tuple[list[Row], bool]:
+    """The rows of whole mixtures, and whether the file ends with anything else."""
+    text = _whole_lines(path)
+    dropped = len(text.encode()) < path.stat().st_size
+    measures = measures_of(path)
+    reader = csv.DictReader(io.StringIO(text))
+    if text and list(reader.fieldnames or ()) != columns(measures):
+        raise SepnetError(
+            f"{path} does not begin with the columns of rows.csv: it was made by something else"
+        )
+    rows = []
+    for cells in reader:
+        try:
+            rows.append(_row(cells, measures))
+        except (TypeError, ValueError, KeyError) as error:
+            raise SepnetError(f"{path}, line {reader.line_num}: no row of an evaluation ({error})") from error
+    if rows:
+        # Only the last mixture can be in part: each is appended whole, and a run mends before it appends.
+        last = (rows[-1].separator, rows[-1].mixture_id)
+        tail = [row for row in rows if (row.separator, row.mixture_id) == last]
+        if len(tail) < tail[0].n_sources:
+            return rows[: -len(tail)], True
+    return rows, dropped
+
+
+def _whole_lines(path: Path) -> str:
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1].decode()
+
+
+def _cells(row: Row, measures: Sequence[str]) -> dict[str, str]:
+    cells = {name: _text(getattr(row, name)) for name in (*BEFORE_MEASURES, *AFTER_MEASURES)}
+    for measure in measures:
+        cells[measure] = _text(row.scores.get(measure))
+        cells[f"{measure}_mixture"] = _text(row.mixture_scores.get(measure))
+    return cells
+
+
+def _text(value: str | float | None) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    # Six digits: a hundredth of what a listener or a table could tell, also for 120 dB.
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _row(cells: Mapping[str, str], measures: Sequence[str]) -> Row:
+    if cells["status"] not in get_args(Status) or cells["role"] not in get_args(Role):
+        raise ValueError(f"status {cells['status']!r}, role {cells['role']!r}")
+    return Row(
+        separator=cells["separator"],
+        mixture_id=cells["mixture_id"],
+        source=int(cells["source"]),
+        n_sources=int(cells["n_sources"]),
+        seconds=float(cells["seconds"]),
+        sample_rate=int(cells["sample_rate"]),
+        status=cells["status"],  # type: ignore[arg-type]
+        reason=cells["reason"],
+        permutation=int(cells["permutation"]) if cells["permutation"] else None,
+        scores={measure: _number(cells[measure]) for measure in measures},
+        mixture_scores={measure: _number(cells[f"{measure}_mixture"]) for measure in measures},
+        compute_seconds=float(cells["compute_seconds"]) if cells["compute_seconds"] else None,
+        peak_memory_mb=float(cells["peak_memory_mb"]) if cells["peak_memory_mb"] else None,
+        parameters=int(cells["parameters"]),
+        role=cells["role"],  # type: ignore[arg-type]
+    )
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell else math.nan

@@ -1,0 +1,220 @@
+"""One process's work: load one separator, separate mixtures with it, and score what comes out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sepnet.evaluation.contender import Contender, LoadError, Mixtures
+from sepnet.evaluation.rows import Role, Row, Status
+from sepnet.evaluation.scoring import align, score
+from sepnet.metrics.sdr import is_silent
+from sepnet.separators.identity import Identity
+from sepnet.types import CannotSeparate, Mixture, Separator, SepnetError
+
+Scores = Sequence[Mapping[str, float]]  # a dict of measures per source
+LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    separator: Separator
+    role: Role
+    parameters: int
+    idle_mb: float  # resident memory before loading
+    loading_mb: float  # the highest while loading, above that
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What became of one mixture: estimates (source, time) in the order of the references, or why none."""
+
+    status: Status
+    reason: str = ""
+    estimates: Tensor | None = None
+    order: tuple[int, ...] = ()
+    compute_seconds: float | None = None
+    peak_memory_mb: float | None = None
+
+
+class Worker:
+    """Scores one contender on mixtures of one set, in the process that it is in."""
+
+    def __init__(self, contender: Contender, mixtures: Mixtures, measures: Sequence[str]) -> None:
+        self.contender, self.mixtures, self.measures = contender, mixtures, tuple(measures)
+        self._loaded: _Loaded | None = None
+
+    def score(self, index: int, known: Scores | None = None) -> list[Row]:
+        """The rows of mixture ``index``, one per source.
+
+        known: the mixture's own scores where another separator's rows hold them. Raises LoadError if the
+        separator can't be made, SepnetError if the mixture can't be read; whatever goes wrong while
+        separating is a row instead.
+        """
+        mixture, references = self._read(index)
+        audible = ~is_silent(references)
+        loaded = self._load(mixture.sample_rate)
+        if known is None:
+            same = mixture.audio[:1].expand_as(references)
+            known = self._scores(same, references, audible, mixture.sample_rate)
+        attempt = (
+            _attempt(loaded, mixture, references)
+            if bool(audible.any())
+            else _Attempt("excluded", "every reference is silent")
+        )
+        scores: Scores = [{} for _ in references]
+        if attempt.estimates is not None:
+            scores = self._scores(attempt.estimates, references, audible, mixture.sample_rate)
+        rows = []
+        for source in range(len(references)):
+            status, reason = _verdict(attempt, source, bool(audible[source]))
+            row = Row(
+                separator=self.contender.name,
+                mixture_id=self.mixtures.id(index),
+                source=source + 1,
+                n_sources=len(references),
+                seconds=mixture.audio.shape[-1] / mixture.sample_rate,
+                sample_rate=mixture.sample_rate,
+                status=status,
+                reason=reason,
+                permutation=attempt.order[source] + 1 if attempt.order else None,
+                scores=scores[source],
+                mixture_scores=known[source],
+                compute_seconds=attempt.compute_seconds,
+                peak_memory_mb=attempt.peak_memory_mb,
+                parameters=loaded.parameters,
+                role=loaded.role,
+            )
+            rows.append(row)
+        return rows
+
+    def _read(self, index: int) -> tuple[Mixture, Tensor]:
+        try:
+            mixture = self.mixtures[index]
+        except Exception as error:
+            raise SepnetError(
+                f"mixture {self.mixtures.id(index)} can't be read: {one_line(error)}"
+            ) from error
+        if mixture.references is None:
+            raise SepnetError(f"mixture {self.mixtures.id(index)} has no references to judge by")
+        return mixture, mixture.references
+
+    def _load(self, sample_rate: int) -> _Loaded:
+        if self._loaded is None:
+            # The measures import and allocate on first use; that is not the separator's memory.
+            noise = torch.randn(1, sample_rate, generator=torch.Generator().manual_seed(0))
+            score(self.measures, noise, noise, sample_rate)
+            idle_mb = _resident_mb("VmRSS")
+            _forget_peak()
+            try:
+                separator = self.contender.load()
+                role, parameters = _role(separator), count_parameters(separator)
+            except Exception as error:
+                raise LoadError(f"{self.contender.name} can't be loaded: {one_line(error)}") from error
+            self._loaded = _Loaded(separator, role, parameters, idle_mb, _resident_mb("VmHWM") - idle_mb)
+        return self._loaded
+
+    def _scores(self, estimates: Tensor, references: Tensor, audible: Tensor, sample_rate: int) -> Scores:
+        judged = iter(score(self.measures, estimates[audible], references[audible], sample_rate))
+        return [next(judged) if heard else {} for heard in audible.tolist()]
+
+
+def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
+    separator = loaded.separator
+    try:
+        given = mixture.only(separator.needs)
+        # Copies, so that a method which writes into its input can't change what it is judged by.
+        shown = None if given.references is None else given.references.clone()
+        given = replace(given, audio=given.audio.clone(), references=shown)
+        _forget_peak()
+        begin = time.perf_counter()
+        separation = separator.separate(given)
+        compute_seconds = time.perf_counter() - begin
+        peak_mb = max(loaded.loading_mb, _resident_mb("VmHWM") - loaded.idle_mb, 0.0)
+        estimates, order = align(separation, references)
+    except CannotSeparate as error:
+        return _Attempt("cannot_separate", one_line(error))
+    except Exception as error:
+        return _Attempt("failed", one_line(error))
+    return _Attempt("ok", "", estimates, order, compute_seconds, peak_mb)
+
+
+def _verdict(attempt: _Attempt, source: int, audible: bool) -> tuple[Status, str]:
+    """A silent reference is excluded whatever the method did, so all methods exclude the same sources."""
+    if not audible:
+        return "excluded", "the reference is silent"
+    if attempt.estimates is not None and bool(is_silent(attempt.estimates[source])):
+        return attempt.status, "the estimate is silent"
+    return attempt.status, attempt.reason
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one short line; its type is named unless it is sepnet's own."""
+    kind = "" if isinstance(error, SepnetError) else f"{type(error).__name__}: "
+    text = " ".join(f"{kind}{error}".split())
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
+
+
+def _role(separator: Separator) -> Role:
+    if "references" in separator.needs:
+        return "ceiling"
+    return "floor" if isinstance(separator, Identity) else "method"
+
+
+def count_parameters(separator: object) -> int:
+    """Parameters of a separator's networks, also where separators are wrapped around one another."""
+    found: dict[int, int] = {}
+    seen: set[int] = set()
+    queue = [separator]
+    while queue:
+        part = queue.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, nn.Module):
+            found |= {id(parameter): parameter.numel() for parameter in part.parameters()}
+        elif isinstance(part, list | tuple):
+            queue.extend(part)
+        elif isinstance(part, Separator):
+            queue.extend(vars(part).values())
+    return sum(found.values())
+
+
+def _resident_mb(field: str) -> float:
+    """VmRSS (now) or VmHWM (highest since ``_forget_peak``) of this process, in MiB.
+
+    Linux also tells ru_maxrss, but a child begins with its parent's; elsewhere it is all there is.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split(f"{field}:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        import resource  # not on every system either
+
+        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return highest / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _forget_peak() -> None:
+    """Let VmHWM begin anew (proc(5), clear_refs); where that is not allowed, the peak only grows."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def mixture_scores(rows: Sequence[Row]) -> dict[str, Scores]:
+    """Each mixture's own scores, from the rows of whichever separator came first."""
+    known: dict[str, dict[int, Mapping[str, float]]] = {}
+    for row in rows:
+        known.setdefault(row.mixture_id, {}).setdefault(row.source, row.mixture_scores)
+    return {
+        mixture_id: [by_source[source] for source in sorted(by_source)]
+        for mixture_id, by_source in known.items()
+    }

@@ -1,0 +1,23 @@
+"""The mixture itself as the estimate of each source: the floor of every table."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sepnet.types import CannotSeparate, Mixture, Separation
+
+
+class Identity:
+    """Returns channel 0 of the mixture once per source; a method that scores below it does harm.
+
+    Every improvement over the mixture (SI-SDRi, SDRi) is 0 dB by definition, so its row also checks the
+    evaluation itself. Needs ``n_sources`` and raises CannotSeparate without it. No parameters.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"n_sources"})
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """``sources`` (n_sources, time), each a copy of channel 0; the order is arbitrary."""
+        if mixture.n_sources is None:
+            raise CannotSeparate("the method needs n_sources, which this mixture does not give")
+        return Separation(sources=mixture.audio[:1].repeat(mixture.n_sources, 1))

@@ -1,0 +1,434 @@
+"""Laws of an evaluation run, on mixtures of orthogonal sources, whose scores are known in closed form."""
+
+from __future__ import annotations
+
+import csv
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sepnet.evaluation import provenance, rows, scoring
+from sepnet.evaluation.contender import Contender
+from sepnet.evaluation.run import run
+from sepnet.evaluation.worker import count_parameters
+from sepnet.separators.identity import Identity
+from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
+
+RATE = 8000
+TIMINGS = {"compute_seconds", "peak_memory_mb"}
+FAST = ("si_sdr", "snr")
+
+
+@dataclass(frozen=True)
+class OrthogonalSet:
+    """Mixtures of two orthogonal sources; the second is ``index + 1`` dB weaker than the first."""
+
+    n: int = 4
+    fingerprint: str = "orthogonal-1"
+    silent: tuple[int, ...] = ()  # mixtures whose second source is silent
+    n_samples: int = 2000
+
+    def __len__(self) -> int:
+        return self.n
+
+    def id(self, index: int) -> str:
+        return f"mix,{index:03d}"  # a comma: the file has to quote it
+
+    def __getitem__(self, index: int) -> Mixture:
+        noise = np.random.default_rng(index).standard_normal((self.n_samples, 2))
+        orthogonal = torch.from_numpy(np.linalg.qr(noise)[0].T.copy()) * math.sqrt(self.n_samples) * 0.1
+        references = orthogonal * torch.tensor([[1.0], [10 ** (-(index + 1) / 20)]], dtype=torch.float64)
+        if index in self.silent:
+            references[1] = 0
+        references = references.float()
+        return Mixture(
+            audio=references.sum(0, keepdim=True),
+            sample_rate=RATE,
+            n_sources=2,
+            queries=tuple(Query(source, RATE) for source in references),
+            references=references,
+        )
+
+
+class Leaky:
+    """References with ``leak`` of the other source added; by hand swapped and labelled."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+
+    def __init__(self, *, leak: float = 0.1, swap: bool = False, labelled: bool = False) -> None:
+        self.leak, self.swap, self.labelled = leak, swap, labelled
+
+    def separate(self, mixture: Mixture) -> Separation:
+        assert mixture.references is not None
+        sources = mixture.references + self.leak * (mixture.audio - mixture.references)
+        sources = sources.flip(0) if self.swap else sources
+        return Separation(sources, ("first", "second") if self.labelled else None)
+
+
+class Blind:
+    """Says in its output which hints it saw."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def separate(self, mixture: Mixture) -> Separation:
+        seen = [h for h in ("n_sources", "queries", "references") if getattr(mixture, h) is not None]
+        if seen:
+            raise RuntimeError(f"saw {seen}")
+        return Separation(mixture.audio.expand(2, -1))
+
+
+class Counted(Identity):
+    """Adds a line to a file for each mixture; raises once that file has ``fails_at`` lines."""
+
+    def __init__(self, log: Path, fails_at: int = -1, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.log, self.fails_at, self.error = log, fails_at, error
+
+    def separate(self, mixture: Mixture) -> Separation:
+        if self.calls() == self.fails_at:
+            raise self.error
+        with self.log.open("a") as file:
+            file.write("x\n")
+        return super().separate(mixture)
+
+    def calls(self) -> int:
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+
+class Naughty(Identity):
+    """Misbehaves in one way."""
+
+    def __init__(self, way: str, threshold: float = math.inf) -> None:
+        self.way, self.threshold = way, threshold
+
+    def separate(self, mixture: Mixture) -> Separation:
+        sources = super().separate(mixture).sources
+        match self.way:
+            case "refuse":
+                raise CannotSeparate("one channel\nis too few")
+            case "raise":
+                raise RuntimeError("no\nluck")
+            case "three":
+                return Separation(sources[[0, 0, 0]])
+            case "short":
+                return Separation(sources[:, :-1])
+            case "nan":
+                sources[0, 3] = math.nan
+            case "silent":
+                sources[1] = 0
+            case "labels":
+                return Separation(sources, ("one",))
+            case "overwrite":
+                mixture.audio.zero_()
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "allocate":
+                np.ones(200 * 2**20, dtype=np.uint8)
+        return Separation(sources)
+
+
+def unloadable() -> Separator:
+    raise FileNotFoundError("no weights here")
+
+
+def contender(name: str, kind: Any = Identity, **options: Any) -> Contender:
+    return Contender(name, partial(kind, **options))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(path: Path) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if name not in TIMINGS} for row in table(path)]
+
+
+def here(contenders: Iterable[Contender], folder: Path, mixtures: Any = None, **options: Any) -> Path:
+    """A run in this process, quick and quiet."""
+    options = {"n_processes": 0, "measures": FAST, "progress": False, **options}
+    return run(tuple(contenders), mixtures or OrthogonalSet(), folder / "rows.csv", **options)
+
+
+def test_scores_have_their_closed_form(tmp_path: Path) -> None:
+    path = here([contender("leaky", Leaky, leak=0.1)], tmp_path)
+    found = rows.read(path)
+    assert len(found) == 8
+    for row in found:
+        weaker_db = int(row.mixture_id[-3:]) + 1
+        input_db = weaker_db if row.source == 1 else -weaker_db
+        assert row.mixture_scores["si_sdr"] == pytest.approx(input_db, abs=1e-3)
+        assert row.scores["si_sdr"] == pytest.approx(input_db + 20, abs=1e-3)
+        assert row.scores["snr"] == pytest.approx(input_db + 20, abs=1e-3)
+        assert row.improvement("si_sdr") == pytest.approx(20, abs=1e-3)
+        assert (row.status, row.permutation, row.role) == ("ok", row.source, "ceiling")
+        assert (row.seconds, row.sample_rate, row.n_sources) == (0.25, RATE, 2)
+
+
+def test_the_order_matters_only_where_outputs_have_labels(tmp_path: Path) -> None:
+    kinds = {
+        "plain": {},
+        "swapped": {"swap": True},
+        "labelled": {"labelled": True},
+        "mislabelled": {"swap": True, "labelled": True},
+    }
+    path = here([contender(name, Leaky, **options) for name, options in kinds.items()], tmp_path)
+    scores: dict[str, list[float]] = {name: [] for name in kinds}
+    for row in rows.read(path):
+        scores[row.separator].append(row.scores["si_sdr"])
+        swapped = row.separator == "swapped"
+        assert row.permutation == (3 - row.source if swapped else row.source)
+    assert scores["plain"] == scores["swapped"] == scores["labelled"]
+    # The wrong source at level 1, the right one at 0.1: 20 dB below the other source's level.
+    expected = [sign * (index + 1) - 20 for index in range(4) for sign in (1, -1)]
+    assert scores["mislabelled"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_perfect_estimate_is_at_the_ceiling_and_the_mixture_at_the_floor(tmp_path: Path) -> None:
+    perfect, mixture = contender("perfect", Leaky, leak=0.0), contender("mixture")
+    for row in rows.read(here([perfect, mixture], tmp_path)):
+        if row.separator == "perfect":
+            assert row.scores["si_sdr"] > 100
+        else:
+            assert row.role == "floor"
+            assert row.improvement("si_sdr") == row.improvement("snr") == 0
+
+
+def test_every_measure_is_computed_and_those_undefined_are_empty(tmp_path: Path) -> None:
+    path = here(
+        [contender("leaky", Leaky)], tmp_path, measures=(*scoring.DEFAULT_MEASURES, "sd_sdr"), limit=1
+    )
+    first = table(path)[0]
+    # A quarter of a second is enough for the ratios, and too short for the perceptual measures.
+    assert all(
+        first[measure] and first[f"{measure}_mixture"] for measure in ("si_sdr", "sdr", "snr", "sd_sdr")
+    )
+    assert not any(first[measure] or first[f"{measure}_mixture"] for measure in ("stoi", "estoi"))
+    assert list(first) == rows.columns((*scoring.DEFAULT_MEASURES, "sd_sdr"))
+
+
+def test_hints_that_are_not_declared_are_not_there(tmp_path: Path) -> None:
+    assert {row.reason for row in rows.read(here([contender("blind", Blind)], tmp_path))} == {""}
+
+
+def test_a_method_that_writes_into_its_input_changes_no_score_but_its_own(tmp_path: Path) -> None:
+    path = here([contender("naughty", Naughty, way="overwrite"), contender("floor")], tmp_path)
+    by_name = {name: [r for r in rows.read(path) if r.separator == name] for name in ("naughty", "floor")}
+    for naughty, floor in zip(by_name["naughty"], by_name["floor"], strict=True):
+        assert naughty.mixture_scores == floor.mixture_scores == floor.scores
+
+
+@pytest.mark.parametrize(
+    ("way", "status", "reason"),
+    [
+        ("refuse", "cannot_separate", "one channel is too few"),
+        ("raise", "failed", "RuntimeError: no luck"),
+        ("three", "failed", "(3, 2000)"),
+        ("short", "failed", "(2, 1999)"),
+        ("nan", "failed", "1 samples of 4000"),
+        ("labels", "failed", "1 labels"),
+    ],
+)
+def test_what_goes_wrong_is_a_row_and_the_run_goes_on(
+    tmp_path: Path, way: str, status: str, reason: str
+) -> None:
+    path = here([contender("naughty", Naughty, way=way), contender("floor")], tmp_path)
+    for row in table(path):
+        if row["separator"] == "floor":
+            assert row["status"] == "ok"
+        else:
+            assert row["status"] == status
+            assert reason in row["reason"]
+            assert row["si_sdr"] == row["permutation"] == row["compute_seconds"] == ""
+            assert row["si_sdr_mixture"] != ""  # the mixture has its scores whatever the method does
+
+
+def test_a_silent_reference_is_excluded_for_every_method_and_the_other_is_scored(tmp_path: Path) -> None:
+    contenders = [
+        contender("swapped", Leaky, leak=0.0, swap=True),
+        contender("naughty", Naughty, way="raise"),
+    ]
+    found = rows.read(here(contenders, tmp_path, OrthogonalSet(silent=(1,))))
+    excluded = [row for row in found if row.status == "excluded"]
+    assert [(row.separator, row.mixture_id, row.source) for row in excluded] == [
+        ("swapped", "mix,001", 2),
+        ("naughty", "mix,001", 2),
+    ]
+    assert all(math.isnan(value) for row in excluded for value in row.scores.values())
+    assert "nan" not in (tmp_path / "rows.csv").read_text().lower()
+    heard = next(r for r in found if (r.separator, r.mixture_id, r.source) == ("swapped", "mix,001", 1))
+    assert heard.scores["si_sdr"] > 100
+    assert heard.permutation == 2
+
+
+def test_a_silent_estimate_is_scored_and_remarked_on(tmp_path: Path) -> None:
+    found = rows.read(here([contender("naughty", Naughty, way="silent")], tmp_path, limit=1))
+    silent = [row for row in found if row.permutation == 2]
+    assert [(row.status, row.reason) for row in silent] == [("ok", "the estimate is silent")]
+    assert silent[0].scores["si_sdr"] == pytest.approx(-120, abs=0.1)
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    whole = here([contender("counted", Counted, log=log), contender("floor")], tmp_path / "whole")
+    log.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        here([contender("counted", Counted, log=log, fails_at=2), contender("floor")], tmp_path / "parts")
+    assert {row.mixture_id for row in rows.read(tmp_path / "parts/rows.csv")} == {"mix,000", "mix,001"}
+    parts = here([contender("counted", Counted, log=log), contender("floor")], tmp_path / "parts")
+    assert untimed(parts) == untimed(whole)
+    assert len(log.read_text().splitlines()) == 4  # none twice
+    before = parts.read_bytes()
+    here([contender("counted", Counted, log=log), contender("floor")], tmp_path / "parts")
+    assert parts.read_bytes() == before
+    assert len(provenance.read(parts)["runs"]) == 2  # the third had nothing to do
+
+
+def test_a_limit_can_be_raised(tmp_path: Path) -> None:
+    contenders = [contender("leaky", Leaky), contender("floor")]
+    here(contenders, tmp_path / "parts", limit=2)
+    parts, whole = here(contenders, tmp_path / "parts"), here(contenders, tmp_path / "whole")
+
+    def key(row: dict[str, str]) -> tuple[str, ...]:
+        return row["separator"], row["mixture_id"], row["source"]
+
+    assert sorted(untimed(parts), key=key) == sorted(untimed(whole), key=key)
+
+
+def test_a_mixture_that_was_written_in_part_is_dropped_and_computed_again(tmp_path: Path) -> None:
+    contenders = [contender("leaky", Leaky)]
+    path = here(contenders, tmp_path, OrthogonalSet(n=2))
+    expected, content = untimed(path), path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    last_mixture = len(content) - len(lines[-1]) - len(lines[-2])
+    for cut in {0, 7, len(lines[0]), last_mixture, *range(last_mixture + 1, len(content), 13)}:
+        path.write_bytes(content[:cut])
+        kept = rows.read(path)
+        assert [row.source for row in kept] == ([1, 2] if cut >= last_mixture else [])
+        here(contenders, tmp_path, OrthogonalSet(n=2))
+        assert untimed(path) == expected
+
+
+def test_a_broken_line_in_the_middle_is_told_with_its_number(tmp_path: Path) -> None:
+    path = here([contender("leaky", Leaky)], tmp_path)
+    lines = path.read_text().splitlines(keepends=True)
+    lines[3] = lines[3].replace("ok", "okay")
+    path.write_text("".join(lines))
+    with pytest.raises(SepnetError, match="line 4"):
+        rows.read(path)
+
+
+def test_rows_of_other_data_measures_or_versions_are_refused(tmp_path: Path) -> None:
+    first = Contender("floor", Identity, version="a")
+    path = here([first], tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(SepnetError, match=r"other data.*orthogonal-1.*orthogonal-2"):
+        here([first], tmp_path, OrthogonalSet(fingerprint="orthogonal-2"))
+    with pytest.raises(SepnetError, match="measures"):
+        here([first], tmp_path, measures=("si_sdr",))
+    with pytest.raises(SepnetError, match="version 'a', but now it is 'b'"):
+        here([Contender("floor", Identity, version="b")], tmp_path)
+    provenance.beside(path).unlink()
+    with pytest.raises(SepnetError, match=r"no provenance\.json"):
+        here([first], tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    floor = contender("floor")
+    for match, contenders, options in (
+        ("more than once", [floor, floor], {}),
+        ("another process", [Contender("floor", lambda: Identity())], {}),
+        ("no measure", [floor], {"measures": ("si_sdri",)}),
+        ("nothing to score", [floor], {"limit": 0}),
+        ("n_processes", [floor], {"n_processes": -1}),
+    ):
+        with pytest.raises(SepnetError, match=match):
+            here(contenders, tmp_path, **options)
+    assert not (tmp_path / "rows.csv").exists()
+    for name in ("", "a/b", "..", "a\n"):
+        with pytest.raises(SepnetError, match="file name"):
+            contender(name)
+
+
+def test_a_mixture_is_scored_once_for_all_separators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Tensor] = []
+    original = scoring.MEASURES["snr"]
+
+    def counting(estimates: Tensor, references: Tensor, sample_rate: int) -> list[float]:
+        measured.append(estimates)
+        return original(estimates, references, sample_rate)
+
+    monkeypatch.setitem(scoring.MEASURES, "snr", counting)
+    contenders = [contender(name, Leaky) for name in ("a", "b", "c")]
+    here(contenders[:1], tmp_path)
+    here(contenders, tmp_path)
+    of_sources = [estimates for estimates in measured if len(estimates) == 2]  # the warm-ups have one
+    assert len(of_sources) == 4 + 3 * 4
+    found = rows.read(tmp_path / "rows.csv")
+    assert [r.mixture_scores for r in found[:8]] == [r.mixture_scores for r in found[16:]]
+
+
+def test_parameters_are_counted_once_through_any_wrapper() -> None:
+    class Network(nn.Module):
+        needs: ClassVar[frozenset[str]] = frozenset()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+            self.tied = self.layer
+
+        def separate(self, mixture: Mixture) -> Separation:
+            raise NotImplementedError
+
+    class Wrapper(Identity):
+        def __init__(self, *inner: Any) -> None:
+            self.inner, self.itself = inner, self
+
+    network = Network()
+    assert count_parameters(network) == 16
+    assert count_parameters(Wrapper(Wrapper(network), network, Network())) == 32
+    assert count_parameters(Identity()) == 0
+
+
+def test_processes_give_the_rows_of_one_process_and_a_killed_one_is_told(tmp_path: Path) -> None:
+    mixtures, good = OrthogonalSet(silent=(2,)), contender("leaky", Leaky, swap=True)
+    here([good], tmp_path / "here", mixtures)
+    bad = [contender("killed", Naughty, way="die"), Contender("unloadable", unloadable)]
+    with pytest.raises(SepnetError, match=r"killed: a process was.*; unloadable can't.*: no weights here"):
+        here([*bad, good], tmp_path / "there", mixtures, n_processes=2)
+    assert untimed(tmp_path / "there/rows.csv") == untimed(tmp_path / "here/rows.csv")
+    assert not multiprocessing.active_children()
+    assert all(0 <= (row.peak_memory_mb or 0) < 30 for row in rows.read(tmp_path / "there/rows.csv"))
+
+
+def test_ctrl_c_ends_the_processes_and_keeps_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+
+    def interrupt_once_there_are_rows() -> None:
+        while not path.exists():
+            stop.wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stop = threading.Event()
+    threading.Thread(target=interrupt_once_there_are_rows, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        here([contender("floor")], tmp_path, OrthogonalSet(n=100_000), n_processes=1)
+    assert not multiprocessing.active_children()
+    assert {row.status for row in rows.read(path)} == {"ok"}
+
+
+def test_peak_memory_is_what_separating_took(tmp_path: Path) -> None:
+    found = rows.read(here([contender("large", Naughty, way="allocate")], tmp_path, n_processes=1, limit=2))
+    assert all(200 <= (row.peak_memory_mb or 0) < 240 for row in found)
