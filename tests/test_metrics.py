@@ -391,6 +391,16 @@ def test_best_permutation_is_the_brute_force(shape: tuple[int, int], maximise: b
     assert reached.tolist() == pytest.approx(brute_force(scores, maximise))
 
 
+def test_up_to_three_sources_are_assigned_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_the_cpu(*_: object, **__: object) -> None:
+        raise AssertionError("the Hungarian algorithm was called")
+
+    monkeypatch.setattr(best_permutation.__module__ + ".linear_sum_assignment", on_the_cpu)
+    best_permutation(noise(2, 3, 3))
+    with pytest.raises(AssertionError, match="Hungarian"):
+        best_permutation(noise(2, 4, 4))
+
+
 @pytest.mark.parametrize("n_sources", [2, 3, 4, 5])
 def test_best_permutation_undoes_a_shuffle(n_sources: int) -> None:
     references = noise(6, n_sources, 400)
