@@ -1,0 +1,143 @@
+"""What a run needs to know of its data: training mixtures on the fly, fixed sets for dev and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from sepnet.data.cache import Cache, open_cache
+from sepnet.data.corpus import Corpus, Manifest
+from sepnet.data.librimix import FixedSet
+from sepnet.data.mixing import Example, Mixer, Mixing
+from sepnet.types import Batch
+
+Key = tuple[int, int]
+"""(epoch, index): with the seed, all that a training mixture depends on."""
+
+
+class TrainingMixtures(Dataset[Example]):
+    """The mixture of (seed, epoch, index), the same for any number of workers, ranks and restarts."""
+
+    def __init__(self, mixer: Mixer, *, seed: int) -> None:
+        self.mixer, self.seed = mixer, seed
+
+    def __getitem__(self, key: Key) -> Example:
+        return self.mixer(np.random.default_rng((self.seed, *key)))
+
+
+class EpochSampler(Sampler[Key]):
+    """The keys of one epoch for one rank, from the ``skip``-th on.
+
+    Rank r of R takes the indices r, r + R, ...: with the batch divided by R, each step sees the same
+    mixtures for any R. The length stays that of the whole epoch, also after a skip, since that is what
+    a resumed loop counts against. Call ``set_epoch`` before each epoch; it ends the skip.
+    """
+
+    def __init__(self, size: int, *, rank: int = 0, n_ranks: int = 1, epoch: int = 0, skip: int = 0) -> None:
+        self.size, self.rank, self.n_ranks = size, rank, n_ranks
+        self.epoch, self.skip = epoch, skip
+
+    def __len__(self) -> int:
+        return self.size // self.n_ranks
+
+    def __iter__(self) -> Iterator[Key]:
+        for i in range(self.skip, len(self)):
+            yield self.epoch, i * self.n_ranks + self.rank
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to another epoch; the one that was set already keeps its skip."""
+        if epoch != self.epoch:
+            self.epoch, self.skip = epoch, 0
+
+
+class Collate:
+    """Examples to a Batch: shorter mixtures and missing sources are filled with silence."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        time = max(e.mixture.shape[-1] for e in examples)
+        n_sources = max(len(e.sources) for e in examples)
+        n_channels = len(examples[0].mixture)
+        mixture = torch.zeros(len(examples), n_channels, time)
+        sources = torch.zeros(len(examples), n_sources, time)
+        for i, e in enumerate(examples):
+            mixture[i, :, : e.mixture.shape[-1]] = torch.from_numpy(e.mixture)
+            sources[i, : len(e.sources), : e.sources.shape[-1]] = torch.from_numpy(e.sources)
+        return Batch(mixture, sources, tuple(e.id for e in examples), self.sample_rate)
+
+
+class FixedList(Protocol):
+    """Which mixtures a fixed set holds: see sepnet.data.librimix."""
+
+    def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
+        """The set, to be mixed in memory."""
+        ...
+
+
+class MixtureData:
+    """A corpus, how to mix its training split, and the fixed sets of its other splits.
+
+    corpus: where the utterances are. mixing: the training mixtures. sample_rate: of all audio; files at
+    another rate are refused unless ``resample``. epoch_size: mixtures in an epoch. train_split: the
+    split to learn from. valid, test: fixed sets. noise: a corpus of noise for the training mixtures.
+    cache_dir: where decoded audio lies.
+    """
+
+    def __init__(
+        self,
+        *,
+        corpus: Corpus,
+        mixing: Mixing,
+        valid: FixedList,
+        test: FixedList,
+        sample_rate: int = 8000,
+        resample: bool = False,
+        epoch_size: int = 4000,
+        train_split: str = "train",
+        seed: int = 0,
+        noise: Corpus | None = None,
+        cache_dir: str | Path = "data/cache",
+    ) -> None:
+        self.corpus, self.mixing, self.noise = corpus, mixing, noise
+        self.valid_list, self.test_list = valid, test
+        self.sample_rate, self.resample = sample_rate, resample
+        self.epoch_size, self.train_split, self.seed = epoch_size, train_split, seed
+        self.cache_dir = Path(cache_dir)
+
+    def train(self) -> TrainingMixtures:
+        """The training mixtures; builds the cache the first time."""
+        noise = self._cache(self.noise.manifest()) if self.noise else None
+        mixer = Mixer(self._cache(self.corpus.manifest().split(self.train_split)), self.mixing, noise)
+        return TrainingMixtures(mixer, seed=self.seed)
+
+    def valid(self) -> FixedSet:
+        """The mixtures to choose by."""
+        return self.valid_list.fixed_set(self.corpus.manifest(), self.sample_rate)
+
+    def test(self) -> FixedSet:
+        """The mixtures to report."""
+        return self.test_list.fixed_set(self.corpus.manifest(), self.sample_rate)
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the corpus, the recipe and the seed: equal means equal training mixtures."""
+        recipe = (
+            self.corpus.manifest().fingerprint,
+            self.mixing,
+            self.sample_rate,
+            self.epoch_size,
+            self.seed,
+        )
+        return hashlib.sha1(repr(recipe).encode()).hexdigest()[:16]
+
+    def _cache(self, manifest: Manifest) -> Cache:
+        folder = self.cache_dir / f"{manifest.root.name}-{manifest.fingerprint}-{self.sample_rate}"
+        return open_cache(manifest, folder, sample_rate=self.sample_rate, resampled=self.resample)

@@ -1,0 +1,198 @@
+"""Separation by masks that a network estimates, trained permutation-invariantly (``model=pit``).
+
+D. Yu, M. Kolbaek, Z.-H. Tan, J. Jensen, "Permutation invariant training of deep models for
+speaker-independent multi-talker speech separation", ICASSP 2017; with the loss in the time domain
+after Y. Luo, N. Mesgarani, "Conv-TasNet", TASLP 2019.
+
+    mixture -> analysis -> features -> network -> masks -> masks x analysis -> synthesis -> estimates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.filterbank import STFT, Filterbank
+from sepnet.losses import magnitude_mse, negative, phase_sensitive_target, pit
+from sepnet.metrics import Metric, improvement, pairwise, permute, si_sdr
+from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
+
+SILENT_RMS = 1e-8  # below this a mixture is silence, and is not brought to unit level
+
+Activation = Literal["sigmoid", "relu", "softmax", "complex"]
+Features = Literal["log_magnitude", "compressed", "coefficients"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the network makes of a batch at unit level.
+
+    analysis: (batch, channel, frame) of the mixture. masked: (batch, source, channel, frame).
+    sources: (batch, source, time).
+    """
+
+    analysis: Tensor
+    masked: Tensor
+    sources: Tensor
+
+
+class Objective(Protocol):
+    """What to minimise: gives a loss and an assignment for each mixture, as sepnet.losses.pit."""
+
+    def __call__(self, estimate: Estimate, references: Tensor, filterbank: Filterbank) -> tuple[Tensor, Tensor]: ...
+
+
+class WaveformObjective:
+    """PIT with a negated metric of waveforms: SI-SDR, SNR, thresholded SNR."""
+
+    def __init__(self, *, metric: Metric = si_sdr) -> None:
+        self.pairwise_loss = partial(pairwise, negative(metric))
+
+    def __call__(self, estimate: Estimate, references: Tensor, filterbank: Filterbank) -> tuple[Tensor, Tensor]:
+        return pit(self.pairwise_loss, estimate.sources, references)
+
+
+class SpectralObjective:
+    """PIT with the mean squared error of magnitudes, plain or phase-sensitive (Kolbaek et al. 2017, eq. 9 and 10)."""
+
+    def __init__(self, *, phase_sensitive: bool = True) -> None:
+        self.phase_sensitive = phase_sensitive
+
+    def __call__(self, estimate: Estimate, references: Tensor, filterbank: Filterbank) -> tuple[Tensor, Tensor]:
+        assert isinstance(filterbank, STFT)  # MaskEstimator refuses others
+        spectrograms = filterbank.spectrogram(references)  # (batch, source, bin, frame)
+        mixture = torch.complex(*estimate.analysis.chunk(2, dim=-2))  # (batch, bin, frame)
+        magnitudes = _magnitude(estimate.masked)
+        if not self.phase_sensitive:
+            targets = spectrograms.abs()
+        else:
+            targets = phase_sensitive_target(mixture.unsqueeze(1), spectrograms)
+        return pit(partial(pairwise, magnitude_mse), magnitudes, targets)
+
+
+class MaskEstimator(nn.Module):
+    """Encoder, masking network, decoder and loss, each from the config.
+
+    network: called with (n_in, n_out), returns a module (batch, n_in, frame) -> (batch, n_out, frame).
+    n_sources: what it is built for. sample_rate: in Hz; mixtures at another are refused.
+    features: what the network sees: ``coefficients`` as they are, or, of an STFT, ``log_magnitude`` or
+    ``compressed`` (real and imaginary parts over the square root of the magnitude).
+    activation: what makes masks of its output; ``complex`` (of an STFT) multiplies as complex numbers,
+    with parts within +-2. consistent: whether what the estimates lack of the mixture is shared among
+    them (sepnet.dsp.consistency), which also gives them their level, that SI-SDR leaves open.
+
+    The mixture is brought to unit RMS before the network and the estimates back after it: scale the
+    input, and the output scales alike. Raises SepnetError for features, activation or objective that
+    want an STFT with another filterbank.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        filterbank: Filterbank,
+        network: Callable[[int, int], nn.Module],
+        objective: Objective,
+        n_sources: int = 2,
+        sample_rate: int = 8000,
+        features: Features = "log_magnitude",
+        activation: Activation = "sigmoid",
+        consistent: bool = True,
+    ) -> None:
+        super().__init__()
+        spectral = activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
+        if spectral and not isinstance(filterbank, STFT):
+            raise SepnetError(
+                f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, but the "
+                f"filterbank is {type(filterbank).__name__}: take features=coefficients and another activation"
+            )
+        self.filterbank, self.objective = filterbank, objective
+        self.n_sources, self.sample_rate = n_sources, sample_rate
+        self.features, self.activation, self.consistent = features, activation, consistent
+        n_channels = filterbank.n_channels
+        n_in = n_channels // 2 if features == "log_magnitude" else n_channels
+        real_mask = isinstance(filterbank, STFT) and activation != "complex"
+        self.n_mask = n_channels // 2 if real_mask else n_channels
+        self.network = network(n_in, n_sources * self.n_mask)
+
+    def forward(self, signal: Float[Tensor, "batch time"]) -> Estimate:
+        """Estimates of a mixture at unit level."""
+        analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
+        output = self.network(self._features(analysis)).float()
+        logits = output.unflatten(1, (self.n_sources, self.n_mask))  # (batch, source, mask, frame)
+        masked = self._mask(logits, analysis.unsqueeze(1))
+        sources = self.filterbank.decode(masked, signal.shape[-1])
+        if self.consistent:
+            sources = make_consistent(sources, signal)
+        return Estimate(analysis, masked, sources)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB."""
+        signal, level = _unit_level(batch.mixture[:, 0])
+        references = batch.sources / level.unsqueeze(-1)
+        estimate = self(signal)
+        losses, order = self.objective(estimate, references, self.filterbank)
+        with torch.no_grad():
+            sources = permute(estimate.sources, order)
+            gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
+            active = references.abs().amax(dim=-1) > 0
+            gain = gains[active].mean()
+        return {"loss": losses.mean(), "si_sdri": gain}
+
+    @torch.no_grad()
+    def separate(self, mixture: Mixture) -> Separation:
+        """Separate channel 0. Raises CannotSeparate at another sample rate than the network's."""
+        if mixture.sample_rate != self.sample_rate:
+            raise CannotSeparate(
+                f"the network was made for {self.sample_rate} Hz and the mixture is at {mixture.sample_rate} Hz: "
+                "wrap it in sepnet.separators.wrappers.Resampled"
+            )
+        device = next(self.parameters()).device
+        signal, level = _unit_level(mixture.audio[:1].to(device))
+        sources = self(signal).sources[0] * level
+        return Separation(sources.to(mixture.audio.device))
+
+    def _features(self, analysis: Tensor) -> Tensor:
+        if self.features == "coefficients":
+            return analysis
+        magnitude = _magnitude(analysis)  # (batch, bin, frame)
+        if self.features == "log_magnitude":
+            return torch.log(magnitude + 1e-3)
+        return analysis * (magnitude + 1e-4).rsqrt().repeat(1, 2, 1)
+
+    def _mask(self, logits: Tensor, analysis: Tensor) -> Tensor:
+        """(batch, source, mask, frame) and (batch, 1, channel, frame) to (batch, source, channel, frame)."""
+        if self.activation == "complex":
+            mask_real, mask_imaginary = (2 * torch.tanh(logits / 2)).chunk(2, dim=2)
+            real, imaginary = analysis.chunk(2, dim=2)
+            return torch.cat(
+                [mask_real * real - mask_imaginary * imaginary, mask_real * imaginary + mask_imaginary * real], dim=2
+            )
+        if self.activation == "softmax":
+            masks = logits.softmax(dim=1)
+        else:
+            masks = logits.sigmoid() if self.activation == "sigmoid" else logits.relu()
+        if isinstance(self.filterbank, STFT):
+            masks = masks.repeat(1, 1, 2, 1)  # the same for real and imaginary parts
+        return masks * analysis
+
+
+def _magnitude(coefficients: Tensor) -> Tensor:
+    """(..., 2 bin, frame) to (..., bin, frame); its gradient is finite at zero."""
+    real, imaginary = coefficients.chunk(2, dim=-2)
+    return (real.square() + imaginary.square() + 1e-12).sqrt()
+
+
+def _unit_level(signal: Tensor) -> tuple[Tensor, Tensor]:
+    """(batch, time) at unit RMS, and the RMS (batch, 1) that it had; silence stays as it is."""
+    rms = signal.square().mean(dim=-1, keepdim=True).sqrt()
+    level = torch.where(rms > SILENT_RMS, rms, torch.ones_like(rms))
+    return signal / level, level

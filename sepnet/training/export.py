@@ -1,0 +1,54 @@
+"""Keeps the run folder loadable: the best weights so far are written after each validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from sepnet.training.task import SeparationTask
+
+
+class ExportBest(Callback):
+    """Writes the run folder whenever the validation SI-SDRi is the best so far.
+
+    save: sepnet.artifact.save; config is handed to it as it is.
+    """
+
+    def __init__(self, *, folder: Path, config: Any, data_fingerprint: str, save: Callable[..., None]) -> None:
+        self.folder, self.config, self.data_fingerprint, self.save = folder, config, data_fingerprint, save
+        self.best = float("-inf")
+        self.audio_hours = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "audio_hours": self.audio_hours}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.audio_hours = state_dict["best"], state_dict["audio_hours"]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.audio_hours += batch.seconds * trainer.world_size / 3600
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        score = trainer.callback_metrics.get("val/si_sdri")
+        if trainer.sanity_checking or score is None or float(score) <= self.best or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SeparationTask)
+        self.best = float(score)
+        self.save(
+            pl_module.separator,
+            self.folder,
+            config=self.config,
+            metrics={
+                "si_sdri_db": self.best,
+                "step": trainer.global_step,
+                "epoch": trainer.current_epoch,
+                "hours_of_audio": self.audio_hours,
+            },
+            data_fingerprint=self.data_fingerprint,
+        )

@@ -1,0 +1,87 @@
+"""The one LightningModule: it trains any separator that has a loss, and knows none by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sepnet.metrics import best_permutation, improvement, is_silent, pairwise, permute, si_sdr
+from sepnet.types import Batch, Mixture, SepnetError, TrainableSeparator
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class TrainingDiverged(SepnetError):
+    """The loss or its gradient is no longer a number worth following."""
+
+
+class SeparationTask(L.LightningModule):
+    """Minimises ``separator.loss`` and validates with the very ``separate`` that users call.
+
+    optimizer: called with the parameters. max_loss: a training loss above this counts as exploded.
+
+    Logs ``train/*`` (whatever the loss returns), ``train/grad_norm`` and ``val/si_sdri`` in dB: the mean
+    over mixtures of the mean over sources, silent references left out. Raises TrainingDiverged with the
+    step and the mixtures' ids.
+    """
+
+    def __init__(self, *, separator: TrainableSeparator, optimizer: OptimizerFactory, max_loss: float = 1e6) -> None:
+        super().__init__()
+        if not isinstance(separator, nn.Module):
+            raise SepnetError(f"{type(separator).__name__} has nothing to train: choose a trainable model")
+        self.separator = separator
+        self.optimizer_factory, self.max_loss = optimizer, max_loss
+        self._ids: tuple[str, ...] = ()
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.optimizer_factory(p for p in self.parameters() if p.requires_grad)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        self._ids = batch.ids
+        losses = self.separator.loss(batch)
+        loss = losses["loss"]
+        value = float(loss.detach())
+        if not math.isfinite(value) or value > self.max_loss:
+            self._diverged(f"the loss is {value:.4g}")
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not bool(torch.isfinite(norm)) and self.trainer.precision != "16-mixed":  # its scaler skips such steps
+            self._diverged(f"the norm of the gradient is {float(norm):.4g}")
+        self.log("train/grad_norm", norm)
+
+    def validation_step(self, mixture: Mixture, index: int) -> None:
+        gain = si_sdr_gain(self.separator, mixture)
+        if gain is not None:
+            self.log("val/si_sdri", gain, prog_bar=True, batch_size=1, sync_dist=True)
+
+    def _diverged(self, what: str) -> None:
+        shown = ", ".join(self._ids[:8]) + (", ..." if len(self._ids) > 8 else "")
+        raise TrainingDiverged(
+            f"{what} at step {self.global_step}, in the batch of [{shown}]: the last good checkpoint is kept; "
+            "go on from it with resume=true and a lower optimizer.lr, or trainer.precision=32-true, "
+            "or look at these files"
+        )
+
+
+def si_sdr_gain(separator: Any, mixture: Mixture) -> Tensor | None:
+    """The mean SI-SDR improvement in dB over a mixture's sources that are not silent; None if all are."""
+    references = mixture.references
+    assert references is not None
+    with torch.autocast(mixture.audio.device.type, enabled=False):  # as the evaluation does
+        estimates = separator.separate(mixture.only(separator.needs)).sources
+    estimates, references = estimates.double(), references.double()
+    order = best_permutation(pairwise(si_sdr, estimates[None], references[None]))
+    ordered = permute(estimates[None], order)[0]
+    gains = improvement(si_sdr, ordered, references, mixture.audio[:1].double().expand_as(references))
+    audible = ~is_silent(references)
+    return gains[audible].mean() if bool(audible.any()) else None
