@@ -28,6 +28,7 @@ from jaxtyping import Float
 from sepnet.data import audio
 from sepnet.data.corpus import Manifest, Utterance
 from sepnet.data.table import named, read_table, write_table
+from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
 from sepnet.types import Mixture, SepnetError
 
@@ -116,9 +117,10 @@ def draw_list(
         )
     rng = np.random.default_rng(seed)
     taken: Counter[str] = Counter()
+    loudness: dict[str, float] = {}
     mixtures = []
     for chosen in _draw_groups(utterances, n_mixtures, n_sources, rng):
-        gains = _draw_gains([_sound(manifest, u) for u in chosen], [u.path for u in chosen], rng)
+        gains = _draw_gains([manifest.path(u) for u in chosen], loudness, rng)
         name = "_".join(PurePosixPath(u.path).stem for u in chosen)
         taken[name] += 1
         unique = name if taken[name] == 1 else f"{name}-{taken[name]}"
@@ -149,10 +151,6 @@ def _draw_groups(
             heapq.heappush(deck, (used + 1, float(rng.random()), number))
 
 
-def _sound(manifest: Manifest, utterance: Utterance) -> tuple[np.ndarray, int]:
-    return _mono(manifest.path(utterance))
-
-
 def _mono(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
     samples, sample_rate = audio.read(path)
     if len(samples) != 1:
@@ -162,18 +160,16 @@ def _mono(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
     return samples[0], sample_rate
 
 
-def _draw_gains(
-    sounds: Sequence[tuple[np.ndarray, int]], paths: Sequence[str], rng: np.random.Generator
-) -> list[float]:
-    from sepnet.dsp.loudness import integrated_loudness
-
-    wanted = rng.uniform(*LOUDNESS_LUFS, size=len(sounds))
+def _draw_gains(paths: Sequence[Path], known: dict[str, float], rng: np.random.Generator) -> list[float]:
+    """A gain for each file. known: the loudness of files, in LUFS, kept because each is drawn again."""
+    sounds = [_mono(path) for path in paths]
     gains = []
-    for (samples, rate), path, target in zip(sounds, paths, wanted, strict=True):
-        loudness = integrated_loudness(samples, rate)
-        if not np.isfinite(loudness):
+    for path, (samples, rate) in zip(map(str, paths), sounds, strict=True):
+        if path not in known:
+            known[path] = integrated_loudness(samples, rate)
+        if not math.isfinite(known[path]):
             raise SepnetError(f"{path} is too quiet to have a loudness: leave it out of the corpus (exclude)")
-        gains.append(10 ** ((float(target) - loudness) / 20))
+        gains.append(10 ** ((rng.uniform(*LOUDNESS_LUFS) - known[path]) / 20))
     lowest = min(rate for _, rate in sounds)
     scaled = [resample(x, rate, lowest) * gain for (x, rate), gain in zip(sounds, gains, strict=True)]
     peak = float(np.abs(np.sum(_fitted(scaled, "max"), axis=0)).max())
