@@ -154,10 +154,10 @@ def _download(url: str, target: Path, part: Path, progress: bool) -> None:
             failures = failures + 1 if _size(part) == before else 0
             reason = getattr(error, "reason", error)
             if failures == ATTEMPTS or isinstance(error, urllib.error.URLError):
+                there = f" (it goes on after {_size(part) / 1e6:.1f} MB)" if _size(part) else ""
                 raise SepnetError(
-                    f"can't download {url} ({reason}): connect to the network and run again (it goes on "
-                    f"after the {_size(part) / 1e6:.1f} MB that are there), or download it elsewhere, put it "
-                    f"at {target}, and run again"
+                    f"can't download {url} ({reason}): connect to the network and run again{there}, or "
+                    f"download it elsewhere, put it at {target}, and run again"
                 ) from error
             log.warning("%s broke off after %.1f MB (%s); going on", url, _size(part) / 1e6, reason)
             time.sleep(0.1 * failures)
