@@ -1,1 +1,31 @@
-"""sepnet: train, evaluate and run audio source separation."""
+"""sepnet: train, evaluate and run audio source separation.
+
+    import sepnet
+
+    separation = sepnet.separate(audio, sample_rate, model="runs/my-run")
+    separator = sepnet.load("runs/my-run")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sepnet.artifact import load
+    from sepnet.inference import separate
+
+__version__ = "0.1.0"
+__all__ = ["load", "separate"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use: `import sepnet.metrics` should not wait for Hydra.
+    if name == "load":
+        from sepnet.artifact import load
+
+        return load
+    if name == "separate":
+        from sepnet.inference import separate
+
+        return separate
+    raise AttributeError(f"module 'sepnet' has no attribute {name!r}")

@@ -108,7 +108,7 @@ def load(name_or_folder: str | Path) -> Separator:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
         raise SepnetError(f"no run folder and no model is called {name!r}: {hint}")
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose("separate", overrides=[f"model={name}"])
+        config = hydra.compose(f"model/{name}")
     separator: Separator = build(config.model)
     if isinstance(separator, nn.Module):
         raise SepnetError(

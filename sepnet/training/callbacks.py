@@ -41,8 +41,8 @@ def _timers(trainer: L.Trainer) -> list[Timer]:
 class LearningRate(Callback):
     """Warm-up over steps, then decay over the run's progress, whatever it is counted in.
 
-    The optimizer's own rate is the peak. decay: cosine, linear or none; final: the share of the peak
-    that is left at the end.
+    The optimizer's own rate is the peak. decay: cosine, linear or none, from the share ``decay_from`` of
+    the run on; final: the share of the peak that is left at the end.
     """
 
     def __init__(
@@ -50,14 +50,16 @@ class LearningRate(Callback):
         *,
         warmup_steps: int = 200,
         decay: Literal["cosine", "linear", "none"] = "cosine",
+        decay_from: float = 0.0,
         final: float = 0.02,
     ) -> None:
-        self.warmup_steps, self.decay, self.final = warmup_steps, decay, final
+        self.warmup_steps, self.decay, self.decay_from, self.final = warmup_steps, decay, decay_from, final
 
     def factor(self, step: int, done: float) -> float:
         """The share of the peak rate at a step (from 0), with the share ``done`` of the run behind."""
         warmup = min((step + 1) / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        left = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0}[self.decay]
+        gone = max(done - self.decay_from, 0.0) / max(1 - self.decay_from, 1e-9)
+        left = {"cosine": 0.5 * (1 + math.cos(math.pi * gone)), "linear": 1 - gone, "none": 1.0}[self.decay]
         return warmup * (self.final + (1 - self.final) * left)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,0 +1,70 @@
+"""The front door of the library: sound in, sources out, with any method.
+
+    >>> import sepnet
+    >>> separation = sepnet.separate(audio, 44100, model="runs/my-run")     # doctest: +SKIP
+    >>> separation.sources.shape                                            # doctest: +SKIP
+    torch.Size([2, 220500])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepnet.artifact import load, newest_run
+from sepnet.separators.wrappers import Resampled
+from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
+
+Audio = np.ndarray | Tensor
+
+
+def separate(
+    audio: Audio,
+    sample_rate: int,
+    model: str | Path | Separator | None = None,
+    n_sources: int | None = None,
+    query: tuple[Audio, int] | None = None,
+) -> Separation:
+    """Separate a recording.
+
+    audio: (channel, time) or (time,), floats with full scale 1.0. sample_rate: in Hz; a model of another
+    rate is served by resampling. model: the name of a file in conf/model, a run folder, or a separator
+    from ``load``; None for the newest run. n_sources: for methods that want to be told. query: an
+    example (time,) of the sound to find and its rate, for methods that take one.
+
+    Returns ``sources`` (source, time) at the rate, the length and the level of the input: images at
+    channel 0. Raises SepnetError for audio that can't be separated, and CannotSeparate where the method
+    can't serve it.
+    """
+    separator = load(newest_run() if model is None else model) if not isinstance(model, Separator) else model
+    built_for = getattr(separator, "n_sources", None)
+    if n_sources is not None and built_for is not None and n_sources != built_for:
+        raise CannotSeparate(
+            f"the model was made for {built_for} sources, not {n_sources}: leave n_sources out, or take another model"
+        )
+    mixture = Mixture(
+        audio=_tensor(audio),
+        sample_rate=sample_rate,
+        n_sources=n_sources,
+        queries=None if query is None else (Query(_tensor(query[0])[0], query[1]),),
+    )
+    return at_any_rate(separator).separate(mixture.only(separator.needs))
+
+
+def at_any_rate(separator: Separator) -> Separator:
+    """The separator, wrapped in Resampled where it was made for one sample rate."""
+    rate = getattr(separator, "sample_rate", None)
+    return separator if rate is None else Resampled(separator, sample_rate=rate)
+
+
+def _tensor(audio: Audio) -> Tensor:
+    """(channel, time) in float32. Raises SepnetError for integers and for other shapes."""
+    tensor = torch.as_tensor(audio)
+    if not tensor.is_floating_point():
+        raise SepnetError(f"audio has to be floats with full scale 1.0, but is {tensor.dtype}: divide by its full scale")
+    if tensor.ndim == 1:
+        tensor = tensor[None]
+    return tensor.to(torch.float32)

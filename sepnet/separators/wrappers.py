@@ -1,0 +1,57 @@
+"""Separators around a separator: what a method does not know, wrapped about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.resample import resample
+from sepnet.types import Mixture, Query, Separation, Separator
+
+
+class Resampled:
+    """Takes a mixture at any rate to the rate of a separator, and its estimates back.
+
+    What lies above half of ``sample_rate`` is lost on the way; estimates have the length of the mixture.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, separator: Separator, *, sample_rate: int) -> None:
+        self.separator, self.sample_rate = separator, sample_rate
+        self.needs = separator.needs  # type: ignore[misc]  # those of the one inside
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """As the separator inside, at the mixture's own rate."""
+        own, inner = mixture.sample_rate, self.sample_rate
+        if own == inner:
+            return self.separator.separate(mixture)
+        inside = Mixture(
+            audio=resample(mixture.audio, own, inner),
+            sample_rate=inner,
+            n_sources=mixture.n_sources,
+            queries=None if mixture.queries is None else tuple(self._query(q) for q in mixture.queries),
+            references=None if mixture.references is None else resample(mixture.references, own, inner),
+        )
+        separation = self.separator.separate(inside)
+        sources = resample(separation.sources, inner, own)[..., : mixture.audio.shape[-1]]
+        return replace(separation, sources=sources)
+
+    def _query(self, query: Query) -> Query:
+        return replace(query, audio=resample(query.audio, query.sample_rate, self.sample_rate), sample_rate=self.sample_rate)
+
+
+class Consistent:
+    """Moves the estimates by equal shares so that they sum to channel 0 of the mixture."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, separator: Separator) -> None:
+        self.separator = separator
+        self.needs = separator.needs  # type: ignore[misc]  # those of the one inside
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """As the separator inside, and level-faithful."""
+        separation = self.separator.separate(mixture)
+        return replace(separation, sources=make_consistent(separation.sources, mixture.audio[0]))
