@@ -17,9 +17,10 @@ import difflib
 import importlib
 import json
 import os
+import pickle
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -91,14 +92,16 @@ def save(
 
 
 def load(name_or_folder: str | Path) -> Separator:
-    """A separator by the name of a file in conf/model, or from a run folder, ready to separate.
+    """A separator by the name of a file in conf/model, from a run folder or one of its checkpoints.
 
     Raises SepnetError for an unknown name (the nearest is offered), a model that has to be trained
     first, and weights that are missing, broken or of another architecture.
     """
     folder = Path(name_or_folder)
+    if folder.suffix == ".ckpt":
+        return _load_weights(run_folder(folder), folder, _checkpoint_weights)
     if (folder / CONFIG).is_file():
-        return _load_run(folder)
+        return _load_weights(folder, folder / WEIGHTS, load_file)
     if folder.is_dir():
         raise SepnetError(f"{folder} is no run folder: it has no {CONFIG}")
     name = str(name_or_folder)
@@ -126,6 +129,14 @@ def newest_run(runs: Path = RUNS) -> Path:
     return found[-1].parent
 
 
+def run_folder(path: str | Path) -> Path:
+    """The run folder of a run folder or of a checkpoint in it. Raises SepnetError where there is none."""
+    for folder in (Path(path), *Path(path).parents[:2]):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise SepnetError(f"{path} is no run folder, and no checkpoint in one: {CONFIG} is not there")
+
+
 def read_config(folder: Path) -> DictConfig:
     """The resolved configuration of a run."""
     config = OmegaConf.load(folder / CONFIG)
@@ -149,20 +160,26 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def _load_run(folder: Path) -> Separator:
+def _load_weights(folder: Path, path: Path, read: Callable[[Path], dict[str, torch.Tensor]]) -> Separator:
+    """The separator that a run folder describes, with the weights of a file in it."""
     separator: Separator = build(read_config(folder).model)
     if not isinstance(separator, nn.Module):
         return separator
-    path = folder / WEIGHTS
     if not path.is_file():
-        raise SepnetError(f"{folder} has no {WEIGHTS}: the run has not finished its first validation")
+        raise SepnetError(f"{path} is not there: the run has not finished its first validation")
     try:
-        weights = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise SepnetError(f"{path} can't be read ({error}): copy it again, or train anew") from error
+        weights = read(path)
+    except (safetensors.SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise SepnetError(f"{path} can't be read ({' '.join(str(error).split())[:200]}): copy it again, or train anew") from error
     _check_weights(path, weights, separator.state_dict())
     separator.load_state_dict(weights)
     return separator.eval()
+
+
+def _checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The separator's weights in a training checkpoint; the averaged ones where they were averaged."""
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name.removeprefix("separator."): tensor for name, tensor in state.items()}
 
 
 def _check_weights(path: Path, weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:

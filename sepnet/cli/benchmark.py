@@ -1,0 +1,51 @@
+"""python scripts/benchmark.py what=mixing: measures sepnet's own speed on this machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from sepnet import artifact
+from sepnet.cli import app
+from sepnet.data.dataset import MixtureData
+from sepnet.data.mixing import Mixer
+from sepnet.types import SepnetError
+
+WARM_UP = 50
+
+
+def main() -> None:
+    """The command line."""
+    app.run(benchmark, "benchmark")
+
+
+def benchmark(config: DictConfig) -> None:
+    """Print the figures of one benchmark. Raises SepnetError for an unknown one."""
+    benchmarks = {"mixing": mixing}
+    if config.what not in benchmarks:
+        raise SepnetError(f"there is no benchmark {config.what!r}: there are {', '.join(benchmarks)}")
+    benchmarks[config.what](config)
+
+
+def mixing(config: DictConfig) -> None:
+    """Mixtures a second on one core, from the cache, with and without speed perturbation."""
+    torch.set_num_threads(1)
+    data: MixtureData = artifact.build(config.data)
+    cache = data.train().mixer.cache
+    print(f"{len(cache)} utterances at {data.sample_rate} Hz, mixtures of 2 sources and {config.seconds} s, one core")
+    plain = replace(data.mixing, n_sources=(2,), mode="crop", seconds=config.seconds, short="pad", speeds=(1.0,))
+    for name, recipe in (("no speed change", plain), ("speeds 0.95, 1.05", replace(plain, speeds=(0.95, 1.05)))):
+        mixer = Mixer(cache, recipe)
+        for index in range(WARM_UP):
+            mixer(np.random.default_rng((0, 0, index)))
+        rates = []
+        for repetition in range(config.repetitions):
+            start = time.perf_counter()
+            for index in range(config.n_mixtures):
+                mixer(np.random.default_rng((1, repetition, index)))
+            rates.append(config.n_mixtures / (time.perf_counter() - start))
+        print(f"{name:20s} {np.median(rates):8.0f} mixtures/s (median of {len(rates)}; {min(rates):.0f} to {max(rates):.0f})")

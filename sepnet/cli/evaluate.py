@@ -1,0 +1,80 @@
+"""python scripts/eval.py: scores separators on a test set, and writes the report."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sepnet import artifact
+from sepnet.cli import app
+from sepnet.data.dataset import MixtureData
+from sepnet.evaluation import Contender, evaluate
+from sepnet.types import SepnetError
+
+RUN = "run"  # stands for the run of ckpt in the list of separators
+
+
+def main() -> None:
+    """The command line."""
+    app.run(run, "eval")
+
+
+def run(config: DictConfig) -> None:
+    """Evaluate what the configuration describes. Raises SepnetError for what can't be."""
+    needs_run = RUN in config.separators or config.get("data") is None
+    trained = _trained(config) if needs_run else None
+    test = _data(config, trained).test()
+    if config.out is not None:
+        folder = Path(config.out)
+    elif trained is not None:
+        folder = artifact.run_folder(trained) / f"evaluation-{test.fingerprint[:8]}"
+    else:
+        raise SepnetError("no run takes part, so say where the results should go: out=results")
+    contenders = [_contender(trained if name == RUN and trained is not None else name) for name in config.separators]
+    try:
+        evaluate(
+            contenders,
+            test,
+            folder,
+            n_processes=config.n_processes or os.cpu_count() or 1,
+            limit=config.limit,
+            measures=tuple(config.measures),
+        )
+    except KeyboardInterrupt:
+        print(f"\nstopped; the rows so far are in {folder}, and the same command goes on from there", file=sys.stderr)
+        sys.exit(app.INTERRUPTED)
+    lines = (folder / "report.md").read_text().splitlines()
+    start = next((i for i, line in enumerate(lines) if line.startswith("|")), 0)
+    table = [line for line in lines[start:] if line.startswith("|")]
+    print("\n".join(table))
+    print(f"look and listen: {folder / 'report.html'}")
+
+
+def _trained(config: DictConfig) -> Path:
+    return Path(config.ckpt) if config.ckpt is not None else artifact.newest_run(Path(config.runs))
+
+
+def _data(config: DictConfig, trained: Path | None) -> MixtureData:
+    node = config.get("data")
+    if node is None:
+        assert trained is not None
+        node = artifact.read_config(artifact.run_folder(trained)).data
+    data: MixtureData = artifact.build(node)
+    return data
+
+
+def _contender(name_or_folder: str | Path) -> Contender:
+    """A separator under a name that a table and a file can bear, with a digest of its weights."""
+    path = Path(name_or_folder)
+    weights = path if path.is_file() else path / artifact.WEIGHTS
+    version = hashlib.sha1(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else ""
+    return Contender(
+        name=(path.parent.parent.name + "-" + path.stem if path.is_file() else path.name) or str(name_or_folder),
+        load=partial(artifact.load, name_or_folder),
+        version=version,
+    )
