@@ -31,6 +31,7 @@ from scipy.signal import butter, resample_poly, sosfilt
 from tqdm import tqdm
 
 from sepnet.data import audio
+from sepnet.data.corpus import Corpus, Manifest
 from sepnet.data.espeak import Request
 from sepnet.data.table import write_table
 from sepnet.types import SepnetError
@@ -296,6 +297,18 @@ def fingerprint(readings: Iterable[Reading]) -> str:
 def make_toy_corpus(root: str | Path, *, progress: bool = True, n_workers: int | None = None) -> Path:
     """Make the embedded corpus in ``root``, or find it there; returns ``root``. See write_corpus."""
     return write_corpus(root, toy_readings(), progress=progress, n_workers=n_workers)
+
+
+class ToyCorpus(Corpus):
+    """The embedded corpus as ``data=toy`` uses it: made in ``root`` at first use."""
+
+    def __init__(self, *, root: str | Path) -> None:
+        super().__init__(root=root, layout="speakers")
+
+    def manifest(self) -> Manifest:
+        """Its index. Raises SepnetError as ``make_toy_corpus``."""
+        make_toy_corpus(self.root)
+        return super().manifest()
 
 
 def write_corpus(
