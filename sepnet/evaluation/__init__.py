@@ -1,1 +1,24 @@
-"""Separators times mixtures, to rows, to a report."""
+"""Separators times mixtures, to rows, to a report.
+
+``evaluate`` does it all; ``run``, ``examples`` and ``report`` are its stages, a module each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sepnet.evaluation.contender import Contender, Mixtures
+
+if TYPE_CHECKING:
+    from sepnet.evaluation.pipeline import evaluate
+
+__all__ = ["Contender", "Mixtures", "evaluate"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported at first use: the processes of a run come through here, and don't draw figures.
+    if name == "evaluate":
+        from sepnet.evaluation.pipeline import evaluate
+
+        return evaluate
+    raise AttributeError(f"module 'sepnet.evaluation' has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sepnet.types import Mixture, Separator, SepnetError
 
@@ -38,6 +38,7 @@ class Contender:
             )
 
 
+@runtime_checkable
 class Mixtures(Protocol):
     """A fixed test set: the same mixture for the same index, always. Picklable."""
 

@@ -8,20 +8,12 @@ time that the evaluation was started or went on.
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import sepnet
 from sepnet.evaluation.contender import Contender, Mixtures
 from sepnet.types import SepnetError
-
-PACKAGES = ("sepnet", "torch", "torchmetrics", "numpy", "pesq", "pystoi")
 
 
 def beside(rows_csv: Path) -> Path:
@@ -91,49 +83,10 @@ def record(
 
 
 def surroundings(n_processes: int) -> dict[str, Any]:
-    """The software and the hardware of this moment."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "python": platform.python_version(),
-        "git_commit": _commit(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "cpus": os.cpu_count(),
-        "processes": n_processes,
-        "threads_per_process": 1,
-    }
+    """The software and the hardware of this moment, and how the run uses them."""
+    # Not at the top: the processes of a run import this module, and have no use for hydra.
+    from sepnet import artifact
 
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of sepnet's own checkout, with ``+changes`` if it was edited since; None if installed."""
-    root = Path(sepnet.__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        # An installed package can lie inside the repository of something else.
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return None
-        edited = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if edited else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
+    found = artifact.surroundings()
+    del found["threads"]  # of this process, which computes nothing
+    return {**found, "processes": n_processes, "threads_per_process": 1}

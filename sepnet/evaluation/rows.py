@@ -6,12 +6,12 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``mixture_id``        name of the mixture in the test set
 ``source, n_sources`` which reference, counted from 1 as in the names of the examples, and of how many
 ``seconds, sample_rate``  length of the mixture in s, its rate in Hz
-``status``            ok | cannot_separate | failed | excluded
+``status``            ok | cannot_separate | failed | excluded (the reference is silent, or all that there is)
 ``reason``            for all but ok; for ok it may remark on the estimate, such as that it is silent
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
 ``compute_seconds``   wall time of ``separate`` for the mixture on one thread, repeated in each source's row
-``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above the idle process
+``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above what was there before
 ``parameters``        of the separator's networks
 ``role``              floor (the mixture itself) | method | ceiling (it was shown the references)
 
@@ -160,7 +160,7 @@ def _cells(row: Row, measures: Sequence[str]) -> dict[str, str]:
     return cells
 
 
-def _text(value: str | float | None) -> str:
+def _text(value: str | int | float | None) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     # Six digits: a hundredth of what a listener or a table could tell, also for 120 dB.

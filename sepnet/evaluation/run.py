@@ -67,7 +67,7 @@ def run(
     if total:
         provenance.record(rows_csv, contenders, mixtures, measures, n_processes)
     problems = []
-    with tqdm(total=total, unit="mixture", disable=not progress, dynamic_ncols=True) as bar:
+    with tqdm(total=total, unit="mixture", disable=not (progress and total), dynamic_ncols=True) as bar:
         for contender, indices in todo.items():
             bar.set_description(contender.name)
             try:

@@ -1,6 +1,7 @@
 """The measures of an evaluation, and which output belongs to which reference.
 
-Time per mixture of two sources and 4 s at 8 kHz, on one thread of a 2.x GHz server core: see MEASURES.
+Time for both sources of a mixture of 4 s at 8 kHz (at 16 kHz), on one thread of a shared server core: PESQ
+80 (190) ms, ESTOI 70, STOI 35, SDR 25, the other ratios under 1 ms; a quarter of a second for all.
 """
 
 from __future__ import annotations

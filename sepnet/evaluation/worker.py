@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sepnet.evaluation.contender import Contender, LoadError, Mixtures
+from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.evaluation.rows import Role, Row, Status
 from sepnet.evaluation.scoring import align, score
 from sepnet.metrics.sdr import is_silent
@@ -27,8 +26,8 @@ class _Loaded:
     separator: Separator
     role: Role
     parameters: int
-    idle_mb: float  # resident memory before loading
-    loading_mb: float  # the highest while loading, above that
+    loading_mb: float  # the highest resident memory while loading, above what it was before
+    held_mb: float  # what is left of that
 
 
 @dataclass(frozen=True)
@@ -58,22 +57,19 @@ class Worker:
         separating is a row instead.
         """
         mixture, references = self._read(index)
-        audible = ~is_silent(references)
+        silent, alone = is_silent(references), is_silent(mixture.audio[:1] - references)
+        judged = ~(silent | alone)
         loaded = self._load(mixture.sample_rate)
         if known is None:
             same = mixture.audio[:1].expand_as(references)
-            known = self._scores(same, references, audible, mixture.sample_rate)
-        attempt = (
-            _attempt(loaded, mixture, references)
-            if bool(audible.any())
-            else _Attempt("excluded", "every reference is silent")
-        )
+            known = self._scores(same, references, judged, mixture.sample_rate)
+        attempt = _attempt(loaded, mixture, references) if bool(judged.any()) else _Attempt("excluded")
         scores: Scores = [{} for _ in references]
         if attempt.estimates is not None:
-            scores = self._scores(attempt.estimates, references, audible, mixture.sample_rate)
+            scores = self._scores(attempt.estimates, references, judged, mixture.sample_rate)
         rows = []
         for source in range(len(references)):
-            status, reason = _verdict(attempt, source, bool(audible[source]))
+            status, reason = _verdict(attempt, source, bool(silent[source]), bool(alone[source]))
             row = Row(
                 separator=self.contender.name,
                 mixture_id=self.mixtures.id(index),
@@ -110,19 +106,23 @@ class Worker:
             # The measures import and allocate on first use; that is not the separator's memory.
             noise = torch.randn(1, sample_rate, generator=torch.Generator().manual_seed(0))
             score(self.measures, noise, noise, sample_rate)
-            idle_mb = _resident_mb("VmRSS")
-            _forget_peak()
+            idle_mb = resident_mb("VmRSS")
+            forget_peak()
             try:
                 separator = self.contender.load()
                 role, parameters = _role(separator), count_parameters(separator)
             except Exception as error:
                 raise LoadError(f"{self.contender.name} can't be loaded: {one_line(error)}") from error
-            self._loaded = _Loaded(separator, role, parameters, idle_mb, _resident_mb("VmHWM") - idle_mb)
+            loading_mb, held_mb = (resident_mb(field) - idle_mb for field in ("VmHWM", "VmRSS"))
+            self._loaded = _Loaded(separator, role, parameters, loading_mb, held_mb)
         return self._loaded
 
-    def _scores(self, estimates: Tensor, references: Tensor, audible: Tensor, sample_rate: int) -> Scores:
-        judged = iter(score(self.measures, estimates[audible], references[audible], sample_rate))
-        return [next(judged) if heard else {} for heard in audible.tolist()]
+    def _scores(self, estimates: Tensor, references: Tensor, judged: Tensor, sample_rate: int) -> Scores:
+        found: Scores = []
+        if bool(judged.any()):
+            found = score(self.measures, estimates[judged], references[judged], sample_rate)
+        scores = iter(found)
+        return [next(scores) if scored else {} for scored in judged.tolist()]
 
 
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
@@ -132,11 +132,14 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
         # Copies, so that a method which writes into its input can't change what it is judged by.
         shown = None if given.references is None else given.references.clone()
         given = replace(given, audio=given.audio.clone(), references=shown)
-        _forget_peak()
+        forget_peak()
+        # Against this moment, not against the idle process: reading and measuring leave memory behind.
+        before_mb = resident_mb("VmRSS")
         begin = time.perf_counter()
         separation = separator.separate(given)
         compute_seconds = time.perf_counter() - begin
-        peak_mb = max(loaded.loading_mb, _resident_mb("VmHWM") - loaded.idle_mb, 0.0)
+        taken_mb = resident_mb("VmHWM") - before_mb
+        peak_mb = max(loaded.loading_mb, loaded.held_mb + taken_mb, 0.0)
         estimates, order = align(separation, references)
     except CannotSeparate as error:
         return _Attempt("cannot_separate", one_line(error))
@@ -145,10 +148,12 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     return _Attempt("ok", "", estimates, order, compute_seconds, peak_mb)
 
 
-def _verdict(attempt: _Attempt, source: int, audible: bool) -> tuple[Status, str]:
-    """A silent reference is excluded whatever the method did, so all methods exclude the same sources."""
-    if not audible:
+def _verdict(attempt: _Attempt, source: int, silent: bool, alone: bool) -> tuple[Status, str]:
+    """Excluded are sources without anything to judge, whatever the method did: the same ones for each."""
+    if silent:
         return "excluded", "the reference is silent"
+    if alone:
+        return "excluded", "the mixture holds nothing but this source"
     if attempt.estimates is not None and bool(is_silent(attempt.estimates[source])):
         return attempt.status, "the estimate is silent"
     return attempt.status, attempt.reason
@@ -164,7 +169,7 @@ def one_line(error: BaseException) -> str:
 def _role(separator: Separator) -> Role:
     if "references" in separator.needs:
         return "ceiling"
-    return "floor" if isinstance(separator, Identity) else "method"
+    return "floor" if type(separator) is Identity else "method"
 
 
 def count_parameters(separator: object) -> int:
@@ -184,29 +189,6 @@ def count_parameters(separator: object) -> int:
         elif isinstance(part, Separator):
             queue.extend(vars(part).values())
     return sum(found.values())
-
-
-def _resident_mb(field: str) -> float:
-    """VmRSS (now) or VmHWM (highest since ``_forget_peak``) of this process, in MiB.
-
-    Linux also tells ru_maxrss, but a child begins with its parent's; elsewhere it is all there is.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split(f"{field}:")[1].split()[0]) / 1024
-    except (OSError, IndexError):
-        import resource  # not on every system either
-
-        highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return highest / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _forget_peak() -> None:
-    """Let VmHWM begin anew (proc(5), clear_refs); where that is not allowed, the peak only grows."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def mixture_scores(rows: Sequence[Row]) -> dict[str, Scores]:

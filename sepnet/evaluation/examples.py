@@ -1,0 +1,129 @@
+"""The best, the median and the worst mixture of a method, to hear and to look at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from sepnet.data import audio
+from sepnet.evaluation import rows as rows_file
+from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.evaluation.figures import spectrograms
+from sepnet.evaluation.rows import Row
+from sepnet.evaluation.scoring import align
+from sepnet.evaluation.statistics import mixture_means
+from sepnet.evaluation.table import SI_SDRI
+from sepnet.metrics import is_silent, si_sdr
+from sepnet.types import SepnetError
+
+KINDS = ("best", "median", "worst")
+HIGHEST_PEAK = 0.99
+SAME_DB = 0.1  # rounding on another number of threads or another processor stays well below this
+
+
+@dataclass(frozen=True)
+class Example:
+    """One mixture that was written. SI-SDRi in dB: of the mixture as scored in the rows, of each source,
+    and of the mixture as separated again for the files. gain: what all of its files were multiplied by,
+    so that none clips. signals: names of the files, without the suffix.
+    """
+
+    kind: str
+    mixture_id: str
+    si_sdr_improvement: float
+    improvements: tuple[float | None, ...]
+    improvement_again: float
+    gain: float
+    sample_rate: int
+    signals: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the method gave something else than when it was scored."""
+        return abs(self.improvement_again - self.si_sdr_improvement) > SAME_DB
+
+
+def pick(rows: list[Row], separator: str) -> dict[str, str]:
+    """The ids of the mixtures with the best, the median and the worst SI-SDRi, none of them twice.
+
+    Of an even number the lower median is taken, and of equals the one whose id comes first.
+    """
+    scored = mixture_means((row for row in rows if row.separator == separator), SI_SDRI.value)
+    ranked = sorted(scored, key=lambda mixture_id: (-scored[mixture_id], mixture_id))
+    if not ranked:
+        return {}
+    candidates = {"best": ranked[0], "worst": ranked[-1], "median": ranked[len(ranked) // 2]}
+    picked: dict[str, str] = {}
+    for kind, mixture_id in candidates.items():
+        if mixture_id not in picked.values():
+            picked[kind] = mixture_id
+    return {kind: picked[kind] for kind in KINDS if kind in picked}
+
+
+def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
+    """Separate the picked mixtures again; write ``examples/NAME/{best,median,worst}`` beside ``rows_csv``.
+
+    Each holds mixture, estimate_N and reference_N (N from 1, estimates in the order of the references) as
+    .wav in 16 bit and as a spectrogram in .svg, and example.json. The levels are those of the mixture,
+    unless a file would clip: then all of the example are lowered by one gain. What stood in the folder
+    before is deleted. A method without any scored mixture gets none. Returns ``examples/NAME``.
+    """
+    rows = rows_file.read(rows_csv)
+    folder = rows_csv.parent / "examples" / contender.name
+    shutil.rmtree(folder, ignore_errors=True)
+    picked = pick(rows, contender.name)
+    if not picked:
+        return folder
+    index = {mixtures.id(number): number for number in range(len(mixtures))}
+    separator = contender.load()
+    for kind, mixture_id in picked.items():
+        mixture = mixtures[index[mixture_id]]
+        if mixture.references is None:
+            raise SepnetError(f"mixture {mixture_id} has no references")
+        estimates, _ = align(separator.separate(mixture.only(separator.needs)), mixture.references)
+        signals = {"mixture": mixture.audio[0]}
+        for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
+            signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}
+        own = [row for row in rows if (row.separator, row.mixture_id) == (contender.name, mixture_id)]
+        again = _improvement(estimates, mixture.references, mixture.audio[:1])
+        _write(folder / kind, kind, own, signals, again)
+    return folder
+
+
+def read(folder: Path) -> list[Example]:
+    """The examples in ``examples/NAME``, from the best to the worst."""
+    found = [folder / kind / "example.json" for kind in KINDS]
+    contents = [json.loads(path.read_text()) for path in found if path.exists()]
+    return [
+        Example(**{**content, **{name: tuple(content[name]) for name in ("improvements", "signals")}})
+        for content in contents
+    ]
+
+
+def _improvement(estimates: Tensor, references: Tensor, mixture: Tensor) -> float:
+    gained = si_sdr(estimates, references) - si_sdr(mixture.expand_as(references), references)
+    return float(gained[~is_silent(references)].mean())
+
+
+def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor], again: float) -> None:
+    peak = max(float(signal.abs().max()) for signal in signals.values())
+    gain = min(1.0, HIGHEST_PEAK / peak) if peak else 1.0
+    for name, signal in signals.items():
+        samples = (signal * gain).detach().numpy()
+        audio.write(folder / f"{name}.wav", samples, rows[0].sample_rate, subtype="PCM_16")
+    spectrograms(folder, signals, rows[0].sample_rate)
+    example = Example(
+        kind=kind,
+        mixture_id=rows[0].mixture_id,
+        si_sdr_improvement=mixture_means(rows, SI_SDRI.value)[rows[0].mixture_id],
+        improvements=tuple(row.improvement("si_sdr") if row.status == "ok" else None for row in rows),
+        improvement_again=again,
+        gain=gain,
+        sample_rate=rows[0].sample_rate,
+        signals=tuple(signals),
+    )
+    (folder / "example.json").write_text(json.dumps(asdict(example), indent=2) + "\n")

@@ -1,0 +1,192 @@
+"""report.html and report.md, from rows.csv, provenance.json and the examples that lie beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+
+from sepnet.evaluation import figures, provenance
+from sepnet.evaluation import rows as rows_file
+from sepnet.evaluation.examples import read as read_examples
+from sepnet.evaluation.rows import Row
+from sepnet.evaluation.table import QUANTITIES, SI_SDRI, Line, lines
+from sepnet.types import SepnetError
+
+UNDEFINED = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+PESQ_BANDS = {8000: "narrow band, P.862.1", 16000: "wide band, P.862.2"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page: its path from the page, who it shows, and its content in words."""
+
+    path: str
+    name: str
+    alt: str
+
+
+def report(rows_csv: Path, *, title: str = "Evaluation of source separation") -> Path:
+    """Write report.html, report.md and figures/ beside ``rows_csv``; return the path of report.html.
+
+    Everything is computed from the rows alone, and the page loads nothing from elsewhere. Rows without a
+    single score, and no rows at all, make a report that says so. Raises SepnetError if there is no file.
+    """
+    rows_csv = Path(rows_csv)
+    if not rows_csv.exists():
+        raise SepnetError(f"there is no file {rows_csv}: run the evaluation first")
+    folder, rows, measures = rows_csv.parent, rows_file.read(rows_csv), rows_file.measures_of(rows_csv)
+    table = lines(rows)
+    heard = {line.name: found for line in table if (found := read_examples(folder / "examples" / line.name))}
+    content = {
+        "title": title,
+        "lines": table,
+        "quantities": [quantity for quantity in QUANTITIES if quantity.measure in measures],
+        "data": _data(rows),
+        "headline": _headline(table),
+        "notes": _notes(table),
+        "remarks": {line.name: told for line in table if (told := line.remarks(measures))},
+        "box": _box_plot(folder, table),
+        "scatters": _scatters(folder, table),
+        "examples": heard,
+        "anchors": {name: f"examples-{position}" for position, name in enumerate(heard, 1)},
+        "opened": next((line.name for line in table if line.name in heard and line.role == "method"), ""),
+        "provenance": provenance.read(rows_csv),
+        "pesq_bands": [
+            PESQ_BANDS[rate] for rate in sorted({r.sample_rate for r in rows}) if rate in PESQ_BANDS
+        ],
+    }
+    for name in ("report.html", "report.md"):
+        (folder / name).write_text(_templates(name.endswith("html")).get_template(name).render(content))
+    return folder / "report.html"
+
+
+def number(value: float, digits: int) -> str:
+    """With a true minus sign and without minus zero; a dash for what is undefined."""
+    if math.isnan(value):
+        return UNDEFINED
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def factor(value: float) -> str:
+    """Two digits of a ratio that may be large or small."""
+    if math.isnan(value):
+        return UNDEFINED
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def _templates(html: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sepnet.evaluation"),
+        autoescape=html,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": number, "factor": factor, "url": quote, "cell": _cell}
+    return environment
+
+
+def _cell(text: str) -> str:
+    """Text that can't end a cell of a Markdown table, nor mark anything up."""
+    return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
+
+
+def _data(rows: Sequence[Row]) -> str:
+    """How much was scored, in words."""
+    mixtures = {row.mixture_id: row for row in rows}
+    if not mixtures:
+        return "no mixtures"
+    seconds = sum(row.seconds for row in mixtures.values())
+    sources = sorted({row.n_sources for row in mixtures.values()})
+    rates = sorted({row.sample_rate for row in mixtures.values()})
+    return (
+        f"{len(mixtures)} mixture{'s' * (len(mixtures) > 1)} of {' or '.join(map(str, sources))} sources, "
+        f"{seconds / 60:.1f} minutes at {' and '.join(f'{rate / 1000:g}' for rate in rates)} kHz"
+    )
+
+
+def _headline(table: Sequence[Line]) -> str:
+    """The result in a sentence or two."""
+    if not table:
+        return "There are no rows: nothing was evaluated yet."
+    if not any(line.improvements for line in table):
+        return "Not one source was scored: every row is excluded, refused, failed or without SI-SDR."
+    parts = []
+    methods = [line for line in table if line.role == "method" and line.improvements]
+    if methods:
+        best = methods[0].scores[SI_SDRI.key]
+        interval = f" [{number(best.low, 1)}, {number(best.high, 1)}]" if best.n > 1 else ""
+        parts.append(f"{methods[0].name} improves most, by {number(best.mean, 1)} dB{interval} of SI-SDR.")
+    ceilings = [line for line in table if line.role == "ceiling" and line.improvements]
+    if ceilings:
+        top = ceilings[0]
+        parts.append(f"The ceiling, {top.name}, is at {number(top.scores[SI_SDRI.key].mean, 1)} dB.")
+    return " ".join(parts) or "Only the floor was scored."
+
+
+def _notes(table: Sequence[Line]) -> list[str]:
+    """What a reader has to know before comparing the lines."""
+    notes = []
+    for role, what in (("floor", "the mixture itself"), ("ceiling", "an oracle")):
+        if table and all(line.role != role for line in table):
+            notes.append(f"This table has no {role} ({what}), so it is hard to say what a number is worth.")
+    scored = [line for line in table if line.improvements]
+    if any(line.improvements.keys() != scored[0].improvements.keys() for line in scored):
+        counts = ", ".join(f"{line.name} {len(line.improvements)}" for line in scored)
+        notes.append(f"The means are over different mixtures and don't compare directly: {counts}.")
+    return notes
+
+
+def _box_plot(folder: Path, table: Sequence[Line]) -> Picture | None:
+    shown = {line.name: list(line.improvements.values()) for line in table if line.improvements}
+    if not shown:
+        return None
+    roles = {line.name: line.role for line in table}
+    figures.box_plot(folder / "figures/improvement.svg", shown, roles, "SI-SDR improvement (dB)")
+    medians = "; ".join(f"{name} {number(float(np.median(values)), 1)} dB" for name, values in shown.items())
+    return Picture(
+        "figures/improvement.svg", "", f"Box plot of SI-SDR improvement by method. Medians: {medians}."
+    )
+
+
+def _scatters(folder: Path, table: Sequence[Line]) -> list[Picture]:
+    points = {}
+    for line in table:
+        both = [
+            (row.mixture_scores.get("si_sdr", math.nan), row.scores.get("si_sdr", math.nan))
+            for row in line.rows
+        ]
+        known = np.array([pair for pair in both if not any(map(math.isnan, pair))])
+        if line.role != "floor" and len(known):
+            points[line] = known
+    if not points:
+        return []
+    every = np.concatenate(list(points.values()))
+    limits = (_limits(every[:, 0]), _limits(every.ravel()))
+    pictures = []
+    for position, (line, pairs) in enumerate(points.items(), 1):
+        path = f"figures/scatter-{position}.svg"
+        figures.scatter(folder / path, *pairs.T.tolist(), role=line.role, limits=limits)
+        better = int((pairs[:, 1] > pairs[:, 0]).sum())
+        alt = (
+            f"SI-SDR of {line.name} against that of the mixture: higher for {better} of {len(pairs)} sources."
+        )
+        pictures.append(Picture(path, line.name, alt))
+    return pictures
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """All but the outermost half per cent on each side, with a margin."""
+    low, high = np.quantile(values, (0.005, 0.995))
+    margin = max(0.06 * (high - low), 0.5)
+    return float(low - margin), float(high + margin)

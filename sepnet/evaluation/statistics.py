@@ -1,0 +1,78 @@
+"""Means of scores, and how far to trust them.
+
+The sources of a mixture share the mixture, so they are no independent draws: their scores are averaged
+first, and the mixture is the unit that is counted and resampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from sepnet.evaluation.rows import Row
+
+N_RESAMPLES = 5000
+RESAMPLES_AT_ONCE = 1 << 21  # indices drawn in one go: 16 MiB
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of ``n`` mixtures: mean, median and the 95 % interval of the mean; nan where n is too small."""
+
+    n: int
+    mean: float
+    median: float
+    low: float
+    high: float
+
+
+def summarise(
+    values: Float[np.ndarray, " mixture"],
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Summary:
+    """Mean, median and the percentile bootstrap interval of the mean; values that are nan are left out.
+
+    One value has a mean but no interval, and none has neither. The same values give the same summary.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return Summary(0, math.nan, math.nan, math.nan, math.nan)
+    low = high = math.nan
+    if len(known) > 1:
+        means = resampled_means(known, n_resamples=n_resamples, seed=seed)
+        tail = (1 - confidence) / 2
+        low, high = (float(bound) for bound in np.quantile(means, (tail, 1 - tail)))
+    return Summary(len(known), float(known.mean()), float(np.median(known)), low, high)
+
+
+def resampled_means(
+    values: Float[np.ndarray, " mixture"], *, n_resamples: int, seed: int
+) -> Float[np.ndarray, " resample"]:
+    """Means of as many values, drawn with replacement. Efron, "Bootstrap methods", Ann. Stat. 7(1), 1979."""
+    rng = np.random.default_rng(seed)
+    means = np.empty(n_resamples)
+    step = max(1, RESAMPLES_AT_ONCE // len(values))
+    for begin in range(0, n_resamples, step):
+        part = means[begin : begin + step]
+        drawn = rng.integers(len(values), size=(len(part), len(values)))
+        part[:] = values[drawn].mean(axis=1)  # (resample, mixture) -> (resample,)
+    return means
+
+
+def mixture_means(rows: Iterable[Row], value: Callable[[Row], float]) -> dict[str, float]:
+    """``value`` averaged over the sources of each mixture that were scored, by mixture id.
+
+    Sources for which it is nan are left out, and mixtures without any other.
+    """
+    by_mixture: dict[str, list[float]] = {}
+    for row in rows:
+        if row.status == "ok" and not math.isnan(number := value(row)):
+            by_mixture.setdefault(row.mixture_id, []).append(number)
+    return {mixture_id: math.fsum(numbers) / len(numbers) for mixture_id, numbers in by_mixture.items()}
