@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo test check clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
+	@echo "make test   install, and run the tests (about 4 minutes)"
+	@echo "make check  ruff, mypy and the import rules"
+	@echo "make clean  remove the virtual environment and what the demo made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "== installing sepnet and what it needs into $(VENV)"
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "== installing sepnet and what its tests need into $(VENV)"
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+# Each step reuses what stands: an interrupted demo goes on where it stopped.
+demo: $(VENV)/.demo
+	@echo "== 1 of 3: the embedded corpus, 64 synthetic voices (about 1 minute)"
+	@$(BIN)/python scripts/prepare_data.py corpus=toy
+	@echo "== 2 of 3: training model=pit (6 minutes)"
+	@if [ -e runs/demo/trained ]; then echo "trained already: runs/demo"; else \
+		if ls runs/demo/*/config.yaml >/dev/null 2>&1; then again=resume=true; fi; \
+		$(BIN)/python scripts/train.py experiment=demo logger=csv runs=runs/demo $$again && touch runs/demo/trained; fi
+	@echo "== 3 of 3: evaluation beside the floor and the ceiling (about 2 minutes)"
+	@$(BIN)/python scripts/eval.py runs=runs/demo
+
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) runs/demo data/toy data/index data/cache
