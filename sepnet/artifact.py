@@ -110,9 +110,8 @@ def load(name_or_folder: str | Path) -> Separator:
         near = difflib.get_close_matches(name, models, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
         raise SepnetError(f"no run folder and no model is called {name!r}: {hint}")
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose(f"model/{name}")
-    separator: Separator = build(config.model)
+    # Read as it stands: a model's file is a whole constructor call, with no defaults list to compose.
+    separator: Separator = build(read_config(config_folder() / "model" / f"{name}.yaml"))
     if isinstance(separator, nn.Module):
         raise SepnetError(
             f"{name!r} has to be trained before it can separate: python scripts/train.py model={name}, "
@@ -137,9 +136,9 @@ def run_folder(path: str | Path) -> Path:
     raise SepnetError(f"{path} is no run folder, and no checkpoint in one: {CONFIG} is not there")
 
 
-def read_config(folder: Path) -> DictConfig:
-    """The resolved configuration of a run."""
-    config = OmegaConf.load(folder / CONFIG)
+def read_config(path: Path) -> DictConfig:
+    """The resolved configuration of a run folder, or any YAML file."""
+    config = OmegaConf.load(path / CONFIG if path.is_dir() else path)
     assert isinstance(config, DictConfig)
     return config
 
