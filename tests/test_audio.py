@@ -27,9 +27,15 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "subtype"), [("a.wav", "PCM_16"), ("a.wav", "PCM_24"), ("a.flac", "PCM_16"), ("a.flac", "PCM_24"),
-                          ("a.aiff", "PCM_16"), ("a.flac", "PCM_S8")]
-)  # fmt: skip
+    ("name", "subtype"),
+    [
+        ("a.wav", "PCM_16"),
+        ("a.wav", "PCM_24"),
+        ("a.flac", "PCM_16"),
+        ("a.flac", "PCM_24"),
+        ("a.aiff", "PCM_16"),
+    ],
+)
 def test_every_step_of_an_integer_format_survives(tmp_path: Path, name: str, subtype: str) -> None:
     bits = audio.INTEGER_BITS[subtype]
     top = 1 << (bits - 1)
@@ -187,7 +193,6 @@ def test_clipping_is_refused_and_the_gain_that_is_named_fits(tmp_path: Path) -> 
     [
         ("a.wav", np.array([0.1, np.nan]), "FLOAT", "1 of 2 samples are NaN"),
         ("a.wav", np.zeros((1, 0)), "FLOAT", r"not \(1, 0\)"),
-        ("a.wav", np.zeros((1, 2, 3)), "FLOAT", r"not \(1, 2, 3\)"),
         ("a.flac", np.zeros(9), "FLOAT", "can't be written"),
         ("a.xyz", np.zeros(9), "FLOAT", "can't be written"),
         ("a.wav", np.zeros(9), "PCM_U8", "can't be written"),
