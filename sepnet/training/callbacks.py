@@ -79,34 +79,48 @@ class LearningRate(Callback):
 
 
 class Throughput(Callback):
-    """Logs ``train/audio_seconds_per_second``, and prints it at the end of each epoch.
+    """Logs, before each validation, what the run has cost so far and how fast it goes.
 
-    Validation is left out of the time.
+    ``train/audio_seconds_per_second`` since the last validation, which itself is left out of the time;
+    ``train/hours_of_audio`` and ``train/minutes`` of the whole run, validations and restarts included.
     """
 
     def __init__(self) -> None:
-        self._audio, self._clock, self._began = 0.0, 0.0, 0.0
+        self._seconds_of_audio, self._minutes = 0.0, 0.0  # of the whole run
+        self._audio, self._clock = 0.0, 0.0  # since the last validation
+        self._mark, self._began = 0.0, 0.0
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if self._began == 0.0:
-            self._began = time.perf_counter()
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds_of_audio": self._seconds_of_audio, "minutes": self._minutes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds_of_audio, self._minutes = state_dict["seconds_of_audio"], state_dict["minutes"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._mark = self._began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         now = time.perf_counter()
         self._audio += batch.seconds * trainer.world_size
+        self._seconds_of_audio += batch.seconds * trainer.world_size
         self._clock += now - self._began
-        self._began = now
+        self._minutes += (now - self._mark) / 60
+        self._mark = self._began = now
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._clock > 0:
-            pl_module_rate = self._audio / self._clock
-            for logger in trainer.loggers:
-                logger.log_metrics({"train/audio_seconds_per_second": pl_module_rate}, trainer.global_step)
-            trainer.progress_bar_metrics["audio_s/s"] = pl_module_rate
+        if self._clock == 0.0:
+            return
+        rate = self._audio / self._clock
+        cost = {
+            "train/audio_seconds_per_second": rate,
+            "train/hours_of_audio": self._seconds_of_audio / 3600,
+            "train/minutes": self._minutes,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(cost, trainer.global_step)
+        trainer.progress_bar_metrics["audio_s/s"] = rate
         self._audio, self._clock = 0.0, 0.0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
