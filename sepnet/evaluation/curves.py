@@ -1,0 +1,74 @@
+"""Learning curves of runs, from the CSV files in their folders: a table and a figure.
+
+A run that was stopped and resumed has one file for each start; their rows are put together.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sepnet.types import SepnetError
+
+SCORE = "val/si_sdri"
+COSTS = {"train/minutes": "minutes", "train/hours_of_audio": "hours_of_audio"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One validation: what had been spent, and SI-SDRi in dB."""
+
+    step: int
+    minutes: float
+    hours_of_audio: float
+    si_sdri_db: float
+
+
+def read_curve(folder: Path) -> list[Point]:
+    """The validations of a run, by step. Raises SepnetError where the run has logged none."""
+    scores: dict[int, float] = {}
+    costs: dict[int, dict[str, float]] = {}
+    for version in sorted(folder.glob("csv/version_*"), key=lambda path: int(path.name.split("_")[1])):
+        with (version / "metrics.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                # Validation is logged under the step just taken, its cost under the count of steps.
+                if row.get(SCORE):
+                    scores[int(row["step"]) + 1] = float(row[SCORE])
+                if all(row.get(key) for key in COSTS):
+                    costs[int(row["step"])] = {name: float(row[key]) for key, name in COSTS.items()}
+    points = [
+        Point(step=step, si_sdri_db=scores[step], **costs[step]) for step in sorted(scores) if step in costs
+    ]
+    if not points:
+        raise SepnetError(f"{folder}/csv holds no validation with its cost: train it with a logger")
+    return points
+
+
+def curves_table(folders: Sequence[Path]) -> str:
+    """A Markdown table: a row for each validation of each run."""
+    lines = ["| Run | Minutes | Hours of audio | Steps | Validation SI-SDRi (dB) |", "|:--|--:|--:|--:|--:|"]
+    for folder in folders:
+        lines += [
+            f"| {folder.name} | {p.minutes:.1f} | {p.hours_of_audio:.1f} | {p.step} | {p.si_sdri_db:.2f} |"
+            for p in read_curve(folder)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def curves_figure(folders: Sequence[Path], path: Path) -> None:
+    """Validation SI-SDRi against minutes of wall time, a line for each run."""
+    with mpl.rc_context({"svg.hashsalt": "sepnet", "font.size": 10}):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot()
+        for folder in folders:
+            points = read_curve(folder)
+            axes.plot([p.minutes for p in points], [p.si_sdri_db for p in points], "o-", label=folder.name)
+        axes.set(xlabel="wall time (minutes)", ylabel="validation SI-SDRi (dB)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.savefig(path, metadata={"Date": None})
