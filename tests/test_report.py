@@ -162,7 +162,7 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
     for name in ("one", "two"):
         cells = page.cells(name)
         columns = [
-            ("si_sdr", "si_sdr_mixture", 1),
+            ("si_sdr", "si_sdr_mixture", 2),
             ("sdr", None, 1),
             ("sdr", "sdr_mixture", 1),
             ("pesq", None, 2),

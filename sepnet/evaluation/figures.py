@@ -70,21 +70,19 @@ def box_plot(
 def scatter(
     path: Path,
     before: Sequence[float],
-    after: Sequence[float],
+    gain: Sequence[float],
     *,
     role: Role,
     limits: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
-    """Output against input in dB, a dot for each source; on the dashed line nothing was gained."""
+    """SI-SDRi against input SI-SDR in dB, a dot for each source; on the dashed line nothing was gained."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1, 2.75), layout="constrained")
         axes = figure.add_subplot()
-        axes.axline((0, 0), slope=1, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.7)
+        axes.axhline(0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), alpha=0.7)
         alpha = float(np.clip(30 / max(len(before), 1) ** 0.7, 0.15, 0.7))
-        axes.scatter(before, after, s=11, color=COLOURS[role], alpha=alpha, linewidths=0, rasterized=True)
-        axes.set(
-            xlim=limits[0], ylim=limits[1], xlabel="SI-SDR of the mixture (dB)", ylabel="of the estimate (dB)"
-        )
+        axes.scatter(before, gain, s=11, color=COLOURS[role], alpha=alpha, linewidths=0, rasterized=True)
+        axes.set(xlim=limits[0], ylim=limits[1], xlabel="SI-SDR of the mixture (dB)", ylabel="SI-SDRi (dB)")
         axes.grid(color=INK, alpha=0.12)
         _save(figure, path)
 

@@ -162,24 +162,22 @@ def _box_plot(folder: Path, table: Sequence[Line]) -> Picture | None:
 def _scatters(folder: Path, table: Sequence[Line]) -> list[Picture]:
     points = {}
     for line in table:
-        both = [
-            (row.mixture_scores.get("si_sdr", math.nan), row.scores.get("si_sdr", math.nan))
-            for row in line.rows
-        ]
+        both = [(row.mixture_scores.get("si_sdr", math.nan), row.improvement("si_sdr")) for row in line.rows]
         known = np.array([pair for pair in both if not any(map(math.isnan, pair))])
         if line.role != "floor" and len(known):
             points[line] = known
     if not points:
         return []
     every = np.concatenate(list(points.values()))
-    limits = (_limits(every[:, 0]), _limits(every.ravel()))
+    limits = (_limits(every[:, 0]), _limits(np.append(every[:, 1], 0.0)))
     pictures = []
     for position, (line, pairs) in enumerate(points.items(), 1):
         path = f"figures/scatter-{position}.svg"
         figures.scatter(folder / path, *pairs.T.tolist(), role=line.role, limits=limits)
-        better = int((pairs[:, 1] > pairs[:, 0]).sum())
+        better = int((pairs[:, 1] > 0).sum())
         alt = (
-            f"SI-SDR of {line.name} against that of the mixture: higher for {better} of {len(pairs)} sources."
+            f"SI-SDRi of {line.name} against the SI-SDR of the mixture: "
+            f"above 0 for {better} of {len(pairs)} sources."
         )
         pictures.append(Picture(path, line.name, alt))
     return pictures

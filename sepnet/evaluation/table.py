@@ -41,7 +41,7 @@ SI_SDRI = _quantity(
     "si_sdr",
     "SI-SDRi",
     "dB",
-    1,
+    2,
     "how much closer to the reference the estimate is than the mixture, at any level; higher is better",
     True,
 )
