@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from asteroid_filterbanks import Decoder, Encoder, FreeFB, STFTFB
-from asteroid_filterbanks.stft_fb import perfect_synthesis_window
+from asteroid_filterbanks import STFTFB, Decoder, Encoder, FreeFB
 from jaxtyping import Complex, Float
 from scipy.signal import get_window
 from torch import Tensor, nn
@@ -51,7 +50,9 @@ class Filterbank(nn.Module):
             coefficients: Tensor = self.encoder(padded[:, None])
         return coefficients
 
-    def decode(self, coefficients: Float[Tensor, "*batch channel frame"], time: int) -> Float[Tensor, "*batch time"]:
+    def decode(
+        self, coefficients: Float[Tensor, "*batch channel frame"], time: int
+    ) -> Float[Tensor, "*batch time"]:
         """Synthesise the first ``time`` samples."""
         left = self.window_samples - self.hop_samples
         with torch.autocast(coefficients.device.type, enabled=False):
@@ -63,15 +64,36 @@ class Filterbank(nn.Module):
 class STFT(Filterbank):
     """The short-time Fourier transform: channels are the real parts, then the imaginary parts.
 
-    The synthesis window is the one that inverts the analysis exactly (Griffin and Lim 1984, eq. 6).
+    The analysis is scaled by 2 sqrt(hop) / window, and the bins at zero and at half the sample rate by
+    another sqrt(1/2), so that power counts each frequency alike. The synthesis window is the one that
+    inverts the analysis exactly (Griffin and Lim 1984, eq. 6): with the windows w, hop h and length W,
 
-    window: any name that scipy.signal.get_window knows, or ``sqrt_hann``.
+        v[n] = w[n] / sum_k w[n + k h]^2  W / (2 h),
+
+    the last factor undoing the scale of both transforms.
+
+    window: any name that scipy.signal.get_window knows, or ``sqrt_hann``. Raises SepnetError for a
+    window of odd length, and for a hop after which some samples are under no window at all.
     """
 
-    def __init__(self, *, window_samples: int = 256, hop_samples: int = 64, window: str = "sqrt_hann") -> None:
+    def __init__(
+        self, *, window_samples: int = 256, hop_samples: int = 64, window: str = "sqrt_hann"
+    ) -> None:
+        if window_samples % 2 or not 0 < hop_samples <= window_samples:
+            raise SepnetError(
+                f"window_samples={window_samples} and hop_samples={hop_samples}: the window has to be even, "
+                "and the hop positive and no longer than the window"
+            )
         shape: np.ndarray = get_window("hann" if window == "sqrt_hann" else window, window_samples)
         analysis = np.sqrt(shape) if window == "sqrt_hann" else shape
-        synthesis = perfect_synthesis_window(analysis, hop_samples)
+        covered = np.zeros(hop_samples)  # sum_k w[n + k h]^2, of period h
+        np.add.at(covered, np.arange(window_samples) % hop_samples, analysis**2)
+        if covered.min() < 1e-4 * covered.max():
+            raise SepnetError(
+                f"with a {window} window of {window_samples} samples and a hop of {hop_samples} some samples "
+                "are lost between the windows: take a shorter hop"
+            )
+        synthesis = analysis / np.resize(covered, window_samples) * window_samples / (2 * hop_samples)
         super().__init__(
             encoder=Encoder(STFTFB(window_samples, window_samples, stride=hop_samples, window=analysis)),
             decoder=Decoder(STFTFB(window_samples, window_samples, stride=hop_samples, window=synthesis)),
@@ -86,7 +108,9 @@ class STFT(Filterbank):
         real, imaginary = packed.chunk(2, dim=1)  # (item, bin, frame) each
         return torch.complex(real, imaginary).reshape(*signal.shape[:-1], *real.shape[1:])
 
-    def invert(self, spectrogram: Complex[Tensor, "*batch bin frame"], time: int) -> Float[Tensor, "*batch time"]:
+    def invert(
+        self, spectrogram: Complex[Tensor, "*batch bin frame"], time: int
+    ) -> Float[Tensor, "*batch time"]:
         """The signal of a complex spectrogram: exact for ``spectrogram(signal)``."""
         packed = torch.cat([spectrogram.real, spectrogram.imag], dim=-2)  # (*batch, 2 bin, frame)
         if packed.ndim == 2:
@@ -95,7 +119,7 @@ class STFT(Filterbank):
 
 
 class LearnedFilterbank(Filterbank):
-    """Learned analysis and synthesis filters with a rectified analysis (Luo and Mesgarani 2019, sec. II-B)."""
+    """Learned filters, the analysis rectified (Luo and Mesgarani 2019, section II-B)."""
 
     def __init__(self, *, n_filters: int = 256, window_samples: int = 16, hop_samples: int = 8) -> None:
         super().__init__(

@@ -18,7 +18,7 @@ Masks = Float[Tensor, "*batch source bin frame"]
 def _shares(weights: Tensor) -> Tensor:
     """Weights (..., source, bin, frame), none negative, divided by their sum over the sources."""
     total = weights.sum(dim=-3, keepdim=True)
-    return torch.where(total > 0, weights / total.clamp_min(torch.finfo(weights.dtype).tiny), 1 / weights.shape[-3])
+    return torch.where(total > 0, weights / torch.where(total > 0, total, 1.0), 1 / weights.shape[-3])
 
 
 def ideal_ratio_mask(sources: Spectrograms) -> Masks:
@@ -40,7 +40,7 @@ def ideal_binary_mask(sources: Spectrograms) -> Masks:
 def phase_sensitive_mask(
     sources: Spectrograms, mixture: Complex[Tensor, "*batch bin frame"], *, truncate: bool = True
 ) -> Masks:
-    """PSM: |S_i| / |Y| cos(angle S_i - angle Y), held within [0, 1] if truncated (Erdogan et al. 2015, eq. 7)."""
+    """PSM: |S_i| / |Y| cos(angle S_i - angle Y), truncated to [0, 1] (Erdogan et al. 2015, eq. 7)."""
     observed = mixture.unsqueeze(-3)
     power = observed.abs().square().clamp_min(torch.finfo(observed.real.dtype).tiny)
     mask = (sources * observed.conj()).real / power

@@ -1,0 +1,42 @@
+"""Every test runs with the annotations checked (shapes by jaxtyping, types by beartype); small corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+# An int will do for a float, as PEP 484 has it: YAML writes 3 for 3.0.
+typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))
+install_import_hook("sepnet", "conftest.typecheck")  # before anything of sepnet is imported
+
+from sepnet.data.corpus import Manifest, index  # noqa: E402
+
+RATE = 8000
+
+
+def write_corpus(
+    root: Path,
+    files: Mapping[str, np.ndarray],
+    *,
+    sample_rate: int = RATE,
+    subtype: str = "FLOAT",
+    layout: str = "speakers",
+) -> Manifest:
+    """Writes {relative path: samples} as sound files under ``root``, and indexes them.
+
+    Paths are <split>/<speaker>/<name>, or with layout="stems" <split>/<track>/<stem>.
+    """
+    for path, samples in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / path, samples.T, sample_rate, subtype=subtype)
+    return index(root, layout=layout, progress=False)[0]
+
+
+def white_noise(samples: int, seed: int = 0, rms: float = 0.1) -> np.ndarray:
+    """(time,) in float32."""
+    return (rms * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
