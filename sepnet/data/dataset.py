@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -74,6 +74,7 @@ class Collate:
         return Batch(mixture, sources, tuple(e.id for e in examples), self.sample_rate)
 
 
+@runtime_checkable
 class FixedList(Protocol):
     """Which mixtures a fixed set holds: see sepnet.data.librimix."""
 
@@ -128,9 +129,10 @@ class MixtureData:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the corpus, the recipe and the seed: equal means equal training mixtures."""
+        """A digest of the corpora, the recipe and the seed: equal means equal training mixtures."""
         recipe = (
-            self.corpus.manifest().fingerprint,
+            self.corpus.manifest().split(self.train_split).fingerprint,
+            self.noise.manifest().fingerprint if self.noise else None,
             self.mixing,
             self.sample_rate,
             self.epoch_size,

@@ -15,10 +15,10 @@ whole and pads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -27,10 +27,15 @@ from scipy.signal import fftconvolve, resample_poly
 from sepnet.data.cache import Cache
 from sepnet.types import SepnetError
 
-Interval = tuple[float, float]
+Interval = Sequence[float]
+"""Lower and upper end."""
+Item = TypeVar("Item")
+Mode = Literal["crop", "min", "max"]
+Short = Literal["refuse", "skip", "pad"]
 DRAWS = 1000  # tries at finding another speaker before the corpus is called too lopsided
 
 
+@runtime_checkable
 class Responses(Protocol):
     """Rooms and mixing matrices: see sepnet.data.rooms."""
 
@@ -63,16 +68,16 @@ class Mixing:
     peak: the highest sample allowed; above it mixture and sources are scaled down together.
     """
 
-    n_sources: tuple[int, ...] = (2,)
-    mode: Literal["crop", "min", "max"] = "crop"
+    n_sources: Sequence[int] = (2,)
+    mode: Mode = "crop"
     seconds: float = 3.0
     loudness_lufs: Interval = (-33.0, -25.0)
     overlap: Interval = (1.0, 1.0)
-    speeds: tuple[float, ...] = (1.0,)
+    speeds: Sequence[float] = (1.0,)
     noise_snr_db: Interval = (0.0, 20.0)
     responses: Responses | None = None
-    slots: tuple[str, ...] | None = None
-    short: Literal["refuse", "skip", "pad"] = "refuse"
+    slots: Sequence[str] | None = None
+    short: Short = "refuse"
     peak: float = 0.9
 
     def __post_init__(self) -> None:
@@ -87,10 +92,25 @@ class Mixing:
             raise SepnetError(
                 f"n_sources is {list(self.n_sources)}: give one number or more, each at least 1"
             )
+        for name in ("loudness_lufs", "overlap", "noise_snr_db"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not ends[0] <= ends[1]:
+                raise SepnetError(f"{name} is {list(ends)}: give two numbers, in order")
         if not 0.0 <= self.overlap[0] <= self.overlap[1] <= 1.0:
-            raise SepnetError(f"overlap is {list(self.overlap)}: give two ratios between 0 and 1, in order")
-        if self.seconds <= 0 or min(self.speeds, default=0.0) <= 0:
-            raise SepnetError(f"seconds={self.seconds} and speeds={list(self.speeds)} have to be positive")
+            raise SepnetError(f"overlap is {list(self.overlap)}: give two ratios between 0 and 1")
+        if self.seconds <= 0 or self.peak <= 0 or min(self.speeds, default=0.0) <= 0:
+            raise SepnetError(
+                f"seconds={self.seconds}, peak={self.peak} and speeds={list(self.speeds)} have to be positive"
+            )
+        for value, known in ((self.mode, get_args(Mode)), (self.short, get_args(Short))):
+            if value not in known:
+                raise SepnetError(f"{value!r} is none of {', '.join(known)}")
+
+    def longest_crop(self, sample_rate: int) -> int:
+        """Samples of an utterance that the longest crop takes, at the highest speed; equation (2)."""
+        time = round(self.seconds * sample_rate)
+        segment = math.ceil(time / (1 + (min(self.n_sources) - 1) * (1 - self.overlap[1])))
+        return math.ceil(segment * max(self.speeds))
 
 
 class Mixer:
@@ -104,50 +124,52 @@ class Mixer:
         self.cache, self.mixing, self.noise = cache, mixing, noise
         if noise is not None and noise.sample_rate != cache.sample_rate:
             raise SepnetError(
-                f"the noise is at {noise.sample_rate} Hz and the sources at {cache.sample_rate} Hz: they have to agree"
+                f"the noise is at {noise.sample_rate} Hz and the sources at {cache.sample_rate} Hz: "
+                "they have to agree"
             )
         names = {name: i for i, name in enumerate(sorted({u.speaker for u in cache.utterances}))}
         self._speakers = np.array([names[u.speaker] for u in cache.utterances])
         self._slots = self._eligible()
-        self._resamplers: dict[float, Callable[[np.ndarray], np.ndarray]] = {
-            speed: _changed(speed) for speed in mixing.speeds
-        }
 
     def _eligible(self) -> list[np.ndarray]:
         """For each source the utterances that it may be, checked to suffice."""
         cache, mixing = self.cache, self.mixing
         usable = np.isfinite(cache.loudness_lufs)
         if mixing.mode == "crop":
-            need = int(mixing.seconds * cache.sample_rate * max(mixing.speeds))
+            need = mixing.longest_crop(cache.sample_rate)
             short = cache.lengths < need
             if mixing.short == "refuse" and short.any():
                 raise SepnetError(
-                    f"{int(short.sum())} of {len(cache)} utterances are shorter than a crop of {mixing.seconds} s at "
-                    f"the highest speed (the shortest has {cache.lengths.min() / cache.sample_rate:.2f} s): set "
-                    "data.mixing.short=pad or skip, or a smaller data.mixing.seconds"
+                    f"{int(short.sum())} of {len(cache)} utterances are shorter than "
+                    f"{need / cache.sample_rate:.2f} s, the longest crop at the highest speed (the shortest "
+                    f"has {cache.lengths.min() / cache.sample_rate:.2f} s): set data.mixing.short=pad or "
+                    "skip, or a smaller data.mixing.seconds"
                 )
             if mixing.short == "skip":
                 usable &= ~short
         labels = np.array([u.label for u in cache.utterances])
-        slots = [usable & (labels == slot) for slot in mixing.slots] if mixing.slots else [usable]
-        for slot, mask in zip(mixing.slots or ("",), slots, strict=True):
-            speakers = len(np.unique(self._speakers[mask]))
-            need = 1 if mixing.slots else max(mixing.n_sources)
-            if speakers < need:
+        pools = [usable & (labels == slot) for slot in mixing.slots] if mixing.slots else [usable]
+        for slot, pool in zip(mixing.slots or (), pools, strict=False):
+            if not pool.any():
                 raise SepnetError(
-                    f"{cache.folder} has {speakers} speakers with usable utterances"
-                    f"{f' of {slot!r}' if slot else ''}, but mixtures of {max(mixing.n_sources)} need {need}: "
-                    "add speakers, or lower n_sources"
+                    f"{cache.folder} has no usable utterance of {slot!r}, but of "
+                    f"{', '.join(map(repr, sorted(set(labels.tolist()))))}: name these in slots"
                 )
-        return [np.flatnonzero(mask) for mask in slots]
+        speakers = len(np.unique(self._speakers[np.any(pools, axis=0)]))
+        if speakers < max(mixing.n_sources):
+            raise SepnetError(
+                f"{cache.folder} has {speakers} speakers with usable utterances, but mixtures of "
+                f"{max(mixing.n_sources)} need as many: add speakers, or lower n_sources"
+            )
+        return [np.flatnonzero(pool) for pool in pools]
 
     def __call__(self, rng: np.random.Generator) -> Example:
         """Draw one mixture. A pure function of the generator's state."""
         mixing, cache = self.mixing, self.cache
-        n = mixing.n_sources[rng.integers(len(mixing.n_sources))]
-        overlap = rng.uniform(*mixing.overlap)
+        n = _pick(rng, mixing.n_sources)
+        overlap = _within(rng, mixing.overlap)
         chosen = self._choose(rng, n)
-        speeds = [mixing.speeds[rng.integers(len(mixing.speeds))] for _ in chosen]
+        speeds = [_pick(rng, mixing.speeds) for _ in chosen]
         lengths = [int(cache.lengths[u] / speed) for u, speed in zip(chosen, speeds, strict=True)]
         if mixing.mode == "crop":
             time = round(mixing.seconds * cache.sample_rate)
@@ -161,7 +183,7 @@ class Mixer:
         sources = np.zeros((n, time), dtype=np.float32)
         for k, (utterance, speed, start) in enumerate(zip(chosen, speeds, starts, strict=True)):
             segment = self._segment(rng, utterance, speed, min(lengths[k], time - start))
-            level = rng.uniform(*mixing.loudness_lufs) - cache.loudness_lufs[utterance]
+            level = _within(rng, mixing.loudness_lufs) - cache.loudness_lufs[utterance]
             np.multiply(segment, 10 ** (level / 20), out=sources[k, start : start + len(segment)])
         return self._mix(rng, sources, "_".join(cache.utterances[u].path for u in chosen))
 
@@ -178,7 +200,7 @@ class Mixer:
             else:
                 raise SepnetError(
                     f"no {k + 1} different speakers in {DRAWS} draws from {self.cache.folder}: "
-                    "nearly all utterances are of one speaker; balance the corpus"
+                    "nearly all usable utterances are of the same few; balance the corpus"
                 )
             chosen.append(utterance)
             speakers.add(int(self._speakers[utterance]))
@@ -190,7 +212,7 @@ class Mixer:
         wanted = n_samples if speed == 1.0 else math.ceil(n_samples * speed)
         start = int(rng.integers(max(available - wanted, 0) + 1))
         raw = self.cache.read(utterance, start, min(wanted, available))
-        segment = self._resamplers[speed](raw)[:n_samples]
+        segment = _faster(raw, speed)[:n_samples]
         if len(segment) == n_samples:
             return segment
         padded = np.zeros(n_samples, dtype=np.float32)
@@ -218,26 +240,36 @@ class Mixer:
         return Example(mixture, sources, name)
 
     def _noise(self, rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
-        """Noise for each channel (channel, time), at a drawn level under ``clean``; short noise repeats."""
+        """Noise for each channel (channel, time), at a drawn level under channel 0 of ``clean``.
+
+        Each channel has a clip of its own, and all have the same power; short noise repeats.
+        """
         assert self.noise is not None
+        snr_db = _within(rng, self.mixing.noise_snr_db)
+        rms = math.sqrt(float(np.square(clean[0]).mean())) * 10 ** (-snr_db / 20)
         channels = []
         for _ in clean:
             pick = int(rng.integers(len(self.noise)))
-            start = int(rng.integers(max(int(self.noise.lengths[pick]) - clean.shape[-1], 0) + 1))
             n_samples = min(clean.shape[-1], int(self.noise.lengths[pick]))
-            channels.append(np.resize(self.noise.read(pick, start, n_samples), clean.shape[-1]))
-        noise = np.stack(channels)
-        power = float(np.square(noise[0]).mean())
-        if power == 0.0:
-            return noise
-        snr_db = rng.uniform(*self.mixing.noise_snr_db)
-        gain = math.sqrt(float(np.square(clean[0]).mean()) / power) * 10 ** (-snr_db / 20)
-        return noise * np.float32(gain)
+            start = int(rng.integers(int(self.noise.lengths[pick]) - n_samples + 1))
+            noise = np.resize(self.noise.read(pick, start, n_samples), clean.shape[-1])
+            own = math.sqrt(float(np.square(noise).mean()))
+            channels.append(noise * np.float32(rms / own if own > 0 else 0.0))
+        return np.stack(channels)
 
 
-def _changed(speed: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that plays a signal ``speed`` times faster."""
+def _pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+    return items[int(rng.integers(len(items)))]
+
+
+def _within(rng: np.random.Generator, interval: Interval) -> float:
+    low, high = interval
+    return rng.uniform(low, high)
+
+
+def _faster(signal: np.ndarray, speed: float) -> np.ndarray:
+    """The signal played ``speed`` times faster, and higher with it."""
     if speed == 1.0:
-        return lambda signal: signal
-    ratio = Fraction(speed).limit_denominator(100)
-    return lambda signal: resample_poly(signal, ratio.denominator, ratio.numerator).astype(np.float32)
+        return signal
+    ratio = Fraction(speed).limit_denominator(1000)
+    return np.asarray(resample_poly(signal, ratio.denominator, ratio.numerator), dtype=np.float32)
