@@ -50,6 +50,14 @@ def test_every_step_of_an_integer_format_survives(tmp_path: Path, name: str, sub
     assert again.dtype == np.float32
 
 
+def test_integers_are_rounded_to_the_nearest_step(tmp_path: Path) -> None:
+    samples = noise(1, 5000) * 1.9
+    audio.write(tmp_path / "a.wav", samples, RATE, subtype="PCM_16")
+    error = (audio.read(tmp_path / "a.wav")[0].astype(np.float64) - samples) * 2**15
+    assert np.abs(error).max() <= 0.5
+    assert abs(error.mean()) < 5 / np.sqrt(12 * 5000)  # no bias, as rounding down would bring
+
+
 def test_float_files_keep_samples_beyond_full_scale(tmp_path: Path) -> None:
     samples = noise(2, 1000) * 7
     audio.write(tmp_path / "a.wav", samples, 44100)
@@ -121,6 +129,13 @@ def make_raw(name: str, samples: list[float]) -> Callable[[Path], Path]:
     return make
 
 
+def make_cut_mp3(folder: Path) -> Path:
+    path = folder / "cut.mp3"  # its header says the length, and libsndfile ends early without an error
+    soundfile.write(path, noise(20000), RATE, format="MP3", subtype="MPEG_LAYER_III")
+    cut(path, 0.5)
+    return path
+
+
 def make_damaged(folder: Path) -> Path:
     path = make_cut("damaged.flac", 1.0)(folder)
     content = bytearray(path.read_bytes())
@@ -140,6 +155,7 @@ BAD = {
     "cut flac": (make_cut("cut.flac", 0.5), "promises 20000 samples"),
     "flac without its last frame": (make_cut("cut.flac", 0.999), "promises 20000 samples"),
     "cut ogg": (make_cut("cut.ogg", 0.5, "VORBIS"), "cut off"),
+    "cut mp3": (make_cut_mp3, r"promises 20000 samples, but \d+ can be read"),
     "damaged flac": (make_damaged, "damaged"),
     "only a header": (make_cut("cut.flac", 0.01), "cut off|can't be read"),
     "zero length": (make_raw("zero.wav", []), "zero length"),
