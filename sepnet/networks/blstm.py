@@ -17,7 +17,9 @@ class BLSTM(nn.Module):
     by its mean and variance over the training set) and in the size: 3 x 896 units there.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, hidden: int = 256, n_layers: int = 3, dropout: float = 0.0) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, *, hidden: int = 256, n_layers: int = 3, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(n_in)
         self.lstm = nn.LSTM(

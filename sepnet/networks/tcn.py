@@ -9,6 +9,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sepnet.types import SepnetError
+
 
 class ConvBlock(nn.Module):
     """One residual block: expand, normalise, convolve with a dilation, normalise, contract.
@@ -18,7 +20,9 @@ class ConvBlock(nn.Module):
     which is what a processor with matrix instructions wants.
     """
 
-    def __init__(self, *, n_channels: int, n_hidden: int, kernel: int, dilation: int, separable: bool) -> None:
+    def __init__(
+        self, *, n_channels: int, n_hidden: int, kernel: int, dilation: int, separable: bool
+    ) -> None:
         super().__init__()
         padding = dilation * (kernel - 1) // 2
         if separable:
@@ -42,6 +46,13 @@ class ConvBlock(nn.Module):
 class TCN(nn.Module):
     """Repeats of blocks whose dilation doubles from block to block.
 
+    A block with dilation d reaches d (kernel - 1) frames further, so that an output sees
+
+        1 + n_repeats (2^n_blocks - 1) (kernel - 1)
+
+    frames around it, and of the whole clip the means and variances. Raises SepnetError for an even
+    kernel, which has no middle.
+
     Departs from the paper in having no skip connections beside the residual ones: the output is read
     from the last block, and the residual path already carries every block there.
     """
@@ -59,6 +70,8 @@ class TCN(nn.Module):
         separable: bool = True,
     ) -> None:
         super().__init__()
+        if kernel % 2 == 0:
+            raise SepnetError(f"kernel is {kernel}, but has to be odd: take {kernel - 1} or {kernel + 1}")
         self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
         self.blocks = nn.Sequential(
             *(

@@ -1,0 +1,153 @@
+"""What the networks see, how large they are, and that they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sepnet.networks.blstm import BLSTM
+from sepnet.networks.tcn import TCN
+from sepnet.types import SepnetError
+
+N_IN, N_OUT = 7, 10
+
+MAKERS: dict[str, Callable[[], nn.Module]] = {
+    "blstm": lambda: BLSTM(N_IN, N_OUT, hidden=12, n_layers=2),
+    "blstm of one layer": lambda: BLSTM(N_IN, N_OUT, hidden=12, n_layers=1, dropout=0.5),
+    "separable tcn": lambda: TCN(N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2),
+    "dense tcn": lambda: TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False
+    ),
+}
+
+
+@pytest.fixture(params=MAKERS, name="network")
+def _network(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return MAKERS[request.param]().eval()
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 50])
+def test_one_output_vector_a_frame(network: nn.Module, frames: int) -> None:
+    output = network(noise(3, N_IN, frames))
+    assert output.shape == (3, N_OUT, frames)
+    assert output.isfinite().all()
+    assert network(torch.zeros(1, N_IN, frames)).isfinite().all()
+
+
+def test_items_of_a_batch_do_not_see_each_other(network: nn.Module) -> None:
+    features = noise(4, N_IN, 30)
+    together = network(features)
+    for item in range(4):
+        torch.testing.assert_close(
+            network(features[item : item + 1])[0], together[item], atol=1e-6, rtol=1e-5
+        )
+
+
+def test_gradients_reach_every_parameter(network: nn.Module) -> None:
+    network(noise(2, N_IN, 30)).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def seen_by(network: nn.Module, frame: int, frames: int) -> list[int]:
+    """The input frames on which the output at ``frame`` depends."""
+    features = noise(1, N_IN, frames).requires_grad_()
+    network(features)[0, :, frame].sum().backward()
+    assert features.grad is not None
+    return features.grad[0].abs().amax(dim=0).nonzero().flatten().tolist()
+
+
+def without_norms(network: nn.Module) -> nn.Module:
+    """Layer norms over the whole clip let every frame see every other one, a little."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.GroupNorm):
+                setattr(module, name, nn.Identity())
+    return network
+
+
+@pytest.mark.parametrize("separable", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "n_blocks", "n_repeats"), [(3, 1, 1), (3, 4, 1), (3, 3, 2), (5, 2, 3), (1, 3, 2)]
+)
+def test_the_receptive_field_of_a_tcn(kernel: int, n_blocks: int, n_repeats: int, separable: bool) -> None:
+    torch.manual_seed(0)
+    tcn = TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12,
+        kernel=kernel, n_blocks=n_blocks, n_repeats=n_repeats, separable=separable,
+    )  # fmt: skip
+    half = n_repeats * (2**n_blocks - 1) * (kernel - 1) // 2
+    frames = 2 * half + 21
+    middle = frames // 2
+    assert len(seen_by(tcn, middle, frames)) == frames  # by the norms
+    assert seen_by(without_norms(tcn), middle, frames) == list(range(middle - half, middle + half + 1))
+
+
+def test_a_kernel_without_a_middle_is_refused() -> None:
+    with pytest.raises(SepnetError, match=r"kernel is 4.*take 3 or 5"):
+        TCN(N_IN, N_OUT, kernel=4)
+
+
+def test_a_blstm_sees_the_whole_clip() -> None:
+    torch.manual_seed(0)
+    blstm = BLSTM(N_IN, N_OUT, hidden=12, n_layers=1)
+    for frame in (0, 10, 19):
+        assert seen_by(blstm, frame, 20) == list(range(20))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("hidden", "n_layers"), [(5, 1), (12, 2), (8, 4)])
+def test_the_size_of_a_blstm(hidden: int, n_layers: int) -> None:
+    inputs = [N_IN, *[2 * hidden] * (n_layers - 1)]
+    # Of each layer two directions, of each direction four gates with two biases.
+    lstm = sum(2 * 4 * hidden * (n + hidden + 2) for n in inputs)
+    expected = 2 * N_IN + lstm + (2 * hidden + 1) * N_OUT
+    assert parameters(BLSTM(N_IN, N_OUT, hidden=hidden, n_layers=n_layers)) == expected
+
+
+@pytest.mark.parametrize(
+    ("channels", "hidden", "kernel", "n_blocks", "n_repeats"), [(8, 12, 3, 3, 2), (5, 9, 5, 1, 4)]
+)
+def test_the_size_of_a_tcn(channels: int, hidden: int, kernel: int, n_blocks: int, n_repeats: int) -> None:
+    sizes = {"n_channels": channels, "n_hidden": hidden, "kernel": kernel, "n_blocks": n_blocks}
+    ends = 2 * N_IN + (N_IN + 1) * channels + 1 + (channels + 1) * N_OUT
+    norm_and_prelu = 2 * hidden + 1
+    contract = (hidden + 1) * channels
+    separable = (channels + 1) * hidden + norm_and_prelu + (kernel + 1) * hidden + norm_and_prelu + contract
+    dense = (kernel * channels + 1) * hidden + norm_and_prelu + contract
+    blocks = n_blocks * n_repeats
+    assert parameters(TCN(N_IN, N_OUT, n_repeats=n_repeats, **sizes)) == ends + blocks * separable
+    assert (
+        parameters(TCN(N_IN, N_OUT, n_repeats=n_repeats, separable=False, **sizes)) == ends + blocks * dense
+    )
+
+
+def test_it_learns(network: nn.Module) -> None:
+    # Each output frame is a function of three input frames, so a network that sees but its own can't.
+    features = noise(4, N_IN, 40)
+    mixing = noise(3, N_OUT, N_IN, seed=1) / N_IN**0.5
+    target = sum(
+        torch.einsum("oi,bif->bof", mixing[k], features.roll(k - 1, dims=-1)) for k in range(3)
+    ).tanh()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(80):
+        loss = (network(features) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.25 * losses[0]  # without neighbours 0.37 is reached
