@@ -249,22 +249,6 @@ def run(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_a_folder_is_indexed_and_a_list_drawn(tmp_path: Path) -> None:
-    root = make_corpus(tmp_path / "my wavs")
-    arguments = [f"root='{root}'", "list.split=dev", "list.n_mixtures=5", "list.csv=dev.csv"]
-    done = run(tmp_path, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert "6 files, 3 speakers" in done.stdout
-    assert "left out: 1: dev/anna/bad.wav" in done.stdout
-    with (tmp_path / "dev.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == 5
-    assert {path.name for path in tmp_path.glob("data/index/*/*")} == {
-        "manifest.csv",
-        "index.json",
-        "skipped.csv",
-    }
-
-
 def test_without_a_network_there_is_one_sentence_and_no_rest(tmp_path: Path) -> None:
     done = run(tmp_path, "corpus=librispeech", "subset=dev-clean", "fetch.url=http://127.0.0.1:1")
     assert done.returncode == 2
@@ -280,6 +264,22 @@ def config(corpus: str, **settings: object) -> OmegaConf:
     with initialize_config_dir(str(SCRIPT.parents[1] / "conf"), version_base="1.3"):
         composed = compose("prepare", overrides=[f"corpus={corpus}"])
     return OmegaConf.merge(composed, settings)  # type: ignore[return-value]
+
+
+def test_a_folder_is_indexed_and_a_list_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = make_corpus(tmp_path / "my wavs")
+    settings = {"split": "dev", "n_mixtures": 5, "csv": "dev.csv"}
+    prepare(config("folder", root=str(root), list=settings))  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert "6 files, 3 speakers" in said
+    assert "left out: 1: dev/anna/bad.wav" in said
+    with (tmp_path / "dev.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 5
+    names = {path.name for path in tmp_path.glob("data/index/*/*")}
+    assert names == {"manifest.csv", "index.json", "skipped.csv"}
 
 
 def test_librispeech_is_fetched_and_indexed_by_its_configuration(
