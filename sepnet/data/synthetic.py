@@ -54,8 +54,8 @@ SENTENCES: tuple[str, ...] = tuple(Path(__file__).with_name("sentences.txt").rea
 class Voice:
     """One speaker. ``accent`` and ``variant`` are eSpeak's names: ``en`` is British, ``f3`` a female voice.
 
-    pitch, pitch_range: 0 to 100, eSpeak's scales (50 leaves the variant's pitch, 50 more double it).
-    rate: words a minute, 80 to 450. Raises SepnetError for values outside of these.
+    pitch, pitch_range: 0 to 100, eSpeak's scales; at a pitch of 50 the variant's own is left as it is, 0 and
+    100 make it 0.7 and 1.6 times as high. rate: words a minute, 80 to 450. Raises SepnetError for values outside of these.
     """
 
     name: str
