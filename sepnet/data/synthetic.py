@@ -55,7 +55,8 @@ class Voice:
     """One speaker. ``accent`` and ``variant`` are eSpeak's names: ``en`` is British, ``f3`` a female voice.
 
     pitch, pitch_range: 0 to 100, eSpeak's scales; at a pitch of 50 the variant's own is left as it is, 0 and
-    100 make it 0.7 and 1.6 times as high. rate: words a minute, 80 to 450. Raises SepnetError for values outside of these.
+    100 make it 0.7 and 1.6 times as high. rate: words a minute, 80 to 450. Raises SepnetError for values
+    outside of these.
     """
 
     name: str
