@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import json
 import os
 import pickle
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,8 +31,10 @@ import hydra
 import safetensors
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file, save_file
 from torch import nn
+from yaml import YAMLError
 
 from sepnet.types import Separator, SepnetError
 
@@ -44,6 +47,10 @@ CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD = (
 )
 PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq", "pystoi")
 RUNS = Path("runs")
+TRUSTED = ("sepnet", "torch.optim")  # what a configuration of one's own may build
+METHODS = ("sepnet.separators", "sepnet.networks", "sepnet.losses", "sepnet.metrics", "sepnet.dsp")
+"""What a stranger's may build: these compute, and touch no file, process or network."""
+HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
 def config_folder() -> Path:
@@ -53,21 +60,27 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def build(node: DictConfig | Mapping[str, Any]) -> Any:
+def build(node: DictConfig | Mapping[str, Any], *, packages: Sequence[str] = TRUSTED) -> Any:
     """Construct what a node of the configuration describes.
 
-    Raises SepnetError for a ``_target_`` that sepnet (or torch.optim) does not define, and for arguments
-    that it refuses, with the nearest name of a misspelt one.
+    Raises SepnetError for a ``_target_`` that none of ``packages`` defines, and for arguments that it
+    refuses, with the nearest name of a misspelt one.
     """
     config = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
-    for target in _targets(OmegaConf.to_container(config, resolve=True)):
-        _check_target(target)
+    if "_target_" not in config:
+        raise SepnetError(f"this part of the configuration says nothing to build: {_short(config)}")
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise SepnetError(f"the configuration can't be resolved: {_short(error)}") from error
+    for described, target in [(each, _find(each, packages)) for each in _described(container)]:
+        _check_arguments(described, target)
     try:
         return hydra.utils.instantiate(config)
     except hydra.errors.InstantiationException as error:
         if isinstance(error.__cause__, SepnetError):
             raise error.__cause__ from error
-        raise SepnetError(f"{config.get('_target_', 'the configuration')}: {_reason(error)}") from error
+        raise SepnetError(f"{config._target_}: {_short(error.__cause__ or error)}") from error
 
 
 def save(
@@ -80,14 +93,16 @@ def save(
 ) -> None:
     """Write the run folder's files (not its checkpoints), each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    resolved = config.copy()
+    OmegaConf.resolve(resolved)
     provenance = {"data_fingerprint": data_fingerprint, **surroundings()}
     _write(folder / CONFIG, OmegaConf.to_yaml(resolved))
     _write(folder / METRICS, json.dumps(dict(metrics), indent=2) + "\n")
     _write(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
     _write(folder / CARD, _card(folder.name, separator, resolved, metrics, provenance))
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()}
     draft = folder / f".{WEIGHTS}.draft"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()}, draft)
+    save_file(weights, draft)
     draft.replace(folder / WEIGHTS)
 
 
@@ -97,27 +112,19 @@ def load(name_or_folder: str | Path) -> Separator:
     Raises SepnetError for an unknown name (the nearest is offered), a model that has to be trained
     first, and weights that are missing, broken or of another architecture.
     """
-    folder = Path(name_or_folder)
+    folder, name = Path(name_or_folder), str(name_or_folder)
     if folder.suffix == ".ckpt":
         return _load_weights(run_folder(folder), folder, _checkpoint_weights)
     if (folder / CONFIG).is_file():
         return _load_weights(folder, folder / WEIGHTS, load_file)
+    models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
+    if name in models:
+        return _load_untrained(name)
     if folder.is_dir():
         raise SepnetError(f"{folder} is no run folder: it has no {CONFIG}")
-    name = str(name_or_folder)
-    models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
-    if name not in models:
-        near = difflib.get_close_matches(name, models, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
-        raise SepnetError(f"no run folder and no model is called {name!r}: {hint}")
-    # Read as it stands: a model's file is a whole constructor call, with no defaults list to compose.
-    separator: Separator = build(read_config(config_folder() / "model" / f"{name}.yaml"))
-    if isinstance(separator, nn.Module):
-        raise SepnetError(
-            f"{name!r} has to be trained before it can separate: python scripts/train.py model={name}, "
-            "then name its run folder"
-        )
-    return separator
+    near = difflib.get_close_matches(name, models, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
+    raise SepnetError(f"no run folder and no model is called {name!r}: {hint}")
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -136,10 +143,11 @@ def run_folder(path: str | Path) -> Path:
     raise SepnetError(f"{path} is no run folder, and no checkpoint in one: {CONFIG} is not there")
 
 
-def read_config(path: Path) -> DictConfig:
-    """The resolved configuration of a run folder, or any YAML file."""
-    config = OmegaConf.load(path / CONFIG if path.is_dir() else path)
-    assert isinstance(config, DictConfig)
+def read_config(folder: Path) -> DictConfig:
+    """The resolved configuration of a run. Raises SepnetError for a file that holds none."""
+    config = _read_yaml(folder / CONFIG)
+    if not isinstance(config.get("model"), DictConfig):
+        raise SepnetError(f"{folder / CONFIG} describes no model: name the folder of a run")
     return config
 
 
@@ -159,29 +167,55 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def _load_weights(folder: Path, path: Path, read: Callable[[Path], dict[str, torch.Tensor]]) -> Separator:
+def _read_yaml(path: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise SepnetError(f"{path} can't be read ({_short(error)}): copy it again") from error
+    if not isinstance(config, DictConfig):
+        raise SepnetError(f"{path} is a list, not a configuration: copy it again")
+    return config
+
+
+def _load_untrained(name: str) -> Separator:
+    """A model of conf/model that has no weights."""
+    # Read as it stands: a model's file is a whole constructor call, with no defaults list to compose.
+    separator: Separator = build(_read_yaml(config_folder() / "model" / f"{name}.yaml"))
+    if isinstance(separator, nn.Module):
+        raise SepnetError(
+            f"{name!r} has to be trained before it can separate: python scripts/train.py model={name}, "
+            "then name its run folder"
+        )
+    return separator
+
+
+def _load_weights(folder: Path, path: Path, read: Callable[[Path], Mapping[str, torch.Tensor]]) -> Separator:
     """The separator that a run folder describes, with the weights of a file in it."""
-    separator: Separator = build(read_config(folder).model)
+    separator: Separator = build(read_config(folder).model, packages=METHODS)
     if not isinstance(separator, nn.Module):
         return separator
     if not path.is_file():
         raise SepnetError(f"{path} is not there: the run has not finished its first validation")
     try:
         weights = read(path)
-    except (safetensors.SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise SepnetError(f"{path} can't be read ({' '.join(str(error).split())[:200]}): copy it again, or train anew") from error
+    except (safetensors.SafetensorError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise SepnetError(f"{path} can't be read ({_short(error)}): copy it again, or train anew") from error
     _check_weights(path, weights, separator.state_dict())
     separator.load_state_dict(weights)
     return separator.eval()
 
 
-def _checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
+def _checkpoint_weights(path: Path) -> Mapping[str, torch.Tensor]:
     """The separator's weights in a training checkpoint; the averaged ones where they were averaged."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    return {name.removeprefix("separator."): tensor for name, tensor in state.items()}
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise SepnetError(f"{path} is no checkpoint of a training: it holds no state_dict")
+    return {name.removeprefix("separator."): tensor for name, tensor in checkpoint["state_dict"].items()}
 
 
-def _check_weights(path: Path, weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+def _check_weights(
+    path: Path, weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> None:
     """Raises SepnetError where weights are missing, unknown or of another shape."""
     missing, extra = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
     shapes = [
@@ -190,45 +224,66 @@ def _check_weights(path: Path, weights: Mapping[str, torch.Tensor], wanted: Mapp
         if name in weights and weights[name].shape != tensor.shape
     ]
     if missing or extra or shapes:
-        parts = [f"{len(names)} {what} ({min(names)})" for what, names in (("missing", missing), ("unknown", extra)) if names]
+        parts = [f"{len(missing)} missing ({min(missing)})"] if missing else []
+        parts += [f"{len(extra)} unknown ({min(extra)})"] if extra else []
         parts += [f"{len(shapes)} of another shape ({shapes[0]})"] if shapes else []
         raise SepnetError(
-            f"{path} holds weights of another architecture than its configuration describes: {', '.join(parts)} "
-            f"of {len(wanted)} tensors; use the {CONFIG} that it was trained with"
+            f"{path} holds weights of another architecture than its configuration describes: "
+            f"{', '.join(parts)} of {len(wanted)} tensors; use the {CONFIG} that it was trained with"
         )
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """Every ``_target_`` in a container."""
+def _described(node: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping with a ``_target_`` in a container."""
     if isinstance(node, dict):
         if "_target_" in node:
-            yield str(node["_target_"])
+            yield node
         for value in node.values():
-            yield from _targets(value)
+            yield from _described(value)
     elif isinstance(node, list):
         for value in node:
-            yield from _targets(value)
+            yield from _described(value)
 
 
-def _check_target(target: str) -> None:
-    """Raises SepnetError unless sepnet or torch.optim defines the target.
+def _find(node: Mapping[str, Any], packages: Sequence[str]) -> Callable[..., Any]:
+    """The target of a node. Raises SepnetError unless one of the packages defines it.
 
     Looking at the name is not enough: ``sepnet.artifact.subprocess.run`` begins well, too.
     """
+    target = str(node["_target_"])
     module_name, _, attribute = target.rpartition(".")
-    if not (module_name.startswith("sepnet.") or module_name == "torch.optim"):
-        raise SepnetError(f"the configuration wants to build {target!r}, which sepnet does not define: refused")
+    refusal = SepnetError(
+        f"the configuration wants to build {target!r}, which none of {', '.join(packages)} defines: refused"
+    )
+    if not _within(module_name, packages):
+        raise refusal
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        found: object = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise SepnetError(f"the configuration wants to build {target!r}, which does not exist") from error
-    if not getattr(found, "__module__", "").startswith(("sepnet.", "torch.optim")):
-        raise SepnetError(f"the configuration wants to build {target!r}, which sepnet does not define: refused")
+    if not callable(found) or not _within(getattr(found, "__module__", ""), packages):
+        raise refusal
+    return found
 
 
-def _reason(error: Exception) -> str:
-    cause = error.__cause__ or error
-    return " ".join(str(cause).split())
+def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any]) -> None:
+    """Raises SepnetError for an argument that the target doesn't have, with the nearest that it has."""
+    parameters = inspect.signature(target).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in node:
+        if name not in parameters and name not in HYDRA_KEYS:
+            near = difflib.get_close_matches(str(name), parameters, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters) or 'none'}"
+            raise SepnetError(f"{node['_target_']} has no argument {name!r}: {hint}")
+
+
+def _within(module_name: str, packages: Sequence[str]) -> bool:
+    return any(module_name == package or module_name.startswith(f"{package}.") for package in packages)
+
+
+def _short(what: object) -> str:
+    return " ".join(str(what).split())[:200]
 
 
 def _write(path: Path, text: str) -> None:
@@ -272,19 +327,27 @@ def _cpu() -> str:
 
 
 def _card(
-    name: str, separator: nn.Module, config: DictConfig, metrics: Mapping[str, Any], provenance: Mapping[str, Any]
+    name: str,
+    separator: nn.Module,
+    config: DictConfig,
+    metrics: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> str:
     """The model card: what it is, what it learnt from, what it reached."""
     parameters = sum(p.numel() for p in separator.parameters())
-    reached = "\n".join(f"| {key} | {value:.4g} |" if isinstance(value, float) else f"| {key} | {value} |" for key, value in metrics.items())
+    figures = {k: f"{value:.4g}" if isinstance(value, float) else value for k, value in metrics.items()}
+    reached = "\n".join(f"| {key} | {value} |" for key, value in figures.items())
     return (
         f"# {name}\n\n{type(separator).__name__}, {parameters / 1e6:.2f} M parameters, made with sepnet.\n\n"
         f"Load it with `sepnet.load({name!r})` from the folder that holds this one, or separate with\n"
         f"`python scripts/separate.py model=PATH mix.wav`.\n\n"
-        f"## Data\nTraining mixtures: fingerprint `{provenance['data_fingerprint']}`, recipe in config.yaml.\n"
+        "## Data\nTraining mixtures: recipe in config.yaml, fingerprint "
+        f"`{provenance['data_fingerprint']}`.\n"
         "Weights carry the licences and the attribution of the corpus that they were trained on.\n\n"
         f"## Reached on the validation set\n| measure | value |\n| --- | --- |\n{reached}\n\n"
-        f"## Made with\nsepnet commit {provenance['git_commit']}, torch {provenance['packages'].get('torch')}, "
-        f"{provenance['gpu'] or provenance['cpu']}, {provenance['threads']} threads, {provenance['written']}.\n\n"
+        f"## Made with\nsepnet commit {provenance['git_commit']}, "
+        f"torch {provenance['packages'].get('torch')}, "
+        f"{provenance['gpu'] or provenance['cpu']}, {provenance['threads']} threads, "
+        f"{provenance['written']}.\n\n"
         f"## Configuration\n```yaml\n{OmegaConf.to_yaml(config.model)}```\n"
     )

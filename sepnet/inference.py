@@ -1,9 +1,13 @@
 """The front door of the library: sound in, sources out, with any method.
 
+A recording of any rate, at least one channel and one sample:
+
     >>> import sepnet
     >>> separation = sepnet.separate(audio, 44100, model="runs/my-run")     # doctest: +SKIP
     >>> separation.sources.shape                                            # doctest: +SKIP
     torch.Size([2, 220500])
+
+All that a web page or a server has to do is to call this.
 """
 
 from __future__ import annotations
@@ -39,17 +43,20 @@ def separate(
     channel 0. Raises SepnetError for audio that can't be separated, and CannotSeparate where the method
     can't serve it.
     """
-    separator = load(newest_run() if model is None else model) if not isinstance(model, Separator) else model
+    separator = model if isinstance(model, Separator) else load(newest_run() if model is None else model)
+    if n_sources is not None and n_sources < 1:
+        raise SepnetError(f"n_sources is {n_sources}: ask for one source or more, or leave it out")
     built_for = getattr(separator, "n_sources", None)
     if n_sources is not None and built_for is not None and n_sources != built_for:
         raise CannotSeparate(
-            f"the model was made for {built_for} sources, not {n_sources}: leave n_sources out, or take another model"
+            f"the model was made for {built_for} sources, not {n_sources}: "
+            "leave n_sources out, or take another model"
         )
     mixture = Mixture(
         audio=_tensor(audio),
         sample_rate=sample_rate,
         n_sources=n_sources,
-        queries=None if query is None else (Query(_tensor(query[0])[0], query[1]),),
+        queries=None if query is None else (_query(*query),),
     )
     return at_any_rate(separator).separate(mixture.only(separator.needs))
 
@@ -61,10 +68,20 @@ def at_any_rate(separator: Separator) -> Separator:
 
 
 def _tensor(audio: Audio) -> Tensor:
-    """(channel, time) in float32. Raises SepnetError for integers and for other shapes."""
-    tensor = torch.as_tensor(audio)
-    if not tensor.is_floating_point():
-        raise SepnetError(f"audio has to be floats with full scale 1.0, but is {tensor.dtype}: divide by its full scale")
-    if tensor.ndim == 1:
-        tensor = tensor[None]
-    return tensor.to(torch.float32)
+    """(channel, time) in float32. Raises SepnetError for integers."""
+    is_float = audio.is_floating_point() if isinstance(audio, Tensor) else audio.dtype.kind == "f"
+    if not is_float:
+        raise SepnetError(
+            f"audio has to be floats with full scale 1.0, but is {audio.dtype}: divide by its full scale"
+        )
+    if isinstance(audio, np.ndarray):
+        # A copy: torch takes no reversed array and no foreign byte order, and warns of one that is read-only.
+        audio = torch.from_numpy(np.array(audio, dtype=np.float32))
+    audio = audio.detach().to(torch.float32)
+    return audio[None] if audio.ndim == 1 else audio  # Mixture refuses other shapes
+
+
+def _query(audio: Audio, sample_rate: int) -> Query:
+    if audio.ndim != 1:
+        raise SepnetError(f"a query is one channel (time,), but this one is {tuple(audio.shape)}: choose one")
+    return Query(_tensor(audio)[0], sample_rate)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,29 +43,36 @@ class Estimate:
     sources: Tensor
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What to minimise: gives a loss and an assignment for each mixture, as sepnet.losses.pit."""
 
-    def __call__(self, estimate: Estimate, references: Tensor, filterbank: Filterbank) -> tuple[Tensor, Tensor]: ...
+    def __call__(
+        self, estimate: Estimate, references: Tensor, filterbank: Filterbank
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class WaveformObjective:
     """PIT with a negated metric of waveforms: SI-SDR, SNR, thresholded SNR."""
 
     def __init__(self, *, metric: Metric = si_sdr) -> None:
-        self.pairwise_loss = partial(pairwise, negative(metric))
+        self.metric = metric
 
-    def __call__(self, estimate: Estimate, references: Tensor, filterbank: Filterbank) -> tuple[Tensor, Tensor]:
-        return pit(self.pairwise_loss, estimate.sources, references)
+    def __call__(
+        self, estimate: Estimate, references: Tensor, filterbank: Filterbank
+    ) -> tuple[Tensor, Tensor]:
+        return pit(partial(pairwise, negative(self.metric)), estimate.sources, references)
 
 
 class SpectralObjective:
-    """PIT with the mean squared error of magnitudes, plain or phase-sensitive (Kolbaek et al. 2017, eq. 9 and 10)."""
+    """PIT with the squared error of magnitudes (Kolbaek et al. 2017, eq. 9; phase-sensitive: eq. 10)."""
 
     def __init__(self, *, phase_sensitive: bool = True) -> None:
         self.phase_sensitive = phase_sensitive
 
-    def __call__(self, estimate: Estimate, references: Tensor, filterbank: Filterbank) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, estimate: Estimate, references: Tensor, filterbank: Filterbank
+    ) -> tuple[Tensor, Tensor]:
         assert isinstance(filterbank, STFT)  # MaskEstimator refuses others
         spectrograms = filterbank.spectrogram(references)  # (batch, source, bin, frame)
         mixture = torch.complex(*estimate.analysis.chunk(2, dim=-2))  # (batch, bin, frame)
@@ -108,11 +115,17 @@ class MaskEstimator(nn.Module):
         consistent: bool = True,
     ) -> None:
         super().__init__()
-        spectral = activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
+        for value, known in ((features, get_args(Features)), (activation, get_args(Activation))):
+            if value not in known:
+                raise SepnetError(f"{value!r} is none of {', '.join(known)}")
+        spectral = (
+            activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
+        )
         if spectral and not isinstance(filterbank, STFT):
             raise SepnetError(
-                f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, but the "
-                f"filterbank is {type(filterbank).__name__}: take features=coefficients and another activation"
+                f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, "
+                f"but the filterbank is {type(filterbank).__name__}: take features=coefficients, another "
+                "activation than complex, and a WaveformObjective"
             )
         self.filterbank, self.objective = filterbank, objective
         self.n_sources, self.sample_rate = n_sources, sample_rate
@@ -144,7 +157,8 @@ class MaskEstimator(nn.Module):
             sources = permute(estimate.sources, order)
             gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
             active = references.abs().amax(dim=-1) > 0
-            gain = gains[active].mean()
+            # 0 dB where there is nothing to gain: a NaN would spoil the mean of the whole epoch.
+            gain = gains[active].sum() / active.sum().clamp_min(1)
         return {"loss": losses.mean(), "si_sdri": gain}
 
     @torch.no_grad()
@@ -152,8 +166,8 @@ class MaskEstimator(nn.Module):
         """Separate channel 0. Raises CannotSeparate at another sample rate than the network's."""
         if mixture.sample_rate != self.sample_rate:
             raise CannotSeparate(
-                f"the network was made for {self.sample_rate} Hz and the mixture is at {mixture.sample_rate} Hz: "
-                "wrap it in sepnet.separators.wrappers.Resampled"
+                f"the network was made for {self.sample_rate} Hz, but the mixture is at "
+                f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
             )
         device = next(self.parameters()).device
         signal, level = _unit_level(mixture.audio[:1].to(device))
@@ -174,7 +188,11 @@ class MaskEstimator(nn.Module):
             mask_real, mask_imaginary = (2 * torch.tanh(logits / 2)).chunk(2, dim=2)
             real, imaginary = analysis.chunk(2, dim=2)
             return torch.cat(
-                [mask_real * real - mask_imaginary * imaginary, mask_real * imaginary + mask_imaginary * real], dim=2
+                [
+                    mask_real * real - mask_imaginary * imaginary,
+                    mask_real * imaginary + mask_imaginary * real,
+                ],
+                dim=2,
             )
         if self.activation == "softmax":
             masks = logits.softmax(dim=1)

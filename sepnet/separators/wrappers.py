@@ -39,7 +39,11 @@ class Resampled:
         return replace(separation, sources=sources)
 
     def _query(self, query: Query) -> Query:
-        return replace(query, audio=resample(query.audio, query.sample_rate, self.sample_rate), sample_rate=self.sample_rate)
+        return replace(
+            query,
+            audio=resample(query.audio, query.sample_rate, self.sample_rate),
+            sample_rate=self.sample_rate,
+        )
 
 
 class Consistent:

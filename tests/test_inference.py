@@ -1,0 +1,172 @@
+"""sepnet.separate: any sound in, sources of its rate, length and level out, or a sentence why not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+import sepnet
+from sepnet import artifact
+from sepnet.separators.identity import Identity
+from sepnet.separators.mask_estimator import MaskEstimator
+from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
+
+RATE = 8000
+TINY = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskEstimator:
+    node = OmegaConf.merge(OmegaConf.load(artifact.config_folder() / "model" / "pit.yaml"), TINY)
+    torch.manual_seed(0)
+    built: MaskEstimator = artifact.build(node).eval()
+    return built
+
+
+def noise(*shape: int) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+
+
+class Spy:
+    """Takes note of what it is given."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def separate(self, mixture: Mixture) -> Separation:
+        self.seen = mixture
+        return Separation(mixture.audio[:1])
+
+
+def test_arrays_and_tensors_of_any_make_are_the_same_sound(model: MaskEstimator) -> None:
+    sound = noise(1001)
+    expected = sepnet.separate(sound, RATE, model).sources
+    assert expected.shape == (2, 1001)
+    read_only = sound.copy()
+    read_only.flags.writeable = False
+    others: list[np.ndarray | Tensor] = [
+        sound[None],
+        torch.from_numpy(sound),
+        torch.from_numpy(sound)[None].requires_grad_(),
+        sound.astype(np.float64),
+        torch.from_numpy(sound).double(),
+        sound.astype(">f4"),
+        sound[::-1].copy()[::-1],
+        np.stack([sound, sound], axis=1)[:, 0],
+        read_only,
+        np.stack([sound, noise(5000)[-1001:]]),  # channel 0 is the one
+    ]
+    for other in others:
+        sources = sepnet.separate(other, RATE, model).sources
+        assert torch.equal(sources, expected)
+        assert sources.dtype == torch.float32
+        assert not sources.requires_grad
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_caller_keeps_his_sound(model: MaskEstimator) -> None:
+    sound = noise(2, 500)
+    sound.flags.writeable = False
+    before = sound.copy()
+    sources = sepnet.separate(sound, RATE, model).sources
+    sources += 1
+    np.testing.assert_array_equal(sound, before)
+
+
+@pytest.mark.parametrize("sample_rate", [6000, 8000, 16000, 44100, 48000])
+@pytest.mark.parametrize("time", [1, 100, 12345])
+def test_any_rate_and_length_comes_back(model: MaskEstimator, sample_rate: int, time: int) -> None:
+    sources = sepnet.separate(noise(time), sample_rate, model).sources
+    assert sources.shape == (2, time)
+    assert sources.isfinite().all()
+
+
+def test_the_level_is_kept_at_another_rate(model: MaskEstimator) -> None:
+    tone = (0.1 * np.sin(2 * np.pi * 440 / 44100 * np.arange(44100))).astype(np.float32)
+    sources = sepnet.separate(tone, 44100, model).sources
+    inner = slice(2000, -2000)
+    torch.testing.assert_close(sources.sum(dim=0)[inner], torch.from_numpy(tone)[inner], atol=1e-3, rtol=0)
+
+
+def test_silence_gives_silence(model: MaskEstimator) -> None:
+    for sample_rate in (8000, 16000):
+        assert not sepnet.separate(np.zeros(3000, np.float32), sample_rate, model).sources.any()
+
+
+def test_hints_are_passed_to_those_who_ask() -> None:
+    assert sepnet.separate(noise(100), RATE, "identity", n_sources=3).sources.shape == (3, 100)
+    assert sepnet.separate(noise(100), RATE, Identity(), n_sources=1).sources.shape == (1, 100)
+    with pytest.raises(CannotSeparate, match="needs n_sources"):
+        sepnet.separate(noise(100), RATE, "identity")
+    with pytest.raises(CannotSeparate, match="needs references"):
+        sepnet.separate(noise(100), RATE, "irm")
+
+    class Asking(Spy):
+        needs: ClassVar[frozenset[str]] = frozenset({"queries"})
+
+    spy = Asking()
+    sepnet.separate(noise(100), RATE, spy, query=(noise(50), 16000), n_sources=2)
+    assert spy.seen.n_sources is None
+    assert spy.seen.queries is not None
+    (query,) = spy.seen.queries
+    assert query.sample_rate == 16000
+    np.testing.assert_array_equal(query.audio, noise(50))
+    with pytest.raises(SepnetError, match=r"a query is one channel .* this one is \(2, 50\)"):
+        sepnet.separate(noise(100), RATE, spy, query=(noise(2, 50), 16000))
+    with pytest.raises(CannotSeparate, match="needs queries"):
+        sepnet.separate(noise(100), RATE, spy)
+
+
+def test_the_number_of_sources_has_to_be_that_of_the_model(model: MaskEstimator) -> None:
+    assert len(sepnet.separate(noise(100), RATE, model, n_sources=2).sources) == 2
+    with pytest.raises(CannotSeparate, match="made for 2 sources, not 3"):
+        sepnet.separate(noise(100), RATE, model, n_sources=3)
+    for wrong in (0, -1):
+        with pytest.raises(SepnetError, match=f"n_sources is {wrong}"):
+            sepnet.separate(noise(100), RATE, "identity", n_sources=wrong)
+
+
+@pytest.mark.parametrize(
+    ("sound", "message"),
+    [
+        (np.zeros(100, np.int16), r"has to be floats .* is int16: divide by its full scale"),
+        (torch.zeros(100, dtype=torch.int32), r"is torch.int32"),
+        (np.zeros(100, bool), r"is bool"),
+        (np.zeros(100, np.complex64), r"is complex64"),
+        (np.zeros(0, np.float32), "no samples"),
+        (np.zeros((2, 0), np.float32), "no samples"),
+        (np.zeros((1, 2, 100), np.float32), r"\(1, 2, 100\)"),
+        (np.array(0.5, np.float32), r"this one is \(\)"),
+        (np.array([0.0, math.nan, math.inf], np.float32), "2 samples of 3 that are NaN or infinite"),
+        (torch.tensor([math.nan]), "1 samples of 1"),
+    ],
+)
+def test_what_is_no_sound_is_refused(model: MaskEstimator, sound: np.ndarray | Tensor, message: str) -> None:
+    with pytest.raises(SepnetError, match=message):
+        sepnet.separate(sound, RATE, model)
+
+
+@pytest.mark.parametrize("sample_rate", [0, -8000])
+def test_a_rate_is_positive(model: MaskEstimator, sample_rate: int) -> None:
+    with pytest.raises(SepnetError, match=f"sample rate is {sample_rate} Hz"):
+        sepnet.separate(noise(100), sample_rate, model)
+
+
+def test_without_a_name_the_newest_run_separates(
+    model: MaskEstimator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SepnetError, match=r"no run with weights lies under .*/runs"):
+        sepnet.separate(noise(100), RATE)
+    node = OmegaConf.merge(OmegaConf.load(artifact.config_folder() / "model" / "pit.yaml"), TINY)
+    config = OmegaConf.create({"model": node})
+    artifact.save(model, Path("runs", "a"), config=config, metrics={}, data_fingerprint="")
+    expected = sepnet.separate(noise(100), RATE, model).sources
+    for by_name in (None, "runs/a", Path("runs/a")):
+        assert torch.equal(sepnet.separate(noise(100), RATE, by_name).sources, expected)

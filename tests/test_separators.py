@@ -1,0 +1,602 @@
+"""One contract for all separators, then the laws of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from itertools import permutations
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from sepnet import artifact
+from sepnet.data.corpus import Manifest, Utterance
+from sepnet.data.librimix import FixedSet, read_list
+from sepnet.dsp.filterbank import STFT, LearnedFilterbank
+from sepnet.dsp.masks import ideal_binary_mask, ideal_ratio_mask, wiener_mask
+from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr, thresholded_snr
+from sepnet.networks.blstm import BLSTM
+from sepnet.networks.tcn import TCN
+from sepnet.separators.identity import Identity
+from sepnet.separators.mask_estimator import MaskEstimator, Objective, SpectralObjective, WaveformObjective
+from sepnet.separators.oracle import OracleMask
+from sepnet.separators.wrappers import Consistent, Resampled
+from sepnet.types import Batch, CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
+
+RATE = 8000
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# The contract
+
+
+@dataclass(frozen=True)
+class Case:
+    """A separator under contract: a file of conf/model, made small.
+
+    consistent: whether the estimates sum to the mixture.
+    """
+
+    model: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+    consistent: bool = True
+
+    def __str__(self) -> str:
+        return self.model
+
+
+TINY_TCN = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
+
+SEPARATORS = [
+    Case("identity", consistent=False),
+    Case("ibm"),
+    Case("irm"),
+    Case("wiener"),
+    Case("pit", TINY_TCN),
+    Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
+    Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
+]
+
+SIGNALS = {
+    "one sample": torch.tensor([[0.5]]),
+    "100 samples": 0.1 * noise(1, 100),
+    "777 samples": 0.1 * noise(1, 777),
+    "half a second": 0.1 * noise(1, 4000),
+    "silence": torch.zeros(1, 2000),
+    "a constant": torch.full((1, 2000), 0.25),
+    "a click": torch.zeros(1, 2000).index_fill(1, torch.tensor([700]), 0.9),
+    "far too loud": 30.0 * noise(1, 2000),
+    "8 channels": 0.1 * noise(8, 1500),
+}
+
+
+def test_each_model_is_under_contract() -> None:
+    files = (artifact.config_folder() / "model").glob("*.yaml")
+    assert sorted(path.stem for path in files) == sorted(case.model for case in SEPARATORS)
+
+
+@cache
+def build(model: str) -> Separator:
+    case = next(case for case in SEPARATORS if case.model == model)
+    node = OmegaConf.load(artifact.config_folder() / "model" / f"{model}.yaml")
+    torch.manual_seed(0)
+    separator = artifact.build(OmegaConf.merge(node, case.overrides))
+    return separator.eval() if isinstance(separator, nn.Module) else separator
+
+
+@pytest.fixture(params=SEPARATORS, ids=str, name="case")
+def _case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(params=SIGNALS, name="audio")
+def _audio(request: pytest.FixtureRequest) -> Tensor:
+    return SIGNALS[request.param].clone()
+
+
+def told(audio: Tensor, seed: int = 1) -> Mixture:
+    """A mixture of two sources with every hint there is."""
+    first = audio[0] * torch.rand(audio.shape[1], generator=torch.Generator().manual_seed(seed))
+    return Mixture(
+        audio=audio,
+        sample_rate=RATE,
+        n_sources=2,
+        queries=(Query(noise(100, seed=seed), RATE, "a sound"), Query(noise(50, seed=seed + 1), RATE)),
+        references=torch.stack([first, audio[0] - first]),
+    )
+
+
+def separate(case: Case, mixture: Mixture) -> Tensor:
+    """As the evaluator calls it."""
+    separator = build(case.model)
+    separation = separator.separate(mixture.only(separator.needs))
+    assert separation.labels is None or len(separation.labels) == len(separation.sources)
+    return separation.sources
+
+
+def test_estimates_are_sources_at_channel_0(case: Case, audio: Tensor) -> None:
+    mixture = told(audio)
+    kept = [
+        mixture.audio.clone(),
+        mixture.references.clone(),
+        *(query.audio.clone() for query in mixture.queries),
+    ]
+    sources = separate(case, mixture)
+    assert sources.shape == (2, audio.shape[1])
+    assert sources.dtype == torch.float32
+    assert sources.isfinite().all()
+    assert not sources.requires_grad
+    for before, after in zip(
+        kept, [mixture.audio, mixture.references, *(q.audio for q in mixture.queries)], strict=True
+    ):
+        assert torch.equal(before, after)  # it leaves its input alone
+    if case.consistent:
+        torch.testing.assert_close(
+            sources.sum(dim=0), audio[0], atol=1e-5 * float(audio.abs().max()), rtol=1e-5
+        )
+    if not audio.any():
+        assert not sources.any()
+
+
+def test_the_same_mixture_gives_the_same_estimates(case: Case, audio: Tensor) -> None:
+    first = separate(case, told(audio)).clone()
+    separate(case, told(noise(1, 500, seed=7)))  # what it saw in between does not matter
+    assert torch.equal(separate(case, told(audio)), first)
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e3])
+def test_estimates_follow_the_level(case: Case, audio: Tensor, gain: float) -> None:
+    mixture = told(audio)
+    scaled = replace(mixture, audio=gain * mixture.audio, references=gain * mixture.references)
+    expected = gain * separate(case, mixture)
+    atol = 1e-4 * float(expected.abs().max())
+    torch.testing.assert_close(separate(case, scaled), expected, atol=atol, rtol=0)
+
+
+def test_no_method_peeks(case: Case) -> None:
+    audio = 0.1 * noise(1, 1000)
+    one, other = told(audio), told(audio, seed=5)
+    other = replace(other, n_sources=3)
+    needs = build(case.model).needs
+    same = {hint: getattr(one, hint) for hint in needs}
+    assert torch.equal(separate(case, one), separate(case, replace(other, **same)))
+    seen = one.only(needs)
+    assert all(
+        (getattr(seen, hint) is None) == (hint not in needs)
+        for hint in ("n_sources", "queries", "references")
+    )
+    for hint in needs:
+        with pytest.raises(CannotSeparate, match=hint):
+            separate(case, replace(one, **{hint: None}))
+
+
+def test_another_rate_is_refused_where_a_network_was_made_for_one(case: Case) -> None:
+    mixture = replace(told(SIGNALS["777 samples"]), sample_rate=16000)
+    if hasattr(build(case.model), "sample_rate"):
+        with pytest.raises(CannotSeparate, match=r"made for 8000 Hz.*16000 Hz.*Resampled"):
+            separate(case, mixture)
+    else:
+        assert separate(case, mixture).shape == (2, 777)
+
+
+def test_separators_are_separators(case: Case) -> None:
+    separator = build(case.model)
+    assert isinstance(separator, Separator)
+    assert separator.needs <= {"n_sources", "queries", "references"}
+    assert type(separator).__doc__
+
+
+# Identity and the oracles
+
+
+def test_identity_is_the_floor() -> None:
+    mixture = replace(told(0.1 * noise(1, 4000)), n_sources=3)
+    sources = Identity().separate(mixture).sources
+    assert torch.equal(sources, mixture.audio.expand(3, -1))
+    with pytest.raises(CannotSeparate, match="n_sources"):
+        Identity().separate(Mixture(mixture.audio, RATE))
+
+
+def sparse_sources(n_sources: int = 2, time: int = 16000, density: float = 0.08) -> Tensor:
+    """Signals that are there in few bins of time and frequency, as speech is."""
+    stft = STFT(window_samples=256, hop_samples=64, window="hann")
+    shape = (n_sources, stft.n_bins, stft.n_frames(time))
+    coarse = torch.rand(
+        n_sources, -(-shape[1] // 8), -(-shape[2] // 8), generator=torch.Generator().manual_seed(3)
+    )
+    active = (
+        (coarse < density).repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)[:, : shape[1], : shape[2]]
+    )
+    return 0.1 * stft.invert(torch.complex(noise(*shape), noise(*shape, seed=1)) * active, time)
+
+
+def gain_db(separator: Separator, references: Tensor) -> float:
+    """The SI-SDR improvement, the order given."""
+    mixture = Mixture(
+        references.sum(dim=0, keepdim=True), RATE, n_sources=len(references), references=references
+    )
+    sources = separator.separate(mixture.only(separator.needs)).sources
+    return float(improvement(si_sdr, sources, references, mixture.audio).mean())
+
+
+def test_oracles_are_the_ceiling_and_order_by_sparseness() -> None:
+    references = sparse_sources()
+    gains = {
+        mask: gain_db(OracleMask(mask=mask), references)
+        for mask in (ideal_binary_mask, ideal_ratio_mask, wiener_mask)
+    }
+    floor = gain_db(Identity(), references)
+    assert floor == pytest.approx(0.0, abs=1e-4)
+    assert min(gains.values()) > floor + 8
+    assert gains[ideal_binary_mask] > gains[ideal_ratio_mask] + 0.5
+    assert gains[wiener_mask] > gains[ideal_ratio_mask] + 0.5
+
+
+def test_oracles_separate_what_never_meets() -> None:
+    references = torch.zeros(2, 8000)
+    references[0, :3000], references[1, 4000:] = 0.1 * noise(3000), 0.1 * noise(4000, seed=1)
+    for mask in (ideal_binary_mask, ideal_ratio_mask, wiener_mask):
+        assert gain_db(OracleMask(mask=mask), references) > 60
+
+
+def test_oracles_keep_the_order_of_the_references() -> None:
+    references = sparse_sources(3)
+    mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, references=references)
+    oracle = OracleMask(mask=ideal_ratio_mask)
+    separation = oracle.separate(mixture)
+    assert separation.labels == ("source 1", "source 2", "source 3")
+    turned = oracle.separate(replace(mixture, references=references[[2, 0, 1]])).sources
+    torch.testing.assert_close(turned, separation.sources[[2, 0, 1]])
+    scores = pairwise(si_sdr, separation.sources[None], references[None])
+    assert best_permutation(scores).tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the published lists and their speech are not at {SHARED}")
+@pytest.mark.parametrize(("mask", "published_db"), [(ideal_ratio_mask, 12.60), (ideal_binary_mask, 13.34)])
+def test_oracles_score_as_published_on_libri2mix(
+    mask: Callable[[Tensor], Tensor], published_db: float
+) -> None:
+    # Cosentino et al. 2020, table 5, over 3,000 mixtures; these are the first 40 of 246 of them.
+    root = SHARED / "audio" / "speech8k"
+    files = tuple(
+        Utterance(path.relative_to(root).as_posix(), path.parent.name, "test", "", 1.0, RATE, "")
+        for path in sorted((root / "test").glob("*/*.flac"))
+    )
+    mixtures = read_list(root / "libri2mix_test-clean_subset.csv")[:40]
+    gains = [
+        gain_db(OracleMask(mask=mask), mixture.references)
+        for mixture in FixedSet(mixtures=mixtures, manifest=Manifest(root, files), sample_rate=RATE)
+    ]
+    assert sum(gains) / len(gains) == pytest.approx(published_db, abs=0.6)
+
+
+# The mask estimator
+
+
+class Dictated(nn.Module):
+    """A network that says what it was told, whatever it sees: (out,) at each frame."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits[None, :, None].expand(len(features), -1, features.shape[-1])
+
+
+def tiny(n_in: int, n_out: int) -> nn.Module:
+    return TCN(n_in, n_out, n_channels=16, n_hidden=24, n_blocks=3, n_repeats=1, separable=False)
+
+
+def estimator(**settings: Any) -> MaskEstimator:
+    torch.manual_seed(0)
+    defaults: dict[str, Any] = {
+        "filterbank": STFT(hop_samples=128),
+        "network": tiny,
+        "objective": WaveformObjective(),
+    }
+    return MaskEstimator(**{**defaults, **settings})
+
+
+def batch(n_items: int = 3, time: int = 2000, seed: int = 0, n_sources: int = 2) -> Batch:
+    sources = 0.1 * noise(n_items, n_sources, time, seed=seed) * torch.linspace(0.3, 1, n_sources)[:, None]
+    ids = tuple(str(item) for item in range(n_items))
+    return Batch(sources.sum(dim=1, keepdim=True), sources, ids, RATE)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "snr": {"objective": WaveformObjective(metric=snr), "consistent": False},
+    "thresholded": {"objective": WaveformObjective(metric=partial(thresholded_snr, max_db=30.0))},
+    "softmax": {"activation": "softmax", "features": "coefficients"},
+    "relu": {"activation": "relu", "features": "compressed", "consistent": False},
+    "complex": {"activation": "complex", "features": "compressed"},
+    "magnitudes": {"objective": SpectralObjective(phase_sensitive=False)},
+    "phase-sensitive": {"objective": SpectralObjective()},
+    "learned": {"filterbank": LearnedFilterbank(n_filters=32), "features": "coefficients"},
+    "recurrent": {"network": partial(BLSTM, hidden=8, n_layers=1)},
+}
+
+
+@pytest.fixture(params=VARIANTS, name="variant")
+def _variant(request: pytest.FixtureRequest) -> MaskEstimator:
+    return estimator(**VARIANTS[request.param])
+
+
+def test_the_loss_does_not_know_the_order_of_the_references(variant: MaskEstimator) -> None:
+    given = batch()
+    turned = replace(given, sources=given.sources.flip(1))
+    for name, value in variant.loss(given).items():
+        torch.testing.assert_close(variant.loss(turned)[name], value)
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e3])
+def test_the_loss_does_not_know_the_level(variant: MaskEstimator, gain: float) -> None:
+    given = batch()
+    scaled = replace(given, mixture=gain * given.mixture, sources=gain * given.sources)
+    for name, value in variant.loss(given).items():
+        torch.testing.assert_close(variant.loss(scaled)[name], value, rtol=1e-3, atol=1e-3)
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_items(variant: MaskEstimator) -> None:
+    given = batch()
+    alone = [
+        variant.loss(Batch(given.mixture[k : k + 1], given.sources[k : k + 1], ("",), RATE))["loss"]
+        for k in range(3)
+    ]
+    torch.testing.assert_close(variant.loss(given)["loss"], torch.stack(alone).mean(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("silent", ["a source", "a mixture", "all"])
+def test_silence_does_not_break_the_gradient(variant: MaskEstimator, silent: str) -> None:
+    given = batch()
+    if silent == "a source":
+        given.sources[1, 0] = 0
+        given.mixture[1] = given.sources[1, 1:]
+    else:
+        items = [1] if silent == "a mixture" else [0, 1, 2]
+        given.sources[items], given.mixture[items] = 0, 0
+    losses = variant.loss(given)
+    assert all(value.isfinite() for value in losses.values())
+    losses["loss"].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in variant.parameters())
+    if silent == "all":
+        assert losses["si_sdri"] == 0
+
+
+def test_what_is_logged_is_what_evaluation_finds(variant: MaskEstimator) -> None:
+    given = batch(n_items=1, time=4000)
+    mixture = Mixture(given.mixture[0], RATE)
+    sources = variant.separate(mixture).sources
+    logged = variant.loss(given)["si_sdri"].item()
+    gains = [
+        improvement(si_sdr, sources[list(order)], given.sources[0], mixture.audio).mean().item()
+        for order in permutations(range(2))
+    ]
+    assert any(logged == pytest.approx(gain, abs=1e-2) for gain in gains)  # the objective chose the order
+    if getattr(variant.objective, "metric", None) is si_sdr:
+        assert logged == pytest.approx(max(gains), abs=1e-2)
+
+
+def test_the_default_loss_is_the_negated_si_sdr_of_the_best_order() -> None:
+    model, given = estimator(), batch(n_sources=2)
+    losses = []
+    for item in range(3):
+        sources = model.separate(Mixture(given.mixture[item], RATE)).sources
+        losses.append(
+            min(-float(si_sdr(sources[list(o)], given.sources[item]).mean()) for o in permutations(range(2)))
+        )
+    assert model.loss(given)["loss"].item() == pytest.approx(sum(losses) / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("phase_sensitive", [False, True])
+def test_spectral_losses_are_those_of_the_paper(phase_sensitive: bool) -> None:
+    # Kolbaek et al. 2017, eq. 9 and 10, by a loop over orders.
+    stft = STFT(hop_samples=128)
+    model = estimator(
+        filterbank=stft, objective=SpectralObjective(phase_sensitive=phase_sensitive), consistent=False
+    )
+    given = batch(n_items=1)
+    level = given.mixture.square().mean().sqrt()
+    signal, references = given.mixture[0] / level, given.sources[0] / level
+    masked = model(signal).masked[0]
+    magnitudes = torch.complex(*masked.chunk(2, dim=1)).abs()
+    observed, sources = stft.spectrogram(signal)[0], stft.spectrogram(references)
+    targets = sources.abs()
+    if phase_sensitive:
+        targets = (
+            (targets * torch.cos(sources.angle() - observed.angle())).clamp_min(0).minimum(observed.abs())
+        )
+    expected = min(
+        (magnitudes[list(order)] - targets).square().mean().item() for order in permutations(range(2))
+    )
+    assert model.loss(given)["loss"].item() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("activation", "logit", "share"),
+    [
+        ("sigmoid", 0.0, 0.5),
+        ("sigmoid", math.log(3), 0.75),
+        ("softmax", 2.0, 1 / 3),
+        ("relu", 1.5, 1.5),
+        ("relu", -1.0, 0.0),
+    ],
+)
+@pytest.mark.parametrize("learned", [False, True])
+def test_activations_make_the_masks_that_they_should(
+    activation: str, logit: float, share: float, learned: bool
+) -> None:
+    bank = LearnedFilterbank(n_filters=32) if learned else STFT(hop_samples=128)
+    model = estimator(
+        filterbank=bank,
+        features="coefficients",
+        activation=activation,
+        network=lambda n_in, n_out: Dictated(torch.full((n_out,), logit)),
+        n_sources=3,
+        consistent=False,
+    )
+    signal = noise(1, 1000)
+    expected = share * bank.decode(bank.encode(signal), 1000).expand(3, -1)
+    torch.testing.assert_close(model(signal).sources[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_complex_masks_turn_the_phase() -> None:
+    quarter = 2 * math.atanh(0.5)  # 2 tanh(x / 2) = 1
+
+    def network(n_in: int, n_out: int) -> nn.Module:
+        zero, one = torch.zeros(n_out // 4), torch.full((n_out // 4,), quarter)
+        return Dictated(torch.cat([one, zero, zero, one]))  # 1 for the first source, i for the second
+
+    model = estimator(activation="complex", network=network, consistent=False)
+    stft = model.filterbank
+    signal = noise(1, 1000)
+    first, second = model(signal).sources[0]
+    torch.testing.assert_close(first, signal[0], atol=1e-5, rtol=1e-4)
+    turned = stft.invert(1j * stft.spectrogram(signal), 1000)[0]
+    torch.testing.assert_close(second, turned, atol=1e-5, rtol=1e-4)
+    extreme = estimator(
+        activation="complex", network=lambda _, n: Dictated(torch.full((n,), 1e4)), consistent=False
+    )
+    masked = extreme(signal).masked[0, 0]
+    bound = 2 * math.sqrt(2) * torch.complex(*stft.encode(signal)[0].chunk(2)).abs()
+    torch.testing.assert_close(torch.complex(*masked.chunk(2)).abs(), bound, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"features": "log_magnitude"},
+        {"features": "compressed"},
+        {"features": "coefficients", "activation": "complex"},
+        {"features": "coefficients", "objective": SpectralObjective()},
+    ],
+    ids=str,
+)
+def test_what_wants_an_stft_refuses_learned_filters(settings: dict[str, Any]) -> None:
+    with pytest.raises(SepnetError, match=r"want an STFT, but the filterbank is LearnedFilterbank"):
+        estimator(filterbank=LearnedFilterbank(), **settings)
+
+
+def test_more_sources_than_it_was_built_for_are_refused() -> None:
+    with pytest.raises(SepnetError, match="3 references can't each have one of 2 estimates"):
+        estimator().loss(batch(n_sources=3))
+
+
+@pytest.mark.parametrize(
+    "objective", [WaveformObjective(), SpectralObjective()], ids=["waveform", "spectral"]
+)
+def test_it_learns_one_mixture(objective: Objective) -> None:
+    time = torch.arange(4000) / RATE
+    sources = torch.stack(
+        [torch.sin(2 * math.pi * 300 * time * (1 + time)), torch.sin(2 * math.pi * 2500 * time)]
+    )
+    given = Batch(0.1 * sources.sum(dim=0)[None, None], 0.1 * sources[None], ("two tones",), RATE)
+    model = estimator(objective=objective)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        losses = model.loss(given)
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+    assert losses["si_sdri"] > 12
+    mixture = Mixture(given.mixture[0], RATE)
+    estimates = model.eval().separate(mixture).sources[None]
+    order = best_permutation(pairwise(si_sdr, estimates, given.sources))
+    scores = snr(permute(estimates, order), given.sources)
+    assert scores.min() > 10  # the level is right, too
+
+
+# Wrappers
+
+
+class Spy:
+    """Takes note of what it is given, and returns the mixture and its negative."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"queries", "references", "n_sources"})
+
+    def separate(self, mixture: Mixture) -> Separation:
+        self.seen = mixture
+        return Separation(torch.stack([mixture.audio[0], -mixture.audio[0]]), labels=("plus", "minus"))
+
+
+def tones(sample_rate: int, seconds: float = 0.5) -> Tensor:
+    """(source, time): two sources with nothing above 3.2 kHz."""
+    time = torch.arange(round(seconds * sample_rate)) / sample_rate
+    hertz = torch.tensor([[200.0, 900.0, 2500.0], [450.0, 1500.0, 3200.0]])
+    return 0.1 * torch.sin(2 * math.pi * hertz[..., None] * time).sum(dim=1)
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 44100, 48000, 11025, 8000, 6000])
+@pytest.mark.parametrize("time", [1, 2, 999, 4001])
+def test_resampling_gives_length_rate_and_labels_back(sample_rate: int, time: int) -> None:
+    spy = Spy()
+    audio = noise(2, time)
+    query = Query(noise(500), 16000, "a sound")
+    mixture = Mixture(audio, sample_rate, n_sources=2, queries=(query,), references=noise(3, time))
+    separation = Resampled(spy, sample_rate=RATE).separate(mixture)
+    assert separation.sources.shape == (2, time)
+    assert separation.labels == ("plus", "minus")
+    inside = -(-time * RATE // sample_rate)
+    assert spy.seen.sample_rate == RATE
+    assert spy.seen.audio.shape == (2, inside)
+    assert spy.seen.references.shape == (3, inside)
+    assert spy.seen.n_sources == 2
+    if sample_rate != RATE:
+        assert [(q.audio.shape[0], q.sample_rate, q.label) for q in spy.seen.queries] == [
+            (250, RATE, "a sound")
+        ]
+    assert Resampled(spy, sample_rate=RATE).needs == spy.needs
+
+
+@pytest.mark.parametrize("sample_rate", [16000, 44100])
+def test_what_lies_below_the_inner_rate_comes_back_unharmed(sample_rate: int) -> None:
+    sources = tones(sample_rate)
+    mixture = Mixture(sources.sum(dim=0, keepdim=True), sample_rate, references=sources)
+    resampled = Resampled(OracleMask(mask=ideal_binary_mask), sample_rate=RATE)
+    estimates = resampled.separate(mixture).sources
+    inner = slice(sample_rate // 20, -sample_rate // 20)  # a filter has no signal to go on at the ends
+    scores = snr(estimates[:, inner], sources[:, inner])
+    direct = snr(OracleMask(mask=ideal_binary_mask).separate(mixture).sources[:, inner], sources[:, inner])
+    assert scores.min() > 25
+    assert (scores > direct - 6).all()
+    spied = Resampled(Spy(), sample_rate=RATE)
+    mixture = replace(mixture, n_sources=2, queries=())
+    through = spied.separate(mixture).sources[0]
+    assert snr(through[inner], mixture.audio[0, inner]) > 45
+
+
+def test_the_same_rate_passes_untouched() -> None:
+    mixture = Mixture(noise(1, 100), RATE, n_sources=2, queries=(), references=noise(2, 100))
+    spy = Spy()
+    Resampled(spy, sample_rate=RATE).separate(mixture)
+    assert spy.seen is mixture
+
+
+def test_consistent_estimates_sum_to_channel_0() -> None:
+    mixture = Mixture(noise(3, 500), RATE, n_sources=2, queries=(), references=noise(2, 500))
+    separator = Consistent(Spy())
+    separation = separator.separate(mixture)
+    torch.testing.assert_close(separation.sources.sum(dim=0), mixture.audio[0])
+    torch.testing.assert_close(separation.sources, 1.5 * mixture.audio[:1] * torch.tensor([[1.0], [-1 / 3]]))
+    assert separation.labels == ("plus", "minus")
+    assert separator.needs == Spy.needs
+
+
+def test_wrappers_wrap_wrappers() -> None:
+    sources = tones(16000) + 0.05 * noise(2, 8000)  # with a high band, which the inner rate loses
+    mixture = Mixture(sources.sum(dim=0, keepdim=True), 16000, references=sources)
+    separator = Consistent(Resampled(OracleMask(mask=ideal_ratio_mask), sample_rate=RATE))
+    assert isinstance(separator, Separator)
+    estimates = separator.separate(mixture.only(separator.needs)).sources
+    torch.testing.assert_close(estimates.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=1e-5)
