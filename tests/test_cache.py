@@ -189,6 +189,24 @@ def test_a_file_that_breaks_the_build_leaves_no_stamp(
     assert len(builds) == 2
 
 
+def test_a_rebuild_that_was_interrupted_spoils_the_old_cache_too(
+    two_speakers: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    open_cache(two_speakers, folder, sample_rate=RATE)
+    fewer = replace(two_speakers, utterances=two_speakers.utterances[1:])
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", killed)  # after the samples, before the index
+    with pytest.raises(KeyboardInterrupt):
+        open_cache(fewer, folder, sample_rate=RATE)
+    monkeypatch.undo()
+    cache = open_cache(two_speakers, folder, sample_rate=RATE)
+    np.testing.assert_allclose(cache.read(0), white_noise(1000), atol=1e-4)
+
+
 def test_silence_has_no_loudness(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "corpus", {"train/a/1.wav": np.zeros(9000, np.float32)})
     cache = open_cache(manifest, tmp_path / "cache", sample_rate=RATE)

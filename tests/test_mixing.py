@@ -320,6 +320,18 @@ def test_an_utterance_that_just_suffices_is_never_padded(tmp_path: Path, speed: 
         Mixer(cache, replace(mixing, seconds=0.2502))
 
 
+def test_a_crop_may_begin_at_the_first_sample_and_end_at_the_last(tmp_path: Path) -> None:
+    ramp = np.linspace(0.1, 0.2, 802, dtype=np.float32)
+    cache = cache_of(tmp_path, {f"train/{who}/0.wav": ramp for who in "ab"})
+    ratios = ramp[:3] / ramp[799:]  # of the first sample to the last, for each start
+    starts = {
+        int(np.argmin(np.abs(ratios - source[0] / source[-1])))
+        for example in draws(cache, Mixing(seconds=0.1), 20)
+        for source in example.sources
+    }
+    assert starts == {0, 1, 2}
+
+
 # Noise and rooms
 
 
