@@ -1,9 +1,9 @@
 """sepnet: train, evaluate and run audio source separation.
 
-    import sepnet
+import sepnet
 
-    separation = sepnet.separate(audio, sample_rate, model="runs/my-run")
-    separator = sepnet.load("runs/my-run")
+separation = sepnet.separate(audio, sample_rate, model="runs/my-run")
+separator = sepnet.load("runs/my-run")
 """
 
 from __future__ import annotations

@@ -72,7 +72,12 @@ class Mixture:
         for hint in sorted(wanted):
             if getattr(self, hint) is None:
                 raise CannotSeparate(f"the method needs {hint}, which this mixture does not give")
-        return replace(self, **{hint: None for hint in HINTS - wanted})
+        return replace(
+            self,
+            n_sources=self.n_sources if "n_sources" in wanted else None,
+            queries=self.queries if "queries" in wanted else None,
+            references=self.references if "references" in wanted else None,
+        )
 
 
 @dataclass(frozen=True)
