@@ -18,7 +18,7 @@ class SepnetError(ValueError):
     """Bad input, told in one sentence: what, where, the numbers, the remedy."""
 
 
-class CannotSeparate(SepnetError):
+class CannotSeparate(SepnetError):  # noqa: N818 (a result, and the name is part of the interface)
     """A separator can't serve this mixture (too few channels, say): a result, not a crash."""
 
 
@@ -59,7 +59,8 @@ class Mixture:
         bad = int((~torch.isfinite(self.audio)).sum())
         if bad:
             raise SepnetError(
-                f"the mixture holds {bad} samples of {self.audio.numel()} that are NaN or infinite: repair the file"
+                f"the mixture holds {bad} samples of {self.audio.numel()} that are NaN or infinite: "
+                "repair the file"
             )
         if self.sample_rate <= 0:
             raise SepnetError(f"the sample rate is {self.sample_rate} Hz, but has to be positive")
