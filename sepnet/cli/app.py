@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hydra
+import torch
+import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sepnet.artifact import config_folder
 from sepnet.types import SepnetError
 
 BAD_INPUT, INTERRUPTED = 2, 130
+NOT_THERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)  # no place to write to
 
 
 def run(main: Callable[[DictConfig], None], config_name: str) -> None:
@@ -27,74 +35,156 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
 
     def guarded(config: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        try:
+        with one_sentence():
             OmegaConf.set_struct(config, True)
             main(config)
-        except SepnetError as error:
-            sys.exit(_say(error))
-        except OSError as error:
-            if error.errno != 28:  # ENOSPC
-                raise
-            sys.exit(_say(f"the disk is full ({error.filename or 'while writing'}): free some space and run it again"))
-        except KeyboardInterrupt:
-            print("\nstopped; what was finished is kept", file=sys.stderr)
-            sys.exit(INTERRUPTED)
 
-    overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
-    try:
-        _check(config_name, overrides)
-    except SepnetError as error:
-        sys.exit(_say(error))
+    arguments = get_args_parser().parse_args()
+    with one_sentence():
+        check(arguments.config_name or config_name, arguments.overrides, sweep=arguments.multirun)
     hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(guarded)()
 
 
-def _say(error: object) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return BAD_INPUT
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """End the program with one sentence for errors that whoever called it can mend."""
+    try:
+        yield
+    except SepnetError as error:
+        told = str(error)
+        if "Original Traceback" in told:  # it comes from a worker process, with all that was on its stack
+            told = told.rstrip().rpartition("SepnetError: ")[2]
+    except OSError as error:
+        # Writers below say no more than that not all could be written.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, *NOT_THERE):
+            raise
+        place = error.filename or "the disk"
+        remedy = (
+            "choose a place that you may write to"
+            if error.errno in NOT_THERE
+            else "make room and run it again"
+        )
+        told = f"can't write to {place}: {error.strerror}; {remedy}"
+    except torch.OutOfMemoryError as error:
+        told = f"the GPU is full ({str(error).partition('.')[0]}): take a smaller loader.batch_size"
+    except OmegaConfBaseException as error:
+        told = f"the settings can't be used: {str(error).splitlines()[0]}"
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    else:
+        return
+    print(f"error: {' '.join(told.split())}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
 
 
-def _check(config_name: str, overrides: list[str]) -> None:
-    """Raises SepnetError for overrides that Hydra would refuse, in words that help."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        for override in overrides:
-            if "=" not in override and not override.startswith("~"):
-                raise SepnetError(f"{override!r} is no setting: write name=value")
-        try:
-            hydra.compose(config_name, overrides=overrides)
-        except HydraException as error:
-            known = {*_keys(OmegaConf.to_container(hydra.compose(config_name), resolve=False)), *_groups()}
-            raise SepnetError(_explain(error, overrides, known)) from error
+def require_all(config: DictConfig) -> None:
+    """Raises SepnetError for settings that have to be given and are not."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise SepnetError(f"{missing[0]} has no value: say {missing[0]}=...")
 
 
-def _explain(error: HydraException, overrides: list[str], known: set[str]) -> str:
+def check(config_name: str, overrides: list[str], *, sweep: bool = False) -> None:
+    """Raises SepnetError for overrides that Hydra would refuse, or not notice, in words that help.
+
+    sweep: commas separate the values of several jobs.
+    """
     for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        options = _groups().get(key)
-        if options is not None and value and value not in options and value.partition("@")[0] not in options:
-            near = difflib.get_close_matches(value, options, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(options)}"
-            return f"{key} has no option {value!r}: {hint}"
-        if key not in known and not override.startswith("+") and key.split(".")[0] != "hydra":
-            tail = {name.rpartition(".")[2]: name for name in sorted(known)}
-            near = difflib.get_close_matches(key, sorted(known), 1) or [
-                tail[name] for name in difflib.get_close_matches(key.rpartition(".")[2], sorted(tail), 1)
-            ]
-            if not _exists(key, known):
-                hint = f"did you mean {near[0]!r}?" if near else "see the files in conf/"
-                return f"there is no setting {key!r}: {hint}"
+        if "=" not in override and not override.startswith("~"):
+            raise SepnetError(f"{override!r} is no setting: write name=value")
+    groups = _groups(config_name)
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        try:
+            for job in _jobs(overrides) if sweep else [overrides]:
+                config = hydra.compose(config_name, overrides=job)
+                _check_added(config, [word for word in job if _key(word) not in groups])
+        except HydraException as error:
+            raise SepnetError(_explain(error, config_name, overrides, groups)) from error
+        except yaml.MarkedYAMLError as error:
+            raise SepnetError(f"{error.problem_mark}: {error.problem}".strip()) from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that says that there is no ``name``: what may have been meant.
+
+    Names may be dotted: one with the same last part comes first.
+    """
+    names = sorted(known)
+    tails = {one.rpartition(".")[2]: one for one in names}
+    tail = name.rpartition(".")[2]
+    near = [tails[tail]] if tail in tails else difflib.get_close_matches(name, names, 1)
+    near = near or [tails[one] for one in difflib.get_close_matches(tail, sorted(tails), 1)]
+    if near:
+        return f": did you mean {near[0]!r}?"
+    return f": there are {', '.join(names)}" if len(names) <= 12 else ": see the files in conf/"
+
+
+def _jobs(overrides: list[str]) -> Iterator[list[str]]:
+    """For a sweep, jobs in which each value of each override occurs."""
+    values = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_discrete_sweep():
+            key = override.get_key_element()
+            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            values.append([str(override.input_line)])
+    first = [group[0] for group in values]
+    yield first
+    for place, group in enumerate(values):
+        for value in group[1:]:
+            yield [*first[:place], value, *first[place + 1 :]]
+
+
+def _check_added(config: DictConfig, overrides: list[str]) -> None:
+    """Raises SepnetError for an added key (``+name=value``) that nobody would look at.
+
+    Those of a constructor call are left to the constructor, and those of the trainer to it.
+    """
+    for override in overrides:
+        key = _key(override)
+        if not override.startswith("+") or key.startswith(("hydra.", "trainer.")):
+            continue
+        parent = key
+        node: Any = None
+        while not isinstance(node, DictConfig) and parent:
+            parent = parent.rpartition(".")[0]
+            node = OmegaConf.select(config, parent) if parent else config
+        if "_target_" not in node:
+            known = {f"{parent}.{name}".lstrip(".") for name in node} - {key}
+            raise SepnetError(f"there is no setting {key!r}{nearest(key, known)}")
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _explain(
+    error: HydraException, config_name: str, overrides: list[str], groups: dict[str, list[str]]
+) -> str:
+    """What is wrong with the overrides, in a sentence."""
+    pairs = [(_key(override), override.partition("=")[2]) for override in overrides]
+    for key, value in pairs:
+        options = groups.get(key, [])
+        for option in value.split(","):
+            if options and option not in (*options, "null"):
+                return f"{key} has no option {option!r}{nearest(option, options)}"
+    chosen = [f"{key}={value}" for key, value in pairs if key in groups and "," not in value]
+    config = hydra.compose(config_name, overrides=chosen)
+    known = {*_keys(OmegaConf.to_container(config, resolve=False)), *groups}
+    for override, (key, _) in zip(overrides, pairs, strict=True):
+        if key not in known and not override.startswith("+") and key.partition(".")[0] != "hydra":
+            return f"there is no setting {key!r}{nearest(key, known)}"
     return f"the settings can't be used: {str(error).splitlines()[0]}"
 
 
-def _exists(key: str, known: set[str]) -> bool:
-    return any(name == key or name.startswith(f"{key}.") for name in known)
-
-
-def _groups() -> dict[str, list[str]]:
-    """The options of each configuration group."""
+def _groups(config_name: str) -> dict[str, list[str]]:
+    """The groups that a configuration chooses from, with their options."""
+    defaults = yaml.safe_load((config_folder() / f"{config_name}.yaml").read_text()).get("defaults", [])
+    names = {name for entry in defaults if isinstance(entry, dict) for name in entry}
     return {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-        for folder in config_folder().iterdir()
-        if folder.is_dir()
+        name: sorted(path.stem for path in (config_folder() / name).glob("*.yaml"))
+        for name in names
+        if (config_folder() / name).is_dir()
     }
 
 

@@ -34,12 +34,16 @@ def benchmark(config: DictConfig) -> None:
 def mixing(config: DictConfig) -> None:
     """Mixtures a second on one core, from the cache, with and without speed perturbation."""
     torch.set_num_threads(1)
+    app.require_all(config)
     data: MixtureData = artifact.build(config.data)
     cache = data.train().mixer.cache
-    print(f"{len(cache)} utterances at {data.sample_rate} Hz, mixtures of 2 sources and {config.seconds} s, one core")
-    plain = replace(data.mixing, n_sources=(2,), mode="crop", seconds=config.seconds, short="pad", speeds=(1.0,))
-    for name, recipe in (("no speed change", plain), ("speeds 0.95, 1.05", replace(plain, speeds=(0.95, 1.05)))):
-        mixer = Mixer(cache, recipe)
+    print(
+        f"{len(cache)} utterances at {data.sample_rate} Hz, mixtures of 2 sources and {config.seconds} s, "
+        "one core"
+    )
+    plain = replace(data.mixing, n_sources=(2,), mode="crop", seconds=config.seconds, short="pad")
+    for name, speeds in (("no speed change", (1.0,)), ("speeds 0.95, 1.05", (0.95, 1.05))):
+        mixer = Mixer(cache, replace(plain, speeds=speeds))
         for index in range(WARM_UP):
             mixer(np.random.default_rng((0, 0, index)))
         rates = []
@@ -48,4 +52,5 @@ def mixing(config: DictConfig) -> None:
             for index in range(config.n_mixtures):
                 mixer(np.random.default_rng((1, repetition, index)))
             rates.append(config.n_mixtures / (time.perf_counter() - start))
-        print(f"{name:20s} {np.median(rates):8.0f} mixtures/s (median of {len(rates)}; {min(rates):.0f} to {max(rates):.0f})")
+        spread = f"median of {len(rates)}; {min(rates):.0f} to {max(rates):.0f}"
+        print(f"{name:20s} {np.median(rates):8.0f} mixtures/s ({spread})")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -26,7 +27,8 @@ def main() -> None:
 
 def run(config: DictConfig) -> None:
     """Evaluate what the configuration describes. Raises SepnetError for what can't be."""
-    needs_run = RUN in config.separators or config.get("data") is None
+    app.require_all(config)
+    needs_run = RUN in config.separators or config.data is None
     trained = _trained(config) if needs_run else None
     test = _data(config, trained).test()
     if config.out is not None:
@@ -35,10 +37,10 @@ def run(config: DictConfig) -> None:
         folder = artifact.run_folder(trained) / f"evaluation-{test.fingerprint[:8]}"
     else:
         raise SepnetError("no run takes part, so say where the results should go: out=results")
-    contenders = [_contender(trained if name == RUN and trained is not None else name) for name in config.separators]
+    names = [trained if name == RUN and trained is not None else name for name in config.separators]
     try:
         evaluate(
-            contenders,
+            [_contender(name) for name in names],
             test,
             folder,
             n_processes=config.n_processes or os.cpu_count() or 1,
@@ -46,12 +48,19 @@ def run(config: DictConfig) -> None:
             measures=tuple(config.measures),
         )
     except KeyboardInterrupt:
-        print(f"\nstopped; the rows so far are in {folder}, and the same command goes on from there", file=sys.stderr)
+        print(
+            f"\nstopped; the rows so far are in {folder}, and the same command goes on from there",
+            file=sys.stderr,
+        )
         sys.exit(app.INTERRUPTED)
+    _show(folder)
+
+
+def _show(folder: Path) -> None:
+    """The first table of the report, and where the rest of it is."""
     lines = (folder / "report.md").read_text().splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith("|")), 0)
-    table = [line for line in lines[start:] if line.startswith("|")]
-    print("\n".join(table))
+    print("\n".join(takewhile(lambda line: line.startswith("|"), lines[start:])))
     print(f"look and listen: {folder / 'report.html'}")
 
 
@@ -60,7 +69,7 @@ def _trained(config: DictConfig) -> Path:
 
 
 def _data(config: DictConfig, trained: Path | None) -> MixtureData:
-    node = config.get("data")
+    node = config.data
     if node is None:
         assert trained is not None
         node = artifact.read_config(artifact.run_folder(trained)).data
@@ -73,8 +82,7 @@ def _contender(name_or_folder: str | Path) -> Contender:
     path = Path(name_or_folder)
     weights = path if path.is_file() else path / artifact.WEIGHTS
     version = hashlib.sha1(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else ""
+    name = f"{path.parent.parent.name}-{path.stem}" if path.is_file() else path.name
     return Contender(
-        name=(path.parent.parent.name + "-" + path.stem if path.is_file() else path.name) or str(name_or_folder),
-        load=partial(artifact.load, name_or_folder),
-        version=version,
+        name=name or str(name_or_folder), load=partial(artifact.load, name_or_folder), version=version
     )

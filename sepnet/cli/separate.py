@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from sepnet import artifact, inference
@@ -16,51 +19,62 @@ from sepnet.types import Separator, SepnetError
 
 def main() -> None:
     """The command line: bare words are files, name=value are settings."""
-    words = sys.argv[1:]
-    files = [word for word in words if not word.startswith("-") and "=" not in word]
-    settings = [word for word in words if word not in files]
-    if files:
-        quoted = ",".join("'" + name.replace("'", "\\'") + "'" for name in files)
-        settings.append(f"files=[{quoted}]")
-    sys.argv[1:] = settings
-    app.run(separate, "separate")
+    words = get_args_parser().parse_args().overrides
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in files]
+    app.run(partial(separate, files=files), "separate")
 
 
-def separate(config: DictConfig) -> None:
-    """Write one file for each source of each file. Raises SepnetError, nothing written, if one can't be."""
-    if not config.files:
+def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
+    """Write one file for each source of each file. Raises SepnetError for what can't be.
+
+    What does not look like a sound file is found before anything is written.
+    """
+    paths = [Path(file) for file in (*files, *config.files)]
+    if not paths:
         raise SepnetError("no sound file was given: python scripts/separate.py mix.wav")
+    for path in paths:
+        audio.info(path)
     name = config.model or artifact.newest_run(Path(config.runs))
     separator = artifact.load(name)
     query = None
     if config.query is not None:
         sound, rate = audio.read(config.query)
         query = (sound.mean(axis=0), rate)
-    for file in config.files:
-        _one(config, separator, Path(file), query, name)
+    for path in paths:
+        _one(config, separator, path, query)
 
 
-def _one(
-    config: DictConfig, separator: Separator, file: Path, query: tuple[np.ndarray, int] | None, name: str | Path
-) -> None:
+def _one(config: DictConfig, separator: Separator, file: Path, query: tuple[np.ndarray, int] | None) -> None:
     sound, rate = audio.read(file)
     mixture = _channels(sound, config.channels, file)
     separation = inference.separate(mixture, rate, separator, n_sources=config.n_sources, query=query)
-    labels = separation.labels or tuple(f"s{k + 1}" for k in range(len(separation.sources)))
+    sources = separation.sources.cpu().numpy()
+    labels = separation.labels or tuple(f"s{k + 1}" for k in range(len(sources)))
     folder = Path(config.out) if config.out else file.parent
     targets = [folder / f"{file.stem}_{label}.wav" for label in labels]
     standing = [str(path) for path in targets if path.exists()]
     if standing and not config.overwrite:
-        raise SepnetError(f"{', '.join(standing)} exist already: give overwrite=true, or another folder with out=")
-    folder.mkdir(parents=True, exist_ok=True)
-    for target, source in zip(targets, separation.sources, strict=True):
-        audio.write(target, source.cpu().numpy(), rate, subtype=config.subtype)
-    left_over = mixture[0] - separation.sources.sum(dim=0).cpu().numpy()
-    residual_db = 10 * np.log10((np.square(left_over).mean() + 1e-20) / (np.square(mixture[0]).mean() + 1e-20))
+        raise SepnetError(
+            f"{', '.join(standing)} exist already: give overwrite=true, or another folder with out="
+        )
+    for target, source in zip(targets, sources, strict=True):
+        audio.write(target, source, rate, subtype=config.subtype)
     print(
-        f"{file}: {mixture.shape[-1] / rate:.2f} s at {rate} Hz, {len(targets)} sources by {name} -> "
-        f"{', '.join(str(path) for path in targets)} (their sum is {residual_db:.0f} dB from the mixture)"
+        f"{file}: {mixture.shape[-1] / rate:.2f} s at {rate} Hz, {_quality(mixture[0], sources)} -> "
+        f"{', '.join(str(path) for path in targets)}"
     )
+
+
+def _quality(mixture: np.ndarray, sources: np.ndarray) -> str:
+    """How far the sum of the sources (source, time) is from the mixture (time,)."""
+    power = float(np.square(mixture, dtype=np.float64).mean())
+    if power == 0.0:
+        return "silent"
+    left_over = float(np.square(mixture - sources.sum(axis=0), dtype=np.float64).mean())
+    if left_over == 0.0:
+        return "their sum is the mixture"
+    return f"their sum is within {10 * np.log10(left_over / power):.0f} dB of the mixture"
 
 
 def _channels(sound: np.ndarray, wanted: str | int, file: Path) -> np.ndarray:
@@ -68,8 +82,11 @@ def _channels(sound: np.ndarray, wanted: str | int, file: Path) -> np.ndarray:
     if wanted == "all" or len(sound) == 1:
         return sound
     if wanted == "mean":
-        print(f"{file}: {len(sound)} channels, averaged to one (channels=all keeps them, channels=0 takes the first)")
-        return sound.mean(axis=0, keepdims=True)
+        print(f"{file}: {len(sound)} channels, averaged to one (channels=all keeps them, 0 takes the first)")
+        return np.asarray(sound.mean(axis=0, keepdims=True))
     if isinstance(wanted, int) and 0 <= wanted < len(sound):
         return sound[wanted : wanted + 1]
-    raise SepnetError(f"{file} has {len(sound)} channels, so channels={wanted} can't be: mean, all, or 0 to {len(sound) - 1}")
+    raise SepnetError(
+        f"{file} has {len(sound)} channels, so channels={wanted} can't be: say mean, all, or a number below "
+        f"{len(sound)}"
+    )

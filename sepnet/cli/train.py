@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
+import os
+import pickle
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import lightning as L
+import lightning.pytorch as pl
 import torch
+import yaml
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sepnet import artifact
 from sepnet.cli import app
-from sepnet.training.callbacks import AtomicCheckpointIO, LearningRate, Progress, RandomState, Throughput
+from sepnet.training import loggers
+from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
-from sepnet.training.loggers import Samples
-from sepnet.training.task import SeparationTask
+from sepnet.training.progress import Progress, Throughput
+from sepnet.training.samples import Samples
+from sepnet.training.schedule import LearningRate
+from sepnet.training.task import DivergedError, SeparationTask
 from sepnet.types import SepnetError
 
-IGNORED = ("name", "runs", "resume")  # settings that may differ between a run and its resumption
+IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
+SAY_NOTHING_OF = (
+    ".*does not have many workers.*",  # mixing is cheap, see MixtureDataModule
+    ".*exists and is not empty.*",
+    ".*your dataloader is not resumable.*",  # it is, see MixtureDataModule
+    ".*is smaller than the logging interval.*",
+    ".*isinstance\\(treespec.*",
+)
 
 
 def main() -> None:
@@ -35,104 +56,188 @@ def main() -> None:
 def train(config: DictConfig) -> None:
     """Train what the configuration describes. Raises SepnetError for what can't be."""
     _quiet()
+    app.require_all(config)
     _check(config)
-    folder = _find(config) if config.resume else _new(config)
-    checkpoint = folder / "checkpoints" / "last.ckpt"
-    resumed = checkpoint if config.resume and checkpoint.is_file() else None
-    print(f"run folder: {folder}" + (f", going on from {checkpoint.name}" if resumed else ""))
-    L.seed_everything(config.seed, verbose=False)
+    standing = _find(config) if config.resume else None
+    pl.seed_everything(config.seed, verbose=False)
     data = artifact.build(config.data)
     module = MixtureDataModule(data=data, **config.loader)
     task = SeparationTask(separator=artifact.build(config.model), optimizer=artifact.build(config.optimizer))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / artifact.CONFIG, resolve=True)
-    container: Any = OmegaConf.to_container(config, resolve=True)
-    described = {**container, "data_fingerprint": data.fingerprint, **artifact.surroundings()}
-    trainer = L.Trainer(
-        **{**container["trainer"], "precision": _precision(config.trainer.precision)},
-        logger=artifact.build({**container["logger"], "_partial_": True})(folder=folder, config=described),
-        callbacks=_callbacks(config, folder, data.fingerprint),
-        plugins=[AtomicCheckpointIO()],
-        use_distributed_sampler=False,  # the sampler knows the ranks itself
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-    _fit(trainer, task, module, resumed, folder)
+    module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
+    folder = standing or _new(config)
+    checkpoints = folder / "checkpoints"
+    last = LastCheckpoint(path=checkpoints / "last.ckpt", every_n_steps=config.checkpoints.every_n_steps)
+    export = ExportBest(folder=folder, config=config, data_fingerprint=data.fingerprint, save=artifact.save)
+    resumed = last.path if standing is not None and last.path.is_file() else None
+    if resumed is not None:
+        _check_checkpoint(resumed, task)
+    try:
+        trainer = _trainer(config, folder, data.fingerprint, _callbacks(config, checkpoints, last, export))
+        if loggers.first_process():
+            _write(config, folder)
+            _announce(trainer, task, folder, standing, resumed)
+        _fit(trainer, task, module, resumed, last)
+        if loggers.first_process():
+            _close(trainer, last, export, folder)
+    finally:
+        loggers.close()
+
+
+def _check_checkpoint(path: Path, task: SeparationTask) -> None:
+    """Raises SepnetError for a checkpoint that can't be read, or of another architecture."""
+    try:
+        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
+    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise SepnetError(
+            f"{path} can't be read ({' '.join(str(error).split())[:200]}): put another checkpoint of the run "
+            "in its place, or start anew"
+        ) from error
+    try:
+        task.load_state_dict(weights)
+    except RuntimeError as error:
+        raise SepnetError(
+            f"{path} holds another architecture than model describes ({' '.join(str(error).split())[:300]}): "
+            "take the settings that the run was started with"
+        ) from error
+
+
+def _announce(
+    trainer: pl.Trainer, task: SeparationTask, folder: Path, standing: Path | None, resumed: Path | None
+) -> None:
+    if standing is None:
+        print(f"run folder {folder}")
+    else:
+        start = "from its last checkpoint" if resumed else "from the start: it has no checkpoint yet"
+        print(f"going on with {folder} {start}")
+    parameters = sum(p.numel() for p in task.parameters())
+    print(f"{parameters / 1e6:.2f} M parameters, {trainer.precision}, {trainer.accelerator.name()}")
 
 
 def _fit(
-    trainer: L.Trainer, task: SeparationTask, module: MixtureDataModule, resumed: Path | None, folder: Path
+    trainer: pl.Trainer,
+    task: SeparationTask,
+    module: MixtureDataModule,
+    resumed: Path | None,
+    last: LastCheckpoint,
 ) -> None:
-    parameters = sum(p.numel() for p in task.parameters())
-    print(f"{parameters / 1e6:.2f} M parameters, {trainer.precision} on {trainer.accelerator.__class__.__name__}")
+    """trainer.fit, with what can go wrong told in one sentence."""
     try:
-        trainer.fit(task, datamodule=module, ckpt_path=resumed, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        print(
-            f"\nstopped at step {trainer.global_step}; what was saved is under {folder}. "
-            "Go on with the same command plus resume=true",
-            file=sys.stderr,
-        )
+        with _stopping(last):
+            trainer.fit(task, datamodule=module, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM
+        if loggers.first_process():
+            saved = f"saved up to step {last.saved_step}" if last.path.is_file() else "nothing is saved yet"
+            print(f"\nstopped at step {trainer.global_step}, {saved}", file=sys.stderr)
+            print("go on with the same command plus resume=true", file=sys.stderr)
         sys.exit(app.INTERRUPTED)
-    except RuntimeError as error:
-        if resumed is None or "state_dict" not in str(error):
-            raise
-        raise SepnetError(
-            f"{resumed} holds the weights of another architecture than model describes: "
-            f"{' '.join(str(error).split())[:200]}; resume with the settings that the run was started with"
-        ) from error
-    score = trainer.callback_metrics.get("val/si_sdri")
-    reached = f", SI-SDRi {float(score):.2f} dB on the validation set" if score is not None else ""
-    print(f"done: {trainer.global_step} steps{reached}; the best weights are in {folder / artifact.WEIGHTS}")
+    except DivergedError as error:
+        raise DivergedError(f"{error}; {_advice(last.path)}") from error
+    except MisconfigurationException as error:
+        raise SepnetError(str(error)) from error
 
 
-def _callbacks(config: DictConfig, folder: Path, data_fingerprint: str) -> list[Callback]:
+def _advice(checkpoint: Path) -> str:
+    """What to do about a loss that is no longer a number."""
+    lower = "a lower optimizer.lr, or trainer.precision=32-true, or look at these files"
+    if not checkpoint.is_file():
+        return f"take {lower}"
+    return f"the last good checkpoint is kept: go on with resume={checkpoint.parent.parent} and {lower}"
+
+
+def _close(trainer: pl.Trainer, last: LastCheckpoint, export: ExportBest, folder: Path) -> None:
+    """Say what was reached."""
+    reached = f"{trainer.global_step} steps, SI-SDRi {export.best:.2f} dB on the validation set at best"
+    if last.n_batches == 0:
+        print(
+            f"this run is finished: {reached}; to go on, raise what ended it (trainer.max_time, max_epochs, "
+            f"max_steps, or early_stopping_patience) and give resume={folder}"
+        )
+    else:
+        print(f"done: {reached}; the weights are in {folder / artifact.WEIGHTS}")
+
+
+def _trainer(
+    config: DictConfig, folder: Path, data_fingerprint: str, callbacks: list[Callback]
+) -> pl.Trainer:
+    """Lightning's Trainer. Raises SepnetError for settings that it does not have or does not take."""
+    container: Any = OmegaConf.to_container(config, resolve=True)
+    settings = container["trainer"]
+    known = inspect.signature(pl.Trainer).parameters
+    for name in settings:
+        if name not in known:
+            raise SepnetError(f"Lightning's Trainer has no setting {name!r}{app.nearest(name, known)}")
+    described = {**container, "data_fingerprint": data_fingerprint, **artifact.surroundings()}
+    logger = artifact.build({**container["logger"], "_partial_": True})
+    try:
+        return pl.Trainer(
+            **{**settings, "precision": _precision(settings["precision"])},
+            logger=logger(folder=folder, config=described),
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            use_distributed_sampler=False,  # the sampler knows the ranks itself
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if it is empty: the run has not begun
+        raise SepnetError(f"trainer: {error}") from error
+
+
+def _callbacks(
+    config: DictConfig, checkpoints: Path, last: LastCheckpoint, export: ExportBest
+) -> list[Callback]:
     """What runs beside training, in the order in which Lightning calls it."""
-    checkpoints = folder / "checkpoints"
-    best = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="step{step}-si_sdri{val/si_sdri:.2f}",
-        auto_insert_metric_name=False,
-        monitor="val/si_sdri",
-        mode="max",
-        save_top_k=config.checkpoints.best,
-    )
-    last = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename="last",
-        every_n_train_steps=config.checkpoints.every_n_steps,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [
-        LearningRate(**config.schedule),
-        Throughput(),
-        RandomState(),
-        # Before the averaging, which puts the plain weights back at the same moment.
-        ExportBest(folder=folder, config=config, data_fingerprint=data_fingerprint, save=artifact.save),
-        Samples(),
-        best,
-        last,
-        Progress(),
-    ]
-    if config.ema_decay is not None:
-        callbacks.insert(4, EMAWeightAveraging(decay=config.ema_decay))
+    callbacks: list[Callback] = [LearningRate(**config.schedule), Throughput(), last, export, Samples()]
+    if (
+        config.ema_decay is not None
+    ):  # behind all that wants the averaged weights, or the plain ones at the end
+        callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStopping("val/si_sdri", mode="max", patience=config.early_stopping_patience))
-    return callbacks
+    return [*callbacks, BestCheckpoints(folder=checkpoints, count=config.checkpoints.best), Progress()]
+
+
+@contextlib.contextmanager
+def _stopping(last: LastCheckpoint) -> Iterator[None]:
+    """The first Ctrl-C lets the step end and be saved; the second stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() != process:
+            return  # a worker, which ends with the training process
+        if last.stopping:
+            raise KeyboardInterrupt
+        last.stopping = True
+        if loggers.first_process():
+            print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _check(config: DictConfig) -> None:
-    rates = config.data.sample_rate, config.model.get("sample_rate", config.data.sample_rate)
-    if rates[0] != rates[1]:
-        raise SepnetError(f"data.sample_rate is {rates[0]} Hz, but model.sample_rate {rates[1]} Hz: they have to agree")
+    rate = config.data.get("sample_rate")
+    wanted = config.model.get("sample_rate")
+    if None not in (rate, wanted) and rate != wanted:
+        raise SepnetError(
+            f"data.sample_rate is {rate} Hz, but model.sample_rate {wanted} Hz: they have to agree"
+        )
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise SepnetError("trainer=gpu was asked for, but torch sees no GPU: take trainer=cpu")
 
 
 def _quiet() -> None:
     """Leave out what Lightning tells at each start."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    for message in (".*isinstance\\(treespec.*", ".*does not have many workers.*", ".*exists and is not empty.*"):
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in SAY_NOTHING_OF:
         warnings.filterwarnings("ignore", message)
 
 
@@ -145,23 +250,45 @@ def _precision(wanted: str) -> str:
 
 
 def _new(config: DictConfig) -> Path:
-    name = config.name or HydraConfig.get().runtime.choices.model
-    return Path(config.runs) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
+    """A folder of its own for a new run, made."""
+    choice = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else "run"
+    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{config.name or choice}"
+    for number in count(1):
+        folder = Path(config.runs) / (stem if number == 1 else f"{stem}-{number}")
+        if not loggers.first_process():
+            return folder  # the other processes write nothing
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError
+
+
+def _write(config: DictConfig, folder: Path) -> None:
+    """The configuration, whole or not at all."""
+    draft = folder / f".{artifact.CONFIG}.draft"
+    OmegaConf.save(config, draft, resolve=True)
+    draft.replace(folder / artifact.CONFIG)
 
 
 def _find(config: DictConfig) -> Path:
-    """The newest run of this configuration. Raises SepnetError where there is none."""
-
-    def essence(settings: DictConfig) -> dict[str, Any]:
-        container: Any = OmegaConf.to_container(settings, resolve=True)
-        return {name: value for name, value in container.items() if name not in IGNORED}
-
+    """The run to go on with. Raises SepnetError where there is none."""
+    if config.resume is not True:
+        return artifact.run_folder(config.resume)
     runs = Path(config.runs)
     folders = sorted((path.parent for path in runs.glob(f"*/{artifact.CONFIG}")), reverse=True)
     for folder in folders:
-        if essence(artifact.read_config(folder)) == essence(config):
-            return folder
+        with contextlib.suppress(
+            yaml.YAMLError, OmegaConfBaseException, AssertionError
+        ):  # not ours, or spoilt
+            if _essence(artifact.read_config(folder)) == _essence(config):
+                return folder
     raise SepnetError(
-        f"resume=true, but none of the {len(folders)} runs under {runs.resolve()} was started with these very "
-        "settings: give the command that started it, or leave out resume=true"
+        f"resume=true, but none of the {len(folders)} runs under {runs.resolve()} was started with these "
+        "very settings: give the command that started it, or leave out resume=true"
     )
+
+
+def _essence(settings: DictConfig) -> dict[str, Any]:
+    """What has to agree between a run and its resumption."""
+    container: Any = OmegaConf.to_container(settings, resolve=True)
+    return {name: value for name, value in container.items() if name not in IGNORED}

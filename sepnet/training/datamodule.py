@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
+import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Subset
 
 from sepnet.data.dataset import Collate, EpochSampler, MixtureData, TrainingMixtures
 from sepnet.data.librimix import FixedSet
 from sepnet.data.mixing import Example
-from sepnet.types import Batch, Mixture
+from sepnet.types import Batch, Mixture, SepnetError
 
 
-class MixtureDataModule(L.LightningDataModule):
+class MixtureDataModule(pl.LightningDataModule):
     """Training batches on the fly, and validation mixtures one at a time.
 
     batch_size: mixtures a step, over all ranks together. n_workers: processes that mix; with 0 the
     training process mixes, which costs little on a CPU. n_valid: how many of the validation mixtures.
+    Raises SepnetError where these can't be: an epoch without a batch, a batch that the ranks can't share.
     """
 
-    def __init__(self, *, data: MixtureData, batch_size: int = 8, n_workers: int = 0, n_valid: int | None = None) -> None:
+    def __init__(
+        self, *, data: MixtureData, batch_size: int = 8, n_workers: int = 0, n_valid: int | None = None
+    ) -> None:
         super().__init__()
+        if not 1 <= batch_size <= data.epoch_size or n_workers < 0 or (n_valid is not None and n_valid < 1):
+            raise SepnetError(
+                f"loader.batch_size={batch_size} has to be between 1 and data.epoch_size={data.epoch_size}, "
+                f"loader.n_workers={n_workers} 0 or more, and loader.n_valid={n_valid} 1 or more"
+            )
         self.data, self.batch_size, self.n_workers, self.n_valid = data, batch_size, n_workers, n_valid
         self._train: TrainingMixtures | None = None
         self._valid: FixedSet | None = None
@@ -33,41 +41,49 @@ class MixtureDataModule(L.LightningDataModule):
         self.data.valid()
 
     def train_dataloader(self) -> DataLoader[Example]:
-        trainer = self.trainer
-        assert trainer is not None
+        trainer = self._attached()
+        if self.batch_size % trainer.world_size:
+            raise SepnetError(
+                f"loader.batch_size={self.batch_size} can't be shared by {trainer.world_size} processes: "
+                f"take a multiple of {trainer.world_size}"
+            )
         self._train = self._train or self.data.train()
-        sampler = EpochSampler(
-            self.data.epoch_size,
-            rank=trainer.global_rank,
-            n_ranks=trainer.world_size,
-            epoch=trainer.current_epoch,
-            # Zero at the start of an epoch; the count restored from the checkpoint in the middle of one.
-            skip=trainer.fit_loop.epoch_loop.batch_progress.current.ready * self._per_rank,
-        )
+        batch_size = self.batch_size // trainer.world_size
+        # All zero for a new run; what the checkpoint says (see settle) for one that goes on.
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
         return DataLoader(
             self._train,
-            batch_size=self._per_rank,
-            sampler=sampler,
+            batch_size=batch_size,
+            sampler=EpochSampler(
+                self.data.epoch_size,
+                rank=trainer.global_rank,
+                n_ranks=trainer.world_size,
+                epoch=epochs.processed,
+                skip=batches.processed * batch_size,
+            ),
             num_workers=self.n_workers,
             collate_fn=Collate(self.data.sample_rate),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.n_workers > 0,
             drop_last=True,
+            generator=torch.Generator(),  # its own, so that a restart does not advance that of dropout
         )
 
     def val_dataloader(self) -> DataLoader[Mixture]:
-        trainer = self.trainer
-        assert trainer is not None
+        trainer = self._attached()
         self._valid = self._valid or self.data.valid()
         count = min(self.n_valid or len(self._valid), len(self._valid))
-        mine = Subset(self._valid, range(trainer.global_rank, count, trainer.world_size))
-        return DataLoader(mine, batch_size=None)
+        if count < trainer.world_size:
+            raise SepnetError(f"{count} validation mixtures are too few for {trainer.world_size} processes")
+        every: Any = self._valid  # indexed as a Dataset is
+        mine: Subset[Mixture] = Subset(every, range(trainer.global_rank, count, trainer.world_size))
+        return DataLoader(mine, batch_size=None, generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # A Mixture stays where it is: separate() takes it to the separator.
         return batch.to(device, non_blocking=True) if isinstance(batch, Batch) else batch
 
-    @property
-    def _per_rank(self) -> int:
+    def _attached(self) -> pl.Trainer:
         assert self.trainer is not None
-        return self.batch_size // self.trainer.world_size
+        return self.trainer

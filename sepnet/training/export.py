@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
+import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from sepnet.training.task import SeparationTask
@@ -15,10 +15,13 @@ from sepnet.training.task import SeparationTask
 class ExportBest(Callback):
     """Writes the run folder whenever the validation SI-SDRi is the best so far.
 
-    save: sepnet.artifact.save; config is handed to it as it is.
+    save: sepnet.artifact.save; config is handed to it as it is. Stands before a callback that averages
+    weights, which puts the plain ones back at the end of the validation.
     """
 
-    def __init__(self, *, folder: Path, config: Any, data_fingerprint: str, save: Callable[..., None]) -> None:
+    def __init__(
+        self, *, folder: Path, config: Any, data_fingerprint: str, save: Callable[..., None]
+    ) -> None:
         self.folder, self.config, self.data_fingerprint, self.save = folder, config, data_fingerprint, save
         self.best = float("-inf")
         self.audio_hours = 0.0
@@ -30,16 +33,20 @@ class ExportBest(Callback):
         self.best, self.audio_hours = state_dict["best"], state_dict["audio_hours"]
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.audio_hours += batch.seconds * trainer.world_size / 3600
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True  # which validates the last weights, too; max_steps alone does not
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         score = trainer.callback_metrics.get("val/si_sdri")
-        if trainer.sanity_checking or score is None or float(score) <= self.best or not trainer.is_global_zero:
+        if trainer.sanity_checking or score is None or not float(score) > self.best:
+            return
+        self.best = float(score)
+        if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, SeparationTask)
-        self.best = float(score)
         self.save(
             pl_module.separator,
             self.folder,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import lightning as L
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,21 +17,23 @@ from sepnet.types import Batch, Mixture, SepnetError, TrainableSeparator
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-class TrainingDiverged(SepnetError):
-    """The loss or its gradient is no longer a number worth following."""
+class DivergedError(SepnetError):
+    """The loss or its gradient is no longer a number worth following: the step and the batch's ids."""
 
 
-class SeparationTask(L.LightningModule):
+class SeparationTask(pl.LightningModule):
     """Minimises ``separator.loss`` and validates with the very ``separate`` that users call.
 
     optimizer: called with the parameters. max_loss: a training loss above this counts as exploded.
 
     Logs ``train/*`` (whatever the loss returns), ``train/grad_norm`` and ``val/si_sdri`` in dB: the mean
-    over mixtures of the mean over sources, silent references left out. Raises TrainingDiverged with the
+    over mixtures of the mean over sources, silent references left out. Raises DivergedError with the
     step and the mixtures' ids.
     """
 
-    def __init__(self, *, separator: TrainableSeparator, optimizer: OptimizerFactory, max_loss: float = 1e6) -> None:
+    def __init__(
+        self, *, separator: TrainableSeparator, optimizer: OptimizerFactory, max_loss: float = 1e6
+    ) -> None:
         super().__init__()
         if not isinstance(separator, nn.Module):
             raise SepnetError(f"{type(separator).__name__} has nothing to train: choose a trainable model")
@@ -49,13 +51,15 @@ class SeparationTask(L.LightningModule):
         value = float(loss.detach())
         if not math.isfinite(value) or value > self.max_loss:
             self._diverged(f"the loss is {value:.4g}")
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
+        logged = {f"train/{name}": scalar.detach() for name, scalar in losses.items()}
+        self.log_dict(logged, batch_size=len(batch))
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not bool(torch.isfinite(norm)) and self.trainer.precision != "16-mixed":  # its scaler skips such steps
+        scaled = self.trainer.precision == "16-mixed"  # its scaler leaves out such steps
+        if not bool(torch.isfinite(norm)) and not scaled:
             self._diverged(f"the norm of the gradient is {float(norm):.4g}")
         self.log("train/grad_norm", norm)
 
@@ -66,11 +70,7 @@ class SeparationTask(L.LightningModule):
 
     def _diverged(self, what: str) -> None:
         shown = ", ".join(self._ids[:8]) + (", ..." if len(self._ids) > 8 else "")
-        raise TrainingDiverged(
-            f"{what} at step {self.global_step}, in the batch of [{shown}]: the last good checkpoint is kept; "
-            "go on from it with resume=true and a lower optimizer.lr, or trainer.precision=32-true, "
-            "or look at these files"
-        )
+        raise DivergedError(f"{what} at step {self.global_step}, in the batch of [{shown}]")
 
 
 def si_sdr_gain(separator: Any, mixture: Mixture) -> Tensor | None:

@@ -1,0 +1,106 @@
+"""What a run tells of itself while it goes on: throughput, a bar, and a line for each epoch."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from sepnet.training.schedule import progress
+from sepnet.types import Batch
+
+THROUGHPUT = "train/audio_seconds_per_second"
+
+
+class Throughput(Callback):
+    """Logs ``train/audio_seconds_per_second`` at the end of each epoch, of all ranks together.
+
+    Validation is left out of the time.
+    """
+
+    def __init__(self) -> None:
+        self._audio, self._clock, self._began = 0.0, 0.0, 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._audio, self._clock, self._began = 0.0, 0.0, 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._began == 0.0:
+            self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self._audio += batch.seconds * trainer.world_size
+        self._clock += now - self._began
+        self._began = now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._clock > 0:
+            pl_module.log(THROUGHPUT, self._audio / self._clock)
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar with the time left of the whole run, and one line for each epoch.
+
+    refresh_rate: batches between two updates of the bar; None for 5 on a terminal, and no bar elsewhere.
+    """
+
+    def __init__(self, refresh_rate: int | None = None) -> None:
+        super().__init__(
+            refresh_rate=(5 if sys.stdout.isatty() else 0) if refresh_rate is None else refresh_rate
+        )
+        self._start = (0.0, 0.0)  # the clock, and the share of the run that was done then
+        self._validated = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._start = (time.monotonic(), progress(trainer))
+        # A run that goes on in the middle of an epoch is not told of its beginning.
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        if left := self.left(trainer):
+            metrics["left"] = left
+        return metrics
+
+    def left(self, trainer: pl.Trainer) -> str:
+        """The time left of the whole run as h:mm:ss, empty before anything can be said."""
+        clock, before = self._start
+        done = progress(trainer)
+        if done <= before:
+            return ""
+        seconds = round((time.monotonic() - clock) * (1 - done) / (done - before))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        metrics = trainer.callback_metrics
+        told = [f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"]
+        if (loss := metrics.get("train/loss")) is not None:
+            told.append(f"loss {float(loss):.3f}")
+        if self._validated and (score := metrics.get("val/si_sdri")) is not None:
+            told.append(f"SI-SDRi {float(score):.2f} dB on the validation set")
+        if (rate := metrics.get(THROUGHPUT)) is not None:
+            told.append(f"{float(rate):.0f} s of audio per second")
+        if left := self.left(trainer):
+            told.append(f"{left} left")
+        self._validated = False
+        pl_module.print(", ".join(told))
