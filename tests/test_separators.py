@@ -481,7 +481,7 @@ def test_complex_masks_turn_the_phase() -> None:
         {"features": "coefficients", "activation": "complex"},
         {"features": "coefficients", "objective": SpectralObjective()},
     ],
-    ids=str,
+    ids=("log_magnitude", "compressed", "complex", "spectral objective"),
 )
 def test_what_wants_an_stft_refuses_learned_filters(settings: dict[str, Any]) -> None:
     with pytest.raises(SepnetError, match=r"want an STFT, but the filterbank is LearnedFilterbank"):
