@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,18 @@ def test_only_sepnet_is_built(target: str, place: str, tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match=r"refused|does not exist"):
         artifact.build(node)
     assert not canary.exists()
+
+
+def test_a_package_of_a_similar_name_is_foreign(monkeypatch: pytest.MonkeyPatch) -> None:
+    def attack() -> None:
+        raise AssertionError("it was called")
+
+    attack.__module__ = "sepnet_evil"
+    module = types.ModuleType("sepnet_evil")
+    monkeypatch.setattr(module, "attack", attack, raising=False)
+    monkeypatch.setitem(sys.modules, "sepnet_evil", module)
+    with pytest.raises(SepnetError, match="refused"):
+        artifact.build({"_target_": "sepnet_evil.attack"})
 
 
 @pytest.mark.parametrize("target", FOREIGN + OURS_BUT_NOT_FOR_STRANGERS)
