@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -39,18 +40,19 @@ class SeparationTask(pl.LightningModule):
             raise SepnetError(f"{type(separator).__name__} has nothing to train: choose a trainable model")
         self.separator = separator
         self.optimizer_factory, self.max_loss = optimizer, max_loss
-        self._ids: tuple[str, ...] = ()
+        self._where = ""
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer_factory(p for p in self.parameters() if p.requires_grad)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        self._ids = batch.ids
-        losses = self.separator.loss(batch)
+        self._where = f"in the batch of [{', '.join(batch.ids)}]"
+        with self._found_where():
+            losses = self.separator.loss(batch)
         loss = losses["loss"]
         value = float(loss.detach())
         if not math.isfinite(value) or value > self.max_loss:
-            self._diverged(f"the loss is {value:.4g}")
+            raise self._diverged(f"the loss is {value:.4g}")
         logged = {f"train/{name}": scalar.detach() for name, scalar in losses.items()}
         self.log_dict(logged, batch_size=len(batch))
         return loss
@@ -60,17 +62,28 @@ class SeparationTask(pl.LightningModule):
         norm = torch.nn.utils.get_total_norm(gradients)
         scaled = self.trainer.precision == "16-mixed"  # its scaler leaves out such steps
         if not bool(torch.isfinite(norm)) and not scaled:
-            self._diverged(f"the norm of the gradient is {float(norm):.4g}")
+            raise self._diverged(f"the norm of the gradient is {float(norm):.4g}")
         self.log("train/grad_norm", norm)
 
     def validation_step(self, mixture: Mixture, index: int) -> None:
-        gain = si_sdr_gain(self.separator, mixture)
+        self._where = f"in mixture {index} of the validation"
+        with self._found_where():
+            gain = si_sdr_gain(self.separator, mixture)
         if gain is not None:
             self.log("val/si_sdri", gain, prog_bar=True, batch_size=1, sync_dist=True)
 
-    def _diverged(self, what: str) -> None:
-        shown = ", ".join(self._ids[:8]) + (", ..." if len(self._ids) > 8 else "")
-        raise DivergedError(f"{what} at step {self.global_step}, in the batch of [{shown}]")
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(f"{what} at step {self.global_step}, {self._where}")
+
+    @contextmanager
+    def _found_where(self) -> Iterator[None]:
+        """Say where NaN was found: an assignment of sources that meets it knows no step and no batch."""
+        try:
+            yield
+        except SepnetError as error:
+            if "NaN" not in str(error):
+                raise
+            raise self._diverged(f"an estimate is not a number ({error})") from error
 
 
 def si_sdr_gain(separator: Any, mixture: Mixture) -> Tensor | None:
