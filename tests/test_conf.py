@@ -1,0 +1,39 @@
+"""Every file in conf/ composes, and every data and model file builds what it describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from sepnet import artifact
+
+CONF = artifact.config_folder()
+PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml"))
+IN_TRAINING = ("data", "experiment", "logger", "model", "optimizer", "trainer")
+OPTIONS = [f"{group}={path.stem}" for group in IN_TRAINING for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("name", PRIMARY)
+def test_primary_configuration_composes(name: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        assert hydra.compose(name)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_composes(option: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", overrides=[option])
+    assert {"model", "data", "optimizer", "trainer", "logger"} <= set(config)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda path: path.stem)
+def test_data_builds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    node = OmegaConf.create({"data": OmegaConf.load(path)})
+    OmegaConf.update(node, "data.corpus.root", str(tmp_path))
+    data = artifact.build(node.data)
+    assert data.sample_rate == 8000
+    assert data.mixing.n_sources == (2,)
