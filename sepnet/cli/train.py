@@ -32,7 +32,7 @@ from sepnet.training import loggers
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
-from sepnet.training.progress import Progress, Throughput
+from sepnet.training.progress import Cost, Progress, Throughput
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
 from sepnet.training.task import DivergedError, SeparationTask
@@ -188,7 +188,7 @@ def _callbacks(
     config: DictConfig, checkpoints: Path, last: LastCheckpoint, export: ExportBest
 ) -> list[Callback]:
     """What runs beside training, in the order in which Lightning calls it."""
-    callbacks: list[Callback] = [LearningRate(**config.schedule), Throughput(), last, export, Samples()]
+    callbacks: list[Callback] = [LearningRate(**config.schedule), Throughput(), Cost(), last, export, Samples()]
     if (
         config.ema_decay is not None
     ):  # behind all that wants the averaged weights, or the plain ones at the end

@@ -49,6 +49,41 @@ class Throughput(Callback):
             pl_module.log(THROUGHPUT, self._audio / self._clock)
 
 
+class Cost(Callback):
+    """Logs what a run has spent before each validation: ``train/hours_of_audio`` and ``train/minutes``.
+
+    Of the whole run: validations count, and so does what was done before a restart. The learning curves
+    of sepnet.evaluation.curves are read from these.
+    """
+
+    def __init__(self) -> None:
+        self._hours_of_audio, self._minutes, self._mark = 0.0, 0.0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"hours_of_audio": self._hours_of_audio, "minutes": self._minutes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._hours_of_audio, self._minutes = state_dict["hours_of_audio"], state_dict["minutes"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self._hours_of_audio += batch.seconds * trainer.world_size / 3600
+        self._minutes += (now - self._mark) / 60
+        self._mark = now
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        spent = {"train/hours_of_audio": self._hours_of_audio, "train/minutes": self._minutes}
+        for logger in trainer.loggers:
+            logger.log_metrics(spent, trainer.global_step)
+
+
 class Progress(TQDMProgressBar):
     """Lightning's bar with the time left of the whole run, and one line for each epoch.
 
