@@ -28,7 +28,7 @@ def main() -> None:
 def run(config: DictConfig) -> None:
     """Evaluate what the configuration describes. Raises SepnetError for what can't be."""
     app.require_all(config)
-    needs_run = RUN in config.separators or config.data is None
+    needs_run = RUN in config.separators or config.get("data") is None
     trained = _trained(config) if needs_run else None
     test = _data(config, trained).test()
     if config.out is not None:
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> None:
             [_contender(name) for name in names],
             test,
             folder,
-            n_processes=config.n_processes or os.cpu_count() or 1,
+            n_processes=(os.cpu_count() or 1) if config.n_processes is None else config.n_processes,
             limit=config.limit,
             measures=tuple(config.measures),
         )
@@ -69,7 +69,7 @@ def _trained(config: DictConfig) -> Path:
 
 
 def _data(config: DictConfig, trained: Path | None) -> MixtureData:
-    node = config.data
+    node = config.get("data")
     if node is None:
         assert trained is not None
         node = artifact.read_config(artifact.run_folder(trained)).data

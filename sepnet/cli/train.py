@@ -188,10 +188,10 @@ def _callbacks(
     config: DictConfig, checkpoints: Path, last: LastCheckpoint, export: ExportBest
 ) -> list[Callback]:
     """What runs beside training, in the order in which Lightning calls it."""
-    callbacks: list[Callback] = [LearningRate(**config.schedule), Throughput(), Cost(), last, export, Samples()]
-    if (
-        config.ema_decay is not None
-    ):  # behind all that wants the averaged weights, or the plain ones at the end
+    callbacks: list[Callback] = [LearningRate(**config.schedule), Throughput(), Cost()]
+    callbacks += [last, export, Samples()]
+    # Behind all that wants the averaged weights, or the plain ones at the end.
+    if config.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStopping("val/si_sdri", mode="max", patience=config.early_stopping_patience))

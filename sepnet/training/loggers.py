@@ -52,7 +52,7 @@ def wandb(*, folder: Path, config: Mapping[str, Any], project: str, entity: str 
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")
     run = partial(
-        WandbLogger,
+        _wandb_logger,
         name=folder.name,
         id=folder.name,  # a resumed run goes on in the same place
         save_dir=folder,
@@ -104,6 +104,12 @@ def reachable(seconds: float = 3.0) -> bool:
     thread.start()
     thread.join(seconds)
     return bool(answers)
+
+
+def _wandb_logger(**keywords: Any) -> WandbLogger:
+    logger = WandbLogger(**keywords)
+    logger._wandb_init.pop("anonymous", None)  # None as it is, wandb warns of it at each start
+    return logger
 
 
 def _host() -> str:
