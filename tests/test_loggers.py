@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,13 +143,17 @@ def test_a_key_is_found_where_wandb_looks_for_it(tmp_path: Path, monkeypatch: py
 def test_an_unreachable_network_is_not_waited_for(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    over = threading.Event()
+
     def hang(*args: Any, **keywords: Any) -> None:
-        time.sleep(60)
+        over.wait()
+        raise OSError("at last")
 
     monkeypatch.setattr(socket, "create_connection", hang)  # a name server that does not answer
     begin = time.monotonic()
     assert not loggers.reachable(seconds=0.2)
     assert time.monotonic() - begin < 2
+    over.set()
     monkeypatch.setattr(socket, "create_connection", MagicMock(side_effect=OSError("no route")))
     assert not loggers.reachable()
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)

@@ -5,10 +5,10 @@ Run as a program it is scripts/train.py, watched: see ``watch``.
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import time
@@ -26,13 +26,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sepnet.artifact import config_folder
-from sepnet.cli import benchmark, evaluate, separate, train  # imported once, by the server of the processes
+from sepnet.cli import train  # noqa: F401: once, by the server of the processes
+from sepnet.evaluation.worker import Worker
 from sepnet.training import checkpoints
 from sepnet.training.task import SeparationTask
 
 RATE = 8000
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (benchmark, evaluate, separate, train)}
 TINY = (
     "data=folder",
     "data.epoch_size=20",
@@ -131,14 +131,14 @@ def watch(log: Path, kill: str = "") -> None:
 
     kill: ``batch:7`` in the seventh batch of this process, ``validation:1`` in the first validation,
     ``saving:3`` in the middle of writing the third checkpoint, ``saved:3`` right behind it. ``slow``
-    lets it live, but the first validation takes ten minutes.
+    lets it live, but the first validation, or the second mixture of an evaluation, takes ten minutes.
     """
     moment, _, number = kill.partition(":")
-    counts = {"batch": 0, "validation": 0, "saving": 0, "saved": 0}
+    counts = {"batch": 0, "validation": 0, "saving": 0, "saved": 0, "score": 0}
 
     def reached(what: str) -> bool:
         counts[what] += 1
-        return what == moment and counts[what] == int(number or 0)
+        return what == moment and counts[what] == int(number)
 
     training_step, validation_step = SeparationTask.training_step, SeparationTask.validation_step
     write, save = torch.save, checkpoints.AtomicCheckpointIO.save_checkpoint
@@ -172,6 +172,17 @@ def watch(log: Path, kill: str = "") -> None:
         if reached("saved"):
             die()
 
+    score = Worker.score
+
+    def slow_score(self: Worker, *arguments: Any) -> Any:
+        rows = score(self, *arguments)
+        counts["score"] += 1
+        if moment == "slow" and counts["score"] == 2:
+            log.with_suffix(".slow").touch()
+            time.sleep(600)
+        return rows
+
+    Worker.score = slow_score  # type: ignore[method-assign]
     SeparationTask.training_step = logged_step  # type: ignore[method-assign]
     SeparationTask.validation_step = mortal_validation  # type: ignore[method-assign]
     checkpoints.torch.save = half
@@ -258,7 +269,7 @@ def _main(
     if log is not None:
         watch(log, kill)
     sys.argv = [str(SCRIPTS / f"{name}.py"), *words]
-    importlib.import_module(COMMANDS[name].__name__).main()
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @contextmanager

@@ -33,15 +33,23 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
     the nearest name; Ctrl-C with the status 130.
     """
 
+    arguments = get_args_parser().parse_args()
+    name = arguments.config_name or config_name
+    plain = [word for word in arguments.overrides if _clashes(_key(word), name)]
+
     def guarded(config: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         with one_sentence():
+            for word in plain:
+                value = word.partition("=")[2]
+                OmegaConf.update(config, _key(word), None if value == "null" else value)
             OmegaConf.set_struct(config, True)
             main(config)
 
-    arguments = get_args_parser().parse_args()
     with one_sentence():
-        check(arguments.config_name or config_name, arguments.overrides, sweep=arguments.multirun)
+        overrides = [word for word in arguments.overrides if word not in plain]
+        check(name, overrides, sweep=arguments.multirun)
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in plain]
     hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(guarded)()
 
 
@@ -186,6 +194,11 @@ def _groups(config_name: str) -> dict[str, list[str]]:
         for name in names
         if (config_folder() / name).is_dir()
     }
+
+
+def _clashes(key: str, config_name: str) -> bool:
+    """Whether a plain setting has the name of a folder in conf: Hydra takes it for a choice from there."""
+    return (config_folder() / key).is_dir() and key not in _groups(config_name)
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -159,13 +159,9 @@ def _close(trainer: pl.Trainer, last: LastCheckpoint, export: ExportBest, folder
 def _trainer(
     config: DictConfig, folder: Path, data_fingerprint: str, callbacks: list[Callback]
 ) -> pl.Trainer:
-    """Lightning's Trainer. Raises SepnetError for settings that it does not have or does not take."""
+    """Lightning's Trainer. Raises SepnetError for settings that it does not take."""
     container: Any = OmegaConf.to_container(config, resolve=True)
     settings = container["trainer"]
-    known = inspect.signature(pl.Trainer).parameters
-    for name in settings:
-        if name not in known:
-            raise SepnetError(f"Lightning's Trainer has no setting {name!r}{app.nearest(name, known)}")
     described = {**container, "data_fingerprint": data_fingerprint, **artifact.surroundings()}
     logger = artifact.build({**container["logger"], "_partial_": True})
     try:
@@ -229,6 +225,10 @@ def _check(config: DictConfig) -> None:
         raise SepnetError(
             f"data.sample_rate is {rate} Hz, but model.sample_rate {wanted} Hz: they have to agree"
         )
+    known = inspect.signature(pl.Trainer).parameters
+    for name in config.trainer:
+        if name not in known:
+            raise SepnetError(f"Lightning's Trainer has no setting {name!r}{app.nearest(name, known)}")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise SepnetError("trainer=gpu was asked for, but torch sees no GPU: take trainer=cpu")
 
@@ -241,7 +241,7 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _precision(wanted: str) -> str:
+def _precision(wanted: str | int) -> str | int:
     if wanted != "auto":
         return wanted
     # Where the processor multiplies bfloat16 matrices in hardware that is several times faster.
@@ -251,7 +251,7 @@ def _precision(wanted: str) -> str:
 
 def _new(config: DictConfig) -> Path:
     """A folder of its own for a new run, made."""
-    choice = HydraConfig.get().runtime.choices["model"] if HydraConfig.initialized() else "run"
+    choice = HydraConfig.get().runtime.choices.get("model") if HydraConfig.initialized() else "run"
     stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{config.name or choice}"
     for number in count(1):
         folder = Path(config.runs) / (stem if number == 1 else f"{stem}-{number}")

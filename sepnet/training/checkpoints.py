@@ -33,6 +33,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
+        except OSError as error:  # a write does not say where
+            raise OSError(error.errno, error.strerror, str(target)) from error
         finally:
             partial.unlink(missing_ok=True)
 
