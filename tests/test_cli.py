@@ -30,7 +30,7 @@ from training_fixtures import (
 )
 
 import sepnet
-from sepnet.cli import app, separate
+from sepnet.cli import app, evaluate, separate
 from sepnet.cli.train import train
 from sepnet.dsp.resample import resample
 from sepnet.training import checkpoints
@@ -489,3 +489,13 @@ def test_what_a_worker_process_refuses_is_one_sentence_too(capsys: pytest.Captur
         raise SepnetError(text)
 
     assert refusal(fail, capsys) == "no 2 different speakers in 1000 draws"
+
+
+def test_pesq_is_left_out_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose([], "eval")
+    assert "pesq" in evaluate._measures(config)
+    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+    assert evaluate._measures(config) == ("si_sdr", "sdr", "snr", "stoi", "estoi")
+    assert "pip install 'sepnet[pesq]'" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from functools import partial
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sepnet import artifact
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
 from sepnet.evaluation import Contender, evaluate
+from sepnet.evaluation.scoring import DEFAULT_MEASURES
 from sepnet.types import SepnetError
 
 RUN = "run"  # stands for the run of ckpt in the list of separators
@@ -45,7 +47,7 @@ def run(config: DictConfig) -> None:
             folder,
             n_processes=(os.cpu_count() or 1) if config.n_processes is None else config.n_processes,
             limit=config.limit,
-            measures=tuple(config.measures),
+            measures=_measures(config),
         )
     except KeyboardInterrupt:
         print(
@@ -60,8 +62,19 @@ def _show(folder: Path) -> None:
     """The first table of the report, and where the rest of it is."""
     lines = (folder / "report.md").read_text().splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith("|")), 0)
-    print("\n".join(takewhile(lambda line: line.startswith("|"), lines[start:])))
+    table = "\n".join(takewhile(lambda line: line.startswith("|"), lines[start:]))
+    print(table.replace("\\_", "_"))  # Markdown's escape says nothing on a terminal
     print(f"look and listen: {folder / 'report.html'}")
+
+
+def _measures(config: DictConfig) -> tuple[str, ...]:
+    """What is asked for; else what can be measured here."""
+    if config.measures is not None:
+        return tuple(config.measures)
+    if find_spec("pesq") is not None:
+        return DEFAULT_MEASURES
+    print("PESQ is left out: it is not installed (pip install 'sepnet[pesq]')")
+    return tuple(measure for measure in DEFAULT_MEASURES if measure != "pesq")
 
 
 def _trained(config: DictConfig) -> Path:
