@@ -26,7 +26,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sepnet.artifact import config_folder
-from sepnet.cli import train  # noqa: F401: once, by the server of the processes
+from sepnet.cli import benchmark, evaluate, separate, train  # noqa: F401
 from sepnet.evaluation.worker import Worker
 from sepnet.training import checkpoints
 from sepnet.training.task import SeparationTask
@@ -129,7 +129,8 @@ def seen(log: Path) -> list[dict[str, Any]]:
 def watch(log: Path, kill: str = "") -> None:
     """Have this process write each training batch to ``log``, and die where ``kill`` says.
 
-    kill: ``batch:7`` in the seventh batch of this process, ``validation:1`` in the first validation,
+    kill: ``batch:7`` in the seventh batch of this process, where ``interrupt:7`` is what Ctrl-C sends,
+    ``validation:1`` in the first validation,
     ``saving:3`` in the middle of writing the third checkpoint, ``saved:3`` right behind it. ``slow``
     lets it live, but the first validation, or the second mixture of an evaluation, takes ten minutes.
     """
@@ -150,6 +151,8 @@ def watch(log: Path, kill: str = "") -> None:
             file.write(json.dumps({**where, "ids": batch.ids, "loss": loss.item()}) + "\n")
         if reached("batch"):
             die()
+        if moment == "interrupt" and counts["batch"] == int(number):
+            os.kill(os.getpid(), signal.SIGINT)
         return loss
 
     def mortal_validation(self: SeparationTask, mixture: Any, index: int) -> None:
