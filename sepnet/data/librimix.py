@@ -27,10 +27,11 @@ from jaxtyping import Float
 
 from sepnet.data import audio
 from sepnet.data.corpus import Manifest, Utterance
+from sepnet.data.queries import QueryChooser, loudest, name_of
 from sepnet.data.table import named, read_table, write_table
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
-from sepnet.types import Mixture, SepnetError
+from sepnet.types import Mixture, Query, SepnetError
 
 MODES = ("min", "max")
 LOUDNESS_LUFS = (-33.0, -25.0)  # each source's, uniform
@@ -236,7 +237,8 @@ class FixedSet:
     mixtures: the list. manifest: the corpus of the sources. sample_rate: of the mixtures, in Hz; files of
     higher rates are resampled, files of lower ones refused. mode: "min" or "max". with_noise: add the
     noise of the list, from noise_root; it belongs to the audio and not to the references. max_seconds:
-    keep no more of each mixture, from its beginning.
+    keep no more of each mixture, from its beginning. query_seconds: give each mixture a query for each of
+    its sources, that long, of the same speaker or class (see sepnet.data.queries); none where there is none.
 
     Raises SepnetError if files are missing, naming the first ten.
     """
@@ -251,7 +253,10 @@ class FixedSet:
         with_noise: bool = False,
         noise_root: str | Path | None = None,
         max_seconds: float | None = None,
+        query_seconds: float | None = None,
     ) -> None:
+        if query_seconds is not None and query_seconds <= 0:
+            raise SepnetError(f"query_seconds is {query_seconds}: give a positive length, or null for none")
         if mode not in MODES:
             raise SepnetError(f"mode {mode!r} is not one of {', '.join(MODES)}")
         if with_noise and noise_root is None:
@@ -270,6 +275,7 @@ class FixedSet:
                 f"{named(missing)}. Choose the corpus and the split that the list was made for"
             )
         self._located = {path: located for path, located in meant.items() if located is not None}
+        self._queries = None if query_seconds is None else QueryChooser(manifest, query_seconds)
         self._noises = self._locate_noises(Path(noise_root)) if with_noise and noise_root else {}
 
     def _locate_noises(self, root: Path) -> dict[str, Path]:
@@ -296,7 +302,11 @@ class FixedSet:
         settings = (self.sample_rate, self.mode, self.with_noise, self.max_seconds)
         rows = [(m.id, m.sources, m.noise if self.with_noise else None) for m in self.mixtures]
         files = [self._sha1[path] for path in self._located.values()]
-        return hashlib.sha1(json.dumps([settings, rows, files]).encode()).hexdigest()[:16]
+        content = [settings, rows, files]
+        if self._queries is not None:
+            chosen = [self._chosen_queries(mixture) for mixture in self.mixtures]
+            content.append([self._queries.seconds, *([u.sha1 for u in found or ()] for found in chosen)])
+        return hashlib.sha1(json.dumps(content).encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> Mixture:
         row = self.mixtures[index]
@@ -318,7 +328,25 @@ class FixedSet:
         n_sources = len(row.sources)
         references = signals[:n_sources].clone()
         mixture = signals.sum(dim=0, keepdim=True)
-        return Mixture(mixture, self.sample_rate, n_sources=n_sources, references=references)
+        queries = self._make_queries(row)
+        return Mixture(mixture, self.sample_rate, n_sources, queries, references)
+
+    def _chosen_queries(self, row: FixedMixture) -> tuple[Utterance, ...] | None:
+        if self._queries is None:
+            return None
+        return self._queries.choose(row.id, [self._located[path] for path, _ in row.sources])
+
+    def _make_queries(self, row: FixedMixture) -> tuple[Query, ...] | None:
+        chosen = self._chosen_queries(row)
+        if self._queries is None or chosen is None:
+            return None
+        n_samples = max(1, round(self._queries.seconds * self.sample_rate))
+        queries = []
+        for utterance in chosen:
+            samples, rate = _mono(self._root / utterance.path)
+            excerpt = loudest(self._at_rate(samples, rate, utterance.path), n_samples)
+            queries.append(Query(torch.from_numpy(excerpt.copy()), self.sample_rate, name_of(utterance)))
+        return tuple(queries)
 
     def _at_rate(self, samples: np.ndarray, rate: int, path: str) -> np.ndarray:
         if rate < self.sample_rate:
@@ -341,6 +369,7 @@ class LibriMixList:
         noise_root: str | Path | None = None,
         limit: int | None = None,
         max_seconds: float | None = None,
+        query_seconds: float | None = None,
     ) -> None:
         self.csv = Path(csv).expanduser()
         self.mode = mode
@@ -348,6 +377,7 @@ class LibriMixList:
         self.noise_root = None if noise_root is None else Path(noise_root).expanduser()
         self.limit = limit
         self.max_seconds = max_seconds
+        self.query_seconds = query_seconds
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
         """The mixtures of the list, at ``sample_rate`` Hz, from the files of ``manifest``."""
@@ -359,6 +389,7 @@ class LibriMixList:
             with_noise=self.with_noise,
             noise_root=self.noise_root,
             max_seconds=self.max_seconds,
+            query_seconds=self.query_seconds,
         )
 
 
@@ -377,6 +408,7 @@ class DrawnList:
         limit: int | None = None,
         max_seconds: float | None = None,
         min_seconds: float = 0.0,
+        query_seconds: float | None = None,
     ) -> None:
         self.split = split
         self.n_mixtures = n_mixtures
@@ -387,6 +419,7 @@ class DrawnList:
         self.limit = limit
         self.max_seconds = max_seconds
         self.min_seconds = min_seconds
+        self.query_seconds = query_seconds
 
     def mixtures(self, manifest: Manifest) -> list[FixedMixture]:
         """The list: read where ``csv`` is there, else drawn, and written if ``csv`` is given."""
@@ -421,4 +454,5 @@ class DrawnList:
             sample_rate=sample_rate,
             mode=self.mode,
             max_seconds=self.max_seconds,
+            query_seconds=self.query_seconds,
         )
