@@ -22,6 +22,10 @@ class CannotSeparate(SepnetError):  # noqa: N818 (a result, and the name is part
     """A separator can't serve this mixture (too few channels, say): a result, not a crash."""
 
 
+class SeparationWarning(UserWarning):
+    """A separator served the mixture, but with a reservation (it did not converge, say): its row tells it."""
+
+
 HINTS = frozenset({"n_sources", "queries", "references"})
 
 

@@ -7,7 +7,7 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``source, n_sources`` which reference, counted from 1 as in the names of the examples, and of how many
 ``seconds, sample_rate``  length of the mixture in s, its rate in Hz
 ``status``            ok | cannot_separate | failed | excluded (the reference is silent, or all that there is)
-``reason``            for all but ok; for ok it may remark on the estimate, such as that it is silent
+``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
 ``compute_seconds``   wall time of ``separate`` for the mixture on one thread, repeated in each source's row
@@ -46,6 +46,7 @@ BEFORE_MEASURES = (
     "permutation",
 )
 AFTER_MEASURES = ("compute_seconds", "peak_memory_mb", "parameters", "role")
+SILENT_ESTIMATE = "the estimate is silent"  # the reason of an ok row; any other is a SeparationWarning's
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sepnet.evaluation.rows import Role, Row, Status
+from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
 from sepnet.evaluation.statistics import Summary, mixture_means, summarise
 
 REAL_TIME_QUANTILE = 0.5
@@ -132,9 +132,12 @@ class Line:
             for measure in measures
             if (count := sum(math.isnan(row.scores.get(measure, math.nan)) for row in ok))
         ]
-        silent = sum(bool(row.reason) for row in ok)
-        if silent:
+        noted = Counter(row.reason for row in ok if row.reason)
+        if silent := noted.pop(SILENT_ESTIMATE, 0):
             found.append(f"{silent} of {len(ok)} estimates are silent, and score the worst that there is")
+        found += [f"{count} of {len(ok)} scored with a reservation: {r}" for r, count in noted.most_common(3)]
+        if len(noted) > 3:
+            found.append(f"others were scored with {len(noted) - 3} more reservations")
         for status, verb in (("cannot_separate", "refused"), ("failed", "failed")):
             reasons = Counter(row.reason for row in self.rows if row.status == status)
             found += [f"{verb} {count} sources: {reason}" for reason, count in reasons.most_common(3)]

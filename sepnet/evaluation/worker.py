@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,11 +13,11 @@ from torch import Tensor, nn
 
 from sepnet.evaluation.contender import Contender, LoadError, Mixtures
 from sepnet.evaluation.memory import forget_peak, resident_mb
-from sepnet.evaluation.rows import Role, Row, Status
+from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
 from sepnet.evaluation.scoring import align, score
 from sepnet.metrics.sdr import is_silent
 from sepnet.separators.identity import Identity
-from sepnet.types import CannotSeparate, Mixture, Separator, SepnetError
+from sepnet.types import CannotSeparate, Mixture, SeparationWarning, Separator, SepnetError
 
 Scores = Sequence[Mapping[str, float]]  # a dict of measures per source
 LONGEST_REASON = 300
@@ -136,7 +138,8 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
         # Against this moment, not against the idle process: reading and measuring leave memory behind.
         before_mb = resident_mb("VmRSS")
         begin = time.perf_counter()
-        separation = separator.separate(given)
+        with _reservations() as reservations:
+            separation = separator.separate(given)
         compute_seconds = time.perf_counter() - begin
         taken_mb = resident_mb("VmHWM") - before_mb
         peak_mb = max(loaded.loading_mb, loaded.held_mb + taken_mb, 0.0)
@@ -145,7 +148,23 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
         return _Attempt("cannot_separate", one_line(error))
     except Exception as error:
         return _Attempt("failed", one_line(error))
-    return _Attempt("ok", "", estimates, order, compute_seconds, peak_mb)
+    return _Attempt("ok", "; ".join(reservations), estimates, order, compute_seconds, peak_mb)
+
+
+@contextmanager
+def _reservations() -> Iterator[list[str]]:
+    """Collects what SeparationWarnings say, each once; other warnings are shown as ever."""
+    said: dict[str, None] = {}
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SeparationWarning)
+        yield found
+    for warning in caught:
+        if issubclass(warning.category, SeparationWarning):
+            said[one_line(SepnetError(str(warning.message)))] = None
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
+    found.extend(said)
 
 
 def _verdict(attempt: _Attempt, source: int, silent: bool, alone: bool) -> tuple[Status, str]:
@@ -155,7 +174,7 @@ def _verdict(attempt: _Attempt, source: int, silent: bool, alone: bool) -> tuple
     if alone:
         return "excluded", "the mixture holds nothing but this source"
     if attempt.estimates is not None and bool(is_silent(attempt.estimates[source])):
-        return attempt.status, "the estimate is silent"
+        return attempt.status, SILENT_ESTIMATE
     return attempt.status, attempt.reason
 
 
