@@ -28,7 +28,7 @@ from sepnet.separators.identity import Identity
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
 
 RATE = 8000
-TIMINGS = {"compute_seconds", "peak_memory_mb"}
+TIMINGS = {"compute_seconds", "two_thread_seconds", "peak_memory_mb"}
 FAST = ("si_sdr", "snr")
 
 
@@ -185,7 +185,7 @@ def untimed(path: Path) -> list[dict[str, str]]:
 
 def here(contenders: Iterable[Contender], folder: Path, mixtures: Any = None, **options: Any) -> Path:
     """A run in this process, quick and quiet."""
-    options = {"n_processes": 0, "measures": FAST, "progress": False, **options}
+    options = {"n_processes": 0, "measures": FAST, "progress": False, "costed": 0, **options}
     return run(tuple(contenders), mixtures or OrthogonalSet(), folder / "rows.csv", **options)
 
 

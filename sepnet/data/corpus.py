@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from sepnet.data import audio
-from sepnet.data.layouts import LAYOUTS, TABLES, Place, choose
+from sepnet.data.layouts import LAYOUTS, TABLES, Place, choose, read_sexes
 from sepnet.data.table import named, read_table, write_table
 from sepnet.types import SepnetError
 
@@ -101,6 +101,11 @@ class Manifest:
     def labels(self) -> tuple[str, ...]:
         """The classes or stems, sorted; empty for speech."""
         return tuple(sorted({u.label for u in self.utterances} - {""}))
+
+    @cached_property
+    def sexes(self) -> Mapping[str, str]:
+        """For each speaker of whom the corpus' own table tells it, f or m; empty without such a table."""
+        return read_sexes(self.root)
 
     def path(self, utterance: Utterance) -> Path:
         """Where the file lies."""

@@ -170,6 +170,44 @@ def _classes(root: Path, files: Sequence[str]) -> Places:
     return Places(tuple(places), tuple(unknown))
 
 
+def read_sexes(root: Path) -> dict[str, str]:
+    """For each speaker f or m, from the table that a corpus brings along; empty where there is none.
+
+    speakers.csv (columns speaker, gender) of speech8k, SPEAKERS.TXT of LibriSpeech and speaker-info.txt of
+    VCTK, in the root, in a folder LibriSpeech in it, or beside it, where a subset is the root.
+    """
+    for folder in (root, root / "LibriSpeech", root.parent):
+        for name, read in SPEAKER_TABLES.items():
+            if (folder / name).is_file():
+                return {who: sex.lower() for who, sex in read(folder / name) if sex.lower() in ("f", "m")}
+    return {}
+
+
+def _sexes_csv(table: Path) -> list[tuple[str, str]]:
+    return [(row["speaker"], row["gender"]) for _, row in read_table(table, ("speaker", "gender"))]
+
+
+def _sexes_librispeech(table: Path) -> list[tuple[str, str]]:
+    """Lines as ``14   | F | train-clean-360  | 25.03 | Kristin LeMoine``; those with ; are comments."""
+    lines = table.read_text("utf-8", errors="replace").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if not line.startswith(";")]
+    return [(line[0], line[1]) for line in cells if len(line) > 2]
+
+
+def _sexes_vctk(table: Path) -> list[tuple[str, str]]:
+    """Lines as ``p225  23  F    English    Southern  England``; earlier releases leave out the p."""
+    cells = [line.split() for line in table.read_text("utf-8", errors="replace").splitlines()]
+    known = [(line[0], line[2]) for line in cells if len(line) > 2]
+    return known + [(f"p{who}", sex) for who, sex in known if who.isdecimal()]
+
+
+SPEAKER_TABLES: dict[str, Callable[[Path], list[tuple[str, str]]]] = {
+    "speakers.csv": _sexes_csv,
+    "SPEAKERS.TXT": _sexes_librispeech,
+    "speaker-info.txt": _sexes_vctk,
+}
+
+
 def _cell(row: dict[str, str], table: Path, *names: str) -> str:
     for name in names:
         if row.get(name):

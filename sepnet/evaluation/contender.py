@@ -56,3 +56,12 @@ class Mixtures(Protocol):
     def id(self, index: int, /) -> str:
         """A name for mixture ``index``, unlike that of any other."""
         ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What a test set may tell beside its mixtures, for the breakdown of a table: who speaks in them."""
+
+    def sexes(self, index: int, /) -> tuple[str, ...]:
+        """For each source of mixture ``index`` f or m, or an empty string where it is not known."""
+        ...

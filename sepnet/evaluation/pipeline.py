@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sepnet.evaluation import rows
 from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.evaluation.cost import COSTED
 from sepnet.evaluation.examples import examples
 from sepnet.evaluation.report import report
 from sepnet.evaluation.run import run
@@ -23,6 +24,8 @@ def evaluate(
     example_separators: Collection[str] | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
     progress: bool = True,
+    costed: int = COSTED,
+    retry_failed: bool = False,
 ) -> Path:
     """Fill ``folder`` with rows.csv, provenance.json, examples/, report.html and report.md; return it.
 
@@ -38,6 +41,8 @@ def evaluate(
         measures=measures,
         limit=limit,
         progress=progress,
+        costed=costed,
+        retry_failed=retry_failed,
     )
     if example_separators is None:
         example_separators = {row.separator for row in rows.read(rows_csv) if row.role != "floor"}

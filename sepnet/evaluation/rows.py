@@ -6,17 +6,23 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``mixture_id``        name of the mixture in the test set
 ``source, n_sources`` which reference, counted from 1 as in the names of the examples, and of how many
 ``seconds, sample_rate``  length of the mixture in s, its rate in Hz
+``sexes``             of all who speak in the mixture, such as f+m; empty: not known of each of them
+``overlap``           share of the mixture's time in which two sources or more are active (see ``facts``)
+``level_difference_db``  power of this reference over that of the sum of the others; empty where there is none
 ``status``            ok | cannot_separate | failed | excluded (the reference is silent, or all that there is)
 ``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
 ``compute_seconds``   wall time of ``separate`` for the mixture on one thread, repeated in each source's row
+``two_thread_seconds``  the same on two threads, alone on the machine; for the first few mixtures of a set
 ``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above what was there before
 ``parameters``        of the separator's networks
+``macs_per_second``   multiply-accumulates for a second of audio (see ``cost``); for the first few mixtures
 ``role``              floor (the mixture itself) | method | ceiling (it was shown the references)
 
 A mixture's rows are appended in one write. A process that is killed can leave a part of the last
-mixture's rows behind: ``read`` passes over it, and ``mend`` cuts it off.
+mixture's rows behind: ``read`` passes over it, and ``mend`` cuts it off. Files of earlier versions lack the
+columns in ``ADDED``: ``read`` takes these for unknown, and ``mend`` writes them in, empty.
 """
 
 from __future__ import annotations
@@ -41,11 +47,22 @@ BEFORE_MEASURES = (
     "n_sources",
     "seconds",
     "sample_rate",
+    "sexes",
+    "overlap",
+    "level_difference_db",
     "status",
     "reason",
     "permutation",
 )
-AFTER_MEASURES = ("compute_seconds", "peak_memory_mb", "parameters", "role")
+AFTER_MEASURES = (
+    "compute_seconds",
+    "two_thread_seconds",
+    "peak_memory_mb",
+    "parameters",
+    "macs_per_second",
+    "role",
+)
+ADDED = frozenset({"sexes", "overlap", "level_difference_db", "two_thread_seconds", "macs_per_second"})
 SILENT_ESTIMATE = "the estimate is silent"  # the reason of an ok row; any other is a SeparationWarning's
 
 
@@ -71,6 +88,11 @@ class Row:
     peak_memory_mb: float | None
     parameters: int
     role: Role
+    sexes: str = ""
+    overlap: float | None = None
+    level_difference_db: float | None = None
+    two_thread_seconds: float | None = None
+    macs_per_second: float | None = None
 
     def improvement(self, measure: str) -> float:
         """The estimate's score less the mixture's, nan where either is undefined."""
@@ -112,15 +134,21 @@ def measures_of(path: Path) -> tuple[str, ...]:
 
 
 def mend(path: Path) -> list[Row]:
-    """As ``read``, and cuts off what a killed process left of its last mixture."""
+    """As ``read``, and cuts off what a killed process left of its last mixture; adds columns it lacks."""
     rows, dropped = _parse(path)
-    if dropped:
-        whole = path.with_name(path.name + ".mending")
-        whole.write_bytes(b"")
-        if rows:
-            append(whole, rows, measures_of(path))
-        whole.replace(path)
+    header = _whole_lines(path).partition("\n")[0]
+    if dropped or (header and header.split(",") != columns(measures_of(path))):
+        replace(path, rows, measures_of(path))
     return rows
+
+
+def replace(path: Path, rows: Sequence[Row], measures: Sequence[str]) -> None:
+    """Write a file of these rows in the place of one, whole or not at all."""
+    whole = path.with_name(path.name + ".mending")
+    whole.write_bytes(b"")
+    if rows:
+        append(whole, rows, measures)
+    whole.replace(path)
 
 
 def _parse(path: Path) -> tuple[list[Row], bool]:
@@ -129,7 +157,8 @@ def _parse(path: Path) -> tuple[list[Row], bool]:
     dropped = len(text.encode()) < path.stat().st_size
     measures = measures_of(path)
     reader = csv.DictReader(io.StringIO(text))
-    if text and list(reader.fieldnames or ()) != columns(measures):
+    header = list(reader.fieldnames or ())
+    if text and header != [name for name in columns(measures) if name in header or name not in ADDED]:
         raise SepnetError(
             f"{path} does not begin with the columns of rows.csv: it was made by something else"
         )
@@ -183,11 +212,20 @@ def _row(cells: Mapping[str, str], measures: Sequence[str]) -> Row:
         permutation=int(cells["permutation"]) if cells["permutation"] else None,
         scores={measure: _number(cells[measure]) for measure in measures},
         mixture_scores={measure: _number(cells[f"{measure}_mixture"]) for measure in measures},
-        compute_seconds=float(cells["compute_seconds"]) if cells["compute_seconds"] else None,
-        peak_memory_mb=float(cells["peak_memory_mb"]) if cells["peak_memory_mb"] else None,
+        compute_seconds=_known(cells["compute_seconds"]),
+        peak_memory_mb=_known(cells["peak_memory_mb"]),
         parameters=int(cells["parameters"]),
         role=cells["role"],  # type: ignore[arg-type]
+        sexes=cells.get("sexes", ""),
+        overlap=_known(cells.get("overlap", "")),
+        level_difference_db=_known(cells.get("level_difference_db", "")),
+        two_thread_seconds=_known(cells.get("two_thread_seconds", "")),
+        macs_per_second=_known(cells.get("macs_per_second", "")),
     )
+
+
+def _known(cell: str) -> float | None:
+    return float(cell) if cell else None
 
 
 def _number(cell: str) -> float:

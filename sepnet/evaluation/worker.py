@@ -6,12 +6,14 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sepnet.evaluation.contender import Contender, LoadError, Mixtures
+from sepnet.evaluation.cost import Cost, given_to, measure
+from sepnet.evaluation.facts import level_differences_db, overlap, sexes
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
 from sepnet.evaluation.scoring import align, score
@@ -51,10 +53,16 @@ class Worker:
         self.contender, self.mixtures, self.measures = contender, mixtures, tuple(measures)
         self._loaded: _Loaded | None = None
 
-    def score(self, index: int, known: Scores | None = None) -> list[Row]:
+    def cost(self, index: int) -> Cost:
+        """What mixture ``index`` costs, in this process. Raises as ``score``."""
+        mixture, _ = self._read(index)
+        return measure(self._load(mixture.sample_rate).separator, mixture)
+
+    def score(self, index: int, known: Scores | None = None, cost: Cost = Cost()) -> list[Row]:  # noqa: B008
         """The rows of mixture ``index``, one per source.
 
-        known: the mixture's own scores where another separator's rows hold them. Raises LoadError if the
+        known: the mixture's own scores where another separator's rows hold them. cost: what was measured of
+        it apart. Raises LoadError if the
         separator can't be made, SepnetError if the mixture can't be read; whatever goes wrong while
         separating is a row instead.
         """
@@ -70,6 +78,8 @@ class Worker:
         if attempt.estimates is not None:
             scores = self._scores(attempt.estimates, references, judged, mixture.sample_rate)
         rows = []
+        who, together = sexes(self.mixtures, index), overlap(references, mixture.sample_rate)
+        differences_db = level_differences_db(references)
         for source in range(len(references)):
             status, reason = _verdict(attempt, source, bool(silent[source]), bool(alone[source]))
             row = Row(
@@ -88,6 +98,11 @@ class Worker:
                 peak_memory_mb=attempt.peak_memory_mb,
                 parameters=loaded.parameters,
                 role=loaded.role,
+                sexes=who,
+                overlap=together,
+                level_difference_db=differences_db[source],
+                two_thread_seconds=cost.two_thread_seconds,
+                macs_per_second=cost.macs_per_second,
             )
             rows.append(row)
         return rows
@@ -130,10 +145,7 @@ class Worker:
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     separator = loaded.separator
     try:
-        given = mixture.only(separator.needs)
-        # Copies, so that a method which writes into its input can't change what it is judged by.
-        shown = None if given.references is None else given.references.clone()
-        given = replace(given, audio=given.audio.clone(), references=shown)
+        given = given_to(separator, mixture)
         forget_peak()
         # Against this moment, not against the idle process: reading and measuring leave memory behind.
         before_mb = resident_mb("VmRSS")

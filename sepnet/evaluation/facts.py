@@ -1,0 +1,52 @@
+"""What is true of a mixture whatever separates it, to break a table down by: levels, overlap, who speaks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sepnet.evaluation.contender import Described, Mixtures
+from sepnet.metrics.sdr import is_silent
+
+FRAME_SECONDS = 0.02
+ACTIVE_RANGE_DB = 40.0  # the dynamic range that STOI takes for speech (Taal et al. 2011)
+
+
+def level_differences_db(references: Float[Tensor, "source time"]) -> list[float | None]:
+    """For each source its power over that of the sum of the others in dB; None where either is silent."""
+    sources = references.double()
+    rest = sources.sum(dim=0, keepdim=True) - sources  # (source, time)
+    undefined = is_silent(sources) | is_silent(rest)
+    ratios = sources.square().mean(dim=-1) / rest.square().mean(dim=-1)
+    return [
+        None if nothing else 10 * math.log10(float(ratio))
+        for nothing, ratio in zip(undefined.tolist(), ratios, strict=True)
+    ]
+
+
+def overlap(references: Float[Tensor, "source time"], sample_rate: int) -> float:
+    """The share of the time, 0 to 1, in which two sources or more are active.
+
+    A source is active in a frame of 20 ms whose power is at most 40 dB below that of its loudest frame;
+    a silent source never is. The last frame may be shorter, and counts by its length.
+    """
+    n_samples = references.shape[-1]
+    frame = max(1, round(FRAME_SECONDS * sample_rate))
+    n_frames = -(-n_samples // frame)
+    padded = torch.nn.functional.pad(references.double(), (0, n_frames * frame - n_samples))
+    lengths = torch.full((n_frames,), float(frame), dtype=torch.float64)
+    lengths[-1] = n_samples - (n_frames - 1) * frame
+    energy = padded.unflatten(-1, (n_frames, frame)).square().sum(dim=-1)  # (source, frame, sample)
+    power = energy / lengths
+    threshold = power.amax(dim=-1, keepdim=True) * 10 ** (-ACTIVE_RANGE_DB / 10)
+    active = (power >= threshold) & ~is_silent(references)[:, None]
+    return float(lengths[active.sum(dim=0) >= 2].sum() / n_samples)
+
+
+def sexes(mixtures: Mixtures, index: int) -> str:
+    """Those of the speakers of a mixture, sorted and joined: f+m; empty where one is not known."""
+    found = mixtures.sexes(index) if isinstance(mixtures, Described) else ()
+    return "+".join(sorted(found)) if all(found) else ""
