@@ -24,10 +24,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from sepnet.data import audio
 from sepnet.data.corpus import Manifest, Utterance
+from sepnet.data.mixing import Responses
 from sepnet.data.queries import QueryChooser, loudest, name_of
+from sepnet.data.rooms import convolve
 from sepnet.data.table import named, read_table, write_table
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
@@ -239,8 +242,12 @@ class FixedSet:
     noise of the list, from noise_root; it belongs to the audio and not to the references. max_seconds:
     keep no more of each mixture, from its beginning. query_seconds: give each mixture a query for each of
     its sources, that long, of the same speaker or class (see sepnet.data.queries); none where there is none.
+    responses: a room or a mixing matrix (see sepnet.data.rooms), drawn anew for each mixture as a pure
+    function of ``response_seed`` and its id; the mixture then has several channels, and the references are
+    the sources' images at channel 0.
 
-    Raises SepnetError if files are missing, naming the first ten.
+    Raises SepnetError if files are missing, naming the first ten, and for noise with responses: the
+    lists' noise was recorded by one microphone.
     """
 
     def __init__(
@@ -254,7 +261,14 @@ class FixedSet:
         noise_root: str | Path | None = None,
         max_seconds: float | None = None,
         query_seconds: float | None = None,
+        responses: Responses | None = None,
+        response_seed: int = 0,
     ) -> None:
+        if with_noise and responses is not None:
+            raise SepnetError(
+                "with_noise and responses can't go together: the noise of the list has one microphone, "
+                "the mixtures have several; leave one of them out"
+            )
         if query_seconds is not None and query_seconds <= 0:
             raise SepnetError(f"query_seconds is {query_seconds}: give a positive length, or null for none")
         if mode not in MODES:
@@ -266,7 +280,9 @@ class FixedSet:
         self.mode = mode
         self.with_noise = with_noise
         self.max_seconds = max_seconds
+        self.responses, self.response_seed = responses, response_seed
         self._sha1 = {utterance.path: utterance.sha1 for utterance in manifest}
+        self._sex = {utterance.path: manifest.sexes.get(utterance.speaker, "") for utterance in manifest}
         self._root = manifest.root
         meant = locate(manifest, (path for mixture in self.mixtures for path, _ in mixture.sources))
         if missing := [path for path, located in meant.items() if located is None]:
@@ -296,16 +312,22 @@ class FixedSet:
         """The mixture_ID of the list."""
         return self.mixtures[index].id
 
+    def sexes(self, index: int) -> tuple[str, ...]:
+        """For the speaker of each source f or m, or nothing where the corpus does not tell it."""
+        return tuple(self._sex[self._located[path]] for path, _ in self.mixtures[index].sources)
+
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the list, the settings and the sources' bytes."""
         settings = (self.sample_rate, self.mode, self.with_noise, self.max_seconds)
         rows = [(m.id, m.sources, m.noise if self.with_noise else None) for m in self.mixtures]
         files = [self._sha1[path] for path in self._located.values()]
-        content = [settings, rows, files]
+        content: list[object] = [settings, rows, files]
         if self._queries is not None:
             chosen = [self._chosen_queries(mixture) for mixture in self.mixtures]
             content.append([self._queries.seconds, *([u.sha1 for u in found or ()] for found in chosen)])
+        if self.responses is not None:
+            content.append([repr(self.responses), self.response_seed])
         return hashlib.sha1(json.dumps(content).encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> Mixture:
@@ -324,12 +346,21 @@ class FixedSet:
         fitted = np.stack(_fitted(parts, self.mode))  # (source [+ noise], time)
         if self.max_seconds is not None:
             fitted = fitted[:, : max(1, round(self.max_seconds * self.sample_rate))]
-        signals = torch.from_numpy(np.ascontiguousarray(fitted, dtype=np.float32))
+        signals = self._images(row, np.ascontiguousarray(fitted, dtype=np.float32))
         n_sources = len(row.sources)
-        references = signals[:n_sources].clone()
-        mixture = signals.sum(dim=0, keepdim=True)
+        references = signals[:n_sources, 0].clone()
+        mixture = signals.sum(dim=0)  # (channel, time)
         queries = self._make_queries(row)
         return Mixture(mixture, self.sample_rate, n_sources, queries, references)
+
+    def _images(self, row: FixedMixture, dry: Float[np.ndarray, "source time"]) -> Tensor:
+        """(source, channel, time): what each microphone hears of each source; the dry source without any."""
+        if self.responses is None:
+            return torch.from_numpy(dry[:, None])
+        digest = hashlib.sha1(row.id.encode()).digest()
+        rng = np.random.default_rng((self.response_seed, int.from_bytes(digest[:8])))
+        responses = self.responses.draw_responses(rng, len(dry), self.sample_rate)
+        return torch.from_numpy(np.stack([convolve(x, h) for x, h in zip(dry, responses, strict=True)]))
 
     def _chosen_queries(self, row: FixedMixture) -> tuple[Utterance, ...] | None:
         if self._queries is None:
@@ -370,6 +401,8 @@ class LibriMixList:
         limit: int | None = None,
         max_seconds: float | None = None,
         query_seconds: float | None = None,
+        responses: Responses | None = None,
+        response_seed: int = 0,
     ) -> None:
         self.csv = Path(csv).expanduser()
         self.mode = mode
@@ -378,6 +411,7 @@ class LibriMixList:
         self.limit = limit
         self.max_seconds = max_seconds
         self.query_seconds = query_seconds
+        self.responses, self.response_seed = responses, response_seed
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
         """The mixtures of the list, at ``sample_rate`` Hz, from the files of ``manifest``."""
@@ -390,6 +424,8 @@ class LibriMixList:
             noise_root=self.noise_root,
             max_seconds=self.max_seconds,
             query_seconds=self.query_seconds,
+            responses=self.responses,
+            response_seed=self.response_seed,
         )
 
 
@@ -409,6 +445,8 @@ class DrawnList:
         max_seconds: float | None = None,
         min_seconds: float = 0.0,
         query_seconds: float | None = None,
+        responses: Responses | None = None,
+        response_seed: int = 0,
     ) -> None:
         self.split = split
         self.n_mixtures = n_mixtures
@@ -420,6 +458,7 @@ class DrawnList:
         self.max_seconds = max_seconds
         self.min_seconds = min_seconds
         self.query_seconds = query_seconds
+        self.responses, self.response_seed = responses, response_seed
 
     def mixtures(self, manifest: Manifest) -> list[FixedMixture]:
         """The list: read where ``csv`` is there, else drawn, and written if ``csv`` is given."""
@@ -455,4 +494,6 @@ class DrawnList:
             mode=self.mode,
             max_seconds=self.max_seconds,
             query_seconds=self.query_seconds,
+            responses=self.responses,
+            response_seed=self.response_seed,
         )

@@ -34,7 +34,7 @@ up towards 0 Hz as in no room, and decay there far more slowly than T.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -51,7 +51,7 @@ MAX_ABSORPTION = 0.95  # above, there is hardly a room left, and no decay to spe
 MAX_SINE_OF_ELEVATION = 0.5  # sources stand and sit around the microphones, they don't hang above
 DRAWS = 1000
 
-Interval = tuple[float, float]
+Interval = Sequence[float]  # two numbers; a list, from YAML, becomes a tuple
 
 
 def convolve(
@@ -104,7 +104,7 @@ class Room:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(field.default, tuple):
-                object.__setattr__(self, field.name, tuple(value))  # a list, from YAML
+                object.__setattr__(self, field.name, tuple(value))
                 if len(value) != 2 or not 0 < value[0] <= value[1]:
                     raise SepnetError(
                         f"{field.name} is {list(value)}: give two positive numbers, the smaller first"

@@ -1,0 +1,132 @@
+"""Fixed sets with several microphones: images, not dry sources, and the same for ever."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import RATE, white_noise, write_corpus
+
+from sepnet.data.corpus import Manifest
+from sepnet.data.librimix import DrawnList, FixedMixture, FixedSet, LibriMixList, write_list
+from sepnet.data.mixing import Responses
+from sepnet.data.rooms import MixingMatrix, Room
+from sepnet.types import SepnetError
+
+
+@pytest.fixture(name="manifest")
+def _manifest(tmp_path: Path) -> Manifest:
+    return write_corpus(
+        tmp_path / "corpus", {f"dev/s{k}/{k}.wav": white_noise(1500 + 10 * k, seed=k) for k in range(4)}
+    )
+
+
+MIXTURES = [
+    FixedMixture("a", (("dev/s0/0.wav", 0.5), ("dev/s1/1.wav", 1.0))),
+    FixedMixture("b", (("dev/s2/2.wav", 0.25), ("dev/s1/1.wav", 2.0))),
+    FixedMixture("c", (("dev/s0/0.wav", 0.5), ("dev/s1/1.wav", 1.0))),  # what "a" is made of
+]
+ROOM = Room(rt60_seconds=(0.1, 0.15), n_microphones=3)
+
+
+def fixed_set(manifest: Manifest, responses: Responses | None, seed: int = 0, n: int = 3) -> FixedSet:
+    return FixedSet(
+        mixtures=MIXTURES[:n], manifest=manifest, sample_rate=RATE, responses=responses, response_seed=seed
+    )
+
+
+@dataclass(frozen=True)
+class Delays:
+    """Source k reaches microphone c after 3 k + c samples, at half its level."""
+
+    def draw_responses(self, rng: np.random.Generator, n_sources: int, sample_rate: int) -> np.ndarray:
+        responses = np.zeros((n_sources, 4, 20), dtype=np.float32)
+        for k in range(n_sources):
+            for c in range(4):
+                responses[k, c, 3 * k + c] = 0.5
+        return responses
+
+
+def test_references_are_images_at_channel_0_and_each_channel_is_the_sum_of_its_images(
+    manifest: Manifest,
+) -> None:
+    dry, wet = fixed_set(manifest, None)[1], fixed_set(manifest, Delays())[1]
+    time = dry.audio.shape[-1]
+    assert wet.audio.shape == (4, time)
+    assert wet.n_sources == 2
+    for k in range(2):
+        expected = torch.zeros(time)
+        expected[3 * k :] = 0.5 * dry.references[k, : time - 3 * k]
+        torch.testing.assert_close(wet.references[k], expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(wet.references.sum(dim=0), wet.audio[0])
+    for c in range(4):
+        expected = torch.zeros(time)
+        expected[c:] = wet.audio[0, : time - c]
+        torch.testing.assert_close(wet.audio[c], expected, atol=1e-6, rtol=0)
+
+
+def test_a_matrix_mixes_at_one_gain_for_each_source_and_microphone(manifest: Manifest) -> None:
+    for dry, wet in zip(
+        fixed_set(manifest, None), fixed_set(manifest, MixingMatrix(n_channels=3)), strict=True
+    ):
+        torch.testing.assert_close(wet.audio[:1], dry.audio)  # microphone 0 hears all at gain 1
+        torch.testing.assert_close(wet.references, dry.references)
+        gains = torch.linalg.lstsq(wet.references.T.double(), wet.audio.T.double()).solution
+        torch.testing.assert_close(wet.references.T.double() @ gains, wet.audio.T.double(), atol=1e-6, rtol=0)
+        assert gains.abs().max() <= 1.0001
+
+
+@pytest.mark.parametrize("responses", [MixingMatrix(n_channels=2), ROOM], ids=["matrix", "room"])
+def test_responses_depend_on_seed_and_id_alone(manifest: Manifest, responses: Responses) -> None:
+    whole = fixed_set(manifest, responses)
+    again = pickle.loads(pickle.dumps(whole))
+    for index in (2, 0, 1):  # in whatever order, in whatever process
+        assert torch.equal(again[index].audio, whole[index].audio)
+    one = FixedSet(mixtures=MIXTURES[1:2], manifest=manifest, sample_rate=RATE, responses=responses)
+    assert torch.equal(one[0].audio, whole[1].audio)  # whatever else is in the list
+    assert not torch.allclose(whole[0].audio[1], whole[2].audio[1], atol=1e-2)  # each has its own
+    other = fixed_set(manifest, responses, seed=1)
+    assert not torch.allclose(other[0].audio[1], whole[0].audio[1], atol=1e-2)
+
+
+def test_the_fingerprint_tells_microphones_apart(manifest: Manifest) -> None:
+    sets = [
+        fixed_set(manifest, responses, seed)
+        for responses in (None, MixingMatrix(), MixingMatrix(max_condition=5.0), ROOM, Room())
+        for seed in (0, 1)
+    ]
+    prints = [each.fingerprint for each in sets]
+    assert prints[0] == prints[1]  # without responses their seed plays no part
+    assert len(set(prints[1:])) == len(prints) - 1
+    assert fixed_set(manifest, Room()).fingerprint == prints[-2]
+
+
+def test_lists_pass_the_microphones_on(manifest: Manifest, tmp_path: Path) -> None:
+    write_list(tmp_path / "list.csv", MIXTURES)
+    settings = {"responses": MixingMatrix(n_channels=5), "response_seed": 3}
+    read = LibriMixList(csv=tmp_path / "list.csv", **settings).fixed_set(manifest, RATE)
+    direct = fixed_set(manifest, MixingMatrix(n_channels=5), seed=3)
+    assert read.fingerprint == direct.fingerprint
+    assert torch.equal(read[2].audio, direct[2].audio)
+    drawn = DrawnList(split="dev", n_mixtures=2, n_sources=3, **settings).fixed_set(manifest, RATE)
+    assert drawn[0].audio.shape[0] == 5
+    assert (
+        drawn.fingerprint
+        != DrawnList(split="dev", n_mixtures=2, n_sources=3).fixed_set(manifest, RATE).fingerprint
+    )
+
+
+def test_noise_of_one_microphone_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match="one microphone"):
+        FixedSet(
+            mixtures=MIXTURES,
+            manifest=manifest,
+            sample_rate=RATE,
+            with_noise=True,
+            noise_root=tmp_path,
+            responses=MixingMatrix(),
+        )
