@@ -481,3 +481,78 @@ def test_ctrl_c_ends_the_processes_and_keeps_the_rows(tmp_path: Path) -> None:
 def test_peak_memory_is_what_separating_took(tmp_path: Path) -> None:
     found = rows.read(here([contender("large", Naughty, way="allocate")], tmp_path, limit=2))
     assert [row.peak_memory_mb for row in found] == pytest.approx([200, 200, 0, 0], abs=10)
+
+
+def test_the_cost_is_measured_on_the_first_mixtures_alone(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    naughty = contender("naughty", Naughty, way="refuse")
+    path = here([contender("counted", Counted, log=log), naughty], tmp_path, costed=2)
+    assert len(log.read_text().splitlines()) == 4 + 2 * 2  # two are separated twice more
+    for row in rows.read(path):
+        measured = row.separator == "counted" and row.mixture_id in ("mix,000", "mix,001")
+        assert (row.two_thread_seconds is not None) == measured
+        assert row.macs_per_second == (0 if measured else None)
+
+
+def test_a_cost_is_measured_in_another_process_too(tmp_path: Path) -> None:
+    path = here([contender("floor")], tmp_path, n_processes=1, costed=1, limit=1)
+    assert [row.macs_per_second for row in rows.read(path)] == [0, 0]
+    assert all((row.two_thread_seconds or 0) > 0 for row in rows.read(path))
+
+
+def test_rows_tell_what_the_mixture_is_like(tmp_path: Path) -> None:
+    for row in rows.read(here([contender("floor")], tmp_path)):
+        weaker_db = int(row.mixture_id[-3:]) + 1
+        assert row.level_difference_db == pytest.approx(
+            weaker_db if row.source == 1 else -weaker_db, abs=1e-3
+        )
+        assert (row.overlap, row.sexes) == (1, "")  # this set does not know who speaks
+
+
+@dataclass(frozen=True)
+class Voices(OrthogonalSet):
+    """Knows who speaks in all mixtures but the first."""
+
+    def sexes(self, index: int) -> tuple[str, ...]:
+        return ("m", "f") if index else ("m", "")
+
+
+def test_sexes_are_told_where_each_is_known(tmp_path: Path) -> None:
+    found = rows.read(here([contender("floor")], tmp_path, Voices(n=2)))
+    assert [row.sexes for row in found] == ["", "", "f+m", "f+m"]
+
+
+def test_rows_without_the_columns_of_today_are_read_and_go_on(tmp_path: Path) -> None:
+    contenders = [contender("leaky", Leaky), contender("floor")]
+    path = here(contenders[:1], tmp_path)
+    now = table(path)
+    before = [{name: cell for name, cell in row.items() if name not in rows.ADDED} for row in now]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, before[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(before)
+    old = rows.read(path)
+    assert [row.scores for row in old] == [{m: float(row[m]) for m in FAST} for row in now]
+    assert all(row.overlap is row.level_difference_db is row.macs_per_second is None for row in old)
+    here(contenders, tmp_path)
+    assert rows.read(path)[:8] == old
+    assert [row.overlap for row in rows.read(path)[8:]] == [1] * 8
+    path.write_text(path.read_text().replace("seconds", "minutes", 1))
+    with pytest.raises(SepnetError, match="made by something else"):
+        rows.read(path)
+
+
+def test_what_failed_is_tried_again_when_asked_for(tmp_path: Path) -> None:
+    log, floor = tmp_path / "log", contender("floor")
+    refusing = contender("refusing", Naughty, way="refuse")
+    fails = contender("counted", Counted, log=log, fails_at=2, error=RuntimeError)  # at the third and fourth
+    works = contender("counted", Counted, log=log)
+    here([fails, refusing, floor], tmp_path)
+    path = here([works, refusing, floor], tmp_path)
+    before = rows.read(path)
+    assert [row.status for row in before[:8]] == ["ok"] * 4 + ["failed"] * 4
+    here([works, refusing, floor], tmp_path, retry_failed=True)
+    after = rows.read(path)
+    assert [(row.separator, row.status) for row in after[-4:]] == [("counted", "ok")] * 4
+    assert after[:-4] == [row for row in before if row.status != "failed"]
+    assert len(log.read_text().splitlines()) == 4
