@@ -23,12 +23,14 @@ class Contender:
     load: makes the separator in a fresh process, so it has to be picklable: functools.partial of a
     module-level function, such as ``partial(sepnet.artifact.load, "runs/tcn")``. version: tells one
     training of it from another (a hash of the weights, say); rows of one name and two versions are
-    never mixed in one file. Raises SepnetError for a name that no file can bear.
+    never mixed in one file. config: what it was made from, as text for the report. Raises SepnetError for a
+    name that no file can bear.
     """
 
     name: str
     load: Callable[[], Separator]
     version: str = ""
+    config: str = ""
 
     def __post_init__(self) -> None:
         if UNSAFE_IN_FILE_NAMES.search(self.name):

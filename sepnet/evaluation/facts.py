@@ -39,7 +39,7 @@ def overlap(references: Float[Tensor, "source time"], sample_rate: int) -> float
     padded = torch.nn.functional.pad(references.double(), (0, n_frames * frame - n_samples))
     lengths = torch.full((n_frames,), float(frame), dtype=torch.float64)
     lengths[-1] = n_samples - (n_frames - 1) * frame
-    energy = padded.unflatten(-1, (n_frames, frame)).square().sum(dim=-1)  # (source, frame, sample)
+    energy = padded.reshape(-1, n_frames, frame).square().sum(dim=-1)  # (source, frame, sample)
     power = energy / lengths
     threshold = power.amax(dim=-1, keepdim=True) * 10 ** (-ACTIVE_RANGE_DB / 10)
     active = (power >= threshold) & ~is_silent(references)[:, None]

@@ -1,4 +1,4 @@
-"""Box plots, scatter plots and spectrograms, as SVG that follows the light or dark scheme of its reader."""
+"""Box plots, panels, scatter plots and spectrograms, as SVG in the light or dark scheme of its reader."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sepnet",  # the same figure is the same file
 }
 THIN: dict[str, Any] = {"color": INK, "linewidth": 0.9}
+MARKS = "osD^vPX"
 WINDOW_SECONDS = 0.032
 MOST_FRAMES = 1200
 DYNAMIC_RANGE_DB = 80.0
@@ -64,6 +65,37 @@ def box_plot(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(xlabel)
+        _save(figure, path)
+
+
+def panel(
+    path: Path, means: Mapping[str, Sequence[float]], roles: Mapping[str, Role], labels: Sequence[str]
+) -> None:
+    """SI-SDRi in dB of each name in each bin: a line of marks for each name, the first on top; nan: none."""
+    colours = matplotlib.colormaps["plasma"](np.linspace(0.2, 0.85, len(labels)))
+    with matplotlib.rc_context(STYLE):
+        rows_of_legend = -(-len(labels) // 2)
+        height = 0.9 + 0.24 * len(means) + 0.24 * rows_of_legend
+        figure = Figure(figsize=(4.4, height), layout="constrained")
+        axes = figure.add_subplot()
+        for position, values in enumerate(means.values()):
+            known = [value for value in values if not np.isnan(value)]
+            if known:
+                axes.hlines(position, min(known), max(known), color=INK, linewidth=0.8, alpha=0.35, zorder=1)
+        for number, label in enumerate(labels):
+            x = [values[number] for values in means.values()]
+            mark = MARKS[number % len(MARKS)]
+            axes.scatter(x, range(len(x)), s=26, marker=mark, color=colours[number], label=label, zorder=2)
+        axes.set_yticks(range(len(means)), [_short(name) for name in means])
+        for text, name in zip(axes.get_yticklabels(), means, strict=True):
+            text.set_color(INK if roles[name] == "method" else COLOURS[roles[name]])
+        axes.set_ylim(len(means) - 0.4, -0.6)
+        axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.grid(axis="x", color=INK, alpha=0.12)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("SI-SDR improvement (dB)")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9, handletextpad=0.2)
         _save(figure, path)
 
 

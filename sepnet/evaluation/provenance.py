@@ -1,14 +1,15 @@
 """provenance.json, beside rows.csv: on which data, with which software, on which machine it was made.
 
 ``data_fingerprint, mixtures, measures``: what every row of the file has in common.
-``versions``: the version of each contender that gave one. ``runs``: software and hardware, once for each
+``versions, configs``: the version and the configuration of each contender that gave one. ``joined``: the
+files that were put together, if they were. ``runs``: software and hardware, once for each
 time that the evaluation was started or went on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def check(
             f"{', '.join(measures)}: {otherwise}"
         )
     for contender in contenders:
-        version = before["versions"].get(contender.name, contender.version)
-        if version != contender.version:
+        version = before["versions"].get(contender.name, "")
+        if version and contender.version and version != contender.version:
             raise SepnetError(
                 f"{rows_csv} holds rows of {contender.name} in version {version!r}, but now it is "
                 f"{contender.version!r}: give it another name, or {otherwise}"
@@ -69,13 +70,20 @@ def record(
     resumed = rows_csv.exists() and rows_csv.stat().st_size > 0
     before = read(rows_csv) if resumed else {}
     versions = {contender.name: contender.version for contender in contenders}
+    configs = {contender.name: contender.config for contender in contenders if contender.config}
     content = {
         "data_fingerprint": mixtures.fingerprint,
         "mixtures": len(mixtures),
         "measures": list(measures),
         "versions": {**before.get("versions", {}), **versions},
+        "configs": {**before.get("configs", {}), **configs},
         "runs": [*before.get("runs", ()), surroundings(n_processes)],
     }
+    write(rows_csv, content)
+
+
+def write(rows_csv: Path, content: Mapping[str, Any]) -> None:
+    """Write the provenance of ``rows_csv``, whole or not at all."""
     path = beside(rows_csv)
     draft = path.with_suffix(".json.draft")
     draft.write_text(json.dumps(content, indent=2) + "\n")

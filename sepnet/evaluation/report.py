@@ -1,11 +1,12 @@
-"""report.html and report.md, from rows.csv, provenance.json and the examples that lie beside it."""
+"""report.html, report.md and summary.md, from rows.csv, provenance.json and the examples beside it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -13,13 +14,25 @@ import numpy as np
 
 from sepnet.evaluation import figures, provenance
 from sepnet.evaluation import rows as rows_file
+from sepnet.evaluation.breakdown import Breakdown, breakdowns
+from sepnet.evaluation.comparison import Comparison, compare
 from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.table import QUANTITIES, SI_SDRI, Line, lines
+from sepnet.evaluation.text import cell, factor, number, probability, sentence, signed
 from sepnet.types import SepnetError
 
-UNDEFINED = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
+PAGES = ("report.html", "report.md", "summary.md")
+MACS_MEANING = (
+    "billions of multiply-accumulates for a second of audio, optimisation at test time included; matrix "
+    "products, convolutions and recurrent layers of PyTorch count, Fourier transforms, elementwise "
+    "arithmetic and NumPy do not"
+)
+REAL_TIME_MEANING = (
+    "seconds of compute for a second of audio, the median over mixtures: on one thread while other mixtures "
+    "are separated beside it, and on two threads alone on the machine; lower is better"
+)
+FULL_TINT_DB = 6.0  # a difference that is shown in the strongest colour
 PESQ_BANDS = {8000: "narrow band, P.862.1", 16000: "wide band, P.862.2"}
 
 
@@ -32,8 +45,18 @@ class Picture:
     alt: str
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A pair in the matrix: who is in its row against who is in its column. tint: 0 to 1, how strong."""
+
+    comparison: Comparison
+    tint: float
+
+
 def report(rows_csv: Path, *, title: str = "Evaluation of source separation") -> Path:
-    """Write report.html, report.md and figures/ beside ``rows_csv``; return the path of report.html.
+    """Write report.html, report.md, summary.md and figures/ beside ``rows_csv``; return the first's path.
+
+    summary.md is the table in few columns, for a page that shows several.
 
     Everything is computed from the rows alone, and the page loads nothing from elsewhere. Rows without a
     single score, and no rows at all, make a report that says so. Raises SepnetError if there is no file.
@@ -43,45 +66,38 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         raise SepnetError(f"there is no file {rows_csv}: run the evaluation first")
     folder, rows, measures = rows_csv.parent, rows_file.read(rows_csv), rows_file.measures_of(rows_csv)
     table = lines(rows)
+    origin = provenance.read(rows_csv)
+    pairs = compare({line.name: line.improvements for line in table if line.improvements})
+    parts = breakdowns(table)
     heard = {line.name: found for line in table if (found := read_examples(folder / "examples" / line.name))}
     content = {
         "title": title,
         "lines": table,
         "quantities": [quantity for quantity in QUANTITIES if quantity.measure in measures],
         "data": _data(rows),
+        "macs_meaning": MACS_MEANING,
+        "real_time_meaning": REAL_TIME_MEANING,
         "headline": _headline(table),
         "notes": _notes(table),
         "remarks": {line.name: told for line in table if (told := line.remarks(measures))},
+        "pairs": pairs,
+        "matrix": _matrix(table, pairs),
         "box": _box_plot(folder, table),
+        "breakdowns": parts,
+        "panels": _panels(folder, table, parts),
         "scatters": _scatters(folder, table),
         "examples": heard,
         "anchors": {name: f"examples-{position}" for position, name in enumerate(heard, 1)},
         "opened": next((line.name for line in table if line.name in heard and line.role == "method"), ""),
-        "provenance": provenance.read(rows_csv),
+        "provenance": origin,
+        "origin": _origin(origin),
         "pesq_bands": [
             PESQ_BANDS[rate] for rate in sorted({r.sample_rate for r in rows}) if rate in PESQ_BANDS
         ],
     }
-    for name in ("report.html", "report.md"):
+    for name in PAGES:
         (folder / name).write_text(_templates(name.endswith("html")).get_template(name).render(content))
     return folder / "report.html"
-
-
-def number(value: float, digits: int) -> str:
-    """With a true minus sign and without minus zero; a dash for what is undefined."""
-    if math.isnan(value):
-        return UNDEFINED
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
-
-
-def factor(value: float) -> str:
-    """Two digits of a ratio that may be large or small."""
-    if math.isnan(value):
-        return UNDEFINED
-    if value < 0.001:
-        return "< 0.001"
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def _templates(html: bool) -> jinja2.Environment:
@@ -92,13 +108,36 @@ def _templates(html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": number, "factor": factor, "url": quote, "cell": _cell}
+    environment.filters |= {
+        "number": number,
+        "signed": signed,
+        "factor": factor,
+        "probability": probability,
+        "sentence": sentence,
+        "url": quote,
+        "cell": cell,
+    }
     return environment
 
 
-def _cell(text: str) -> str:
-    """Text that can't end a cell of a Markdown table, nor mark anything up."""
-    return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
+def _origin(found: Mapping[str, Any]) -> str:
+    """Where a table comes from, in a line: data, software, machine, weights."""
+    if not found:
+        return "Of unknown origin: there is no provenance.json beside the rows."
+    runs = found["runs"]
+    commits = {_commit(run["git_commit"]) for run in runs}
+    torch = {f"torch {run['packages']['torch']}" for run in runs if "torch" in run["packages"]}
+    machines = {f"{run['cpu']}, {run['cpus']} cores" for run in runs}
+    versions = [f"{name} {version[:12]}" for name, version in found["versions"].items() if version]
+    parts = [f"Data {found['data_fingerprint']}", f"commit {' and '.join(sorted(commits))}"]
+    parts += [" and ".join(sorted(some)) for some in (torch, machines) if some]
+    parts += [f"versions: {', '.join(versions)}"] if versions else []
+    return "; ".join(parts) + "."
+
+
+def _commit(name: str | None) -> str:
+    """A short name of a commit, with what follows its digits."""
+    return f"{name[:12]}{name[40:]}" if name else "unknown"
 
 
 def _data(rows: Sequence[Row]) -> str:
@@ -145,6 +184,34 @@ def _notes(table: Sequence[Line]) -> list[str]:
         counts = ", ".join(f"{line.name} {len(line.improvements)}" for line in scored)
         notes.append(f"The means are over different mixtures and don't compare directly: {counts}.")
     return notes
+
+
+def _matrix(table: Sequence[Line], pairs: Sequence[Comparison]) -> list[tuple[str, list[Cell | None]]]:
+    """For each separator that was scored, its comparison with each; None for itself and where none is."""
+    names = [line.name for line in table if line.improvements]
+    known = {frozenset((pair.better, pair.worse)): pair for pair in pairs}
+    rows: list[tuple[str, list[Cell | None]]] = []
+    for name in names:
+        own = [known.get(frozenset((name, other))) if name != other else None for other in names]
+        rows.append((name, [_matrix_cell(pair.seen_from(name)) if pair else None for pair in own]))
+    return rows
+
+
+def _matrix_cell(pair: Comparison) -> Cell:
+    return Cell(pair, min(1.0, abs(pair.mean) / FULL_TINT_DB) if pair.differs else 0.0)
+
+
+def _panels(folder: Path, table: Sequence[Line], parts: Sequence[Breakdown]) -> list[Picture]:
+    roles = {line.name: line.role for line in table}
+    pictures = []
+    for part in parts:
+        path = f"figures/by-{part.facet.key}.svg"
+        means = {name: [summary.mean for summary in scores] for name, scores in part.scores.items()}
+        labels = [f"{each.label} ({each.n_mixtures})" for each in part.bins]
+        figures.panel(folder / path, means, roles, labels)
+        alt = f"SI-SDR improvement of each method by {part.facet.label.lower()}, as in the table below."
+        pictures.append(Picture(path, part.facet.label, alt))
+    return pictures
 
 
 def _box_plot(folder: Path, table: Sequence[Line]) -> Picture | None:

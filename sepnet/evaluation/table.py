@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
 from sepnet.evaluation.statistics import Summary, mixture_means, summarise
 
 REAL_TIME_QUANTILE = 0.5
+LONGEST_REASON = 90  # in a cell of the table; the remarks tell all of it
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,34 @@ class Line:
     @cached_property
     def real_time_factor(self) -> float:
         """Seconds of compute on one thread for a second of audio: the median over mixtures, nan if none."""
-        first = [row for row in self.rows if row.source == 1 and row.compute_seconds is not None]
-        factors = [(row.compute_seconds or 0.0) / row.seconds for row in first]
-        return float(np.quantile(factors, REAL_TIME_QUANTILE)) if factors else math.nan
+        return self._median(
+            None if row.compute_seconds is None else row.compute_seconds / row.seconds
+            for row in self.rows
+            if row.source == 1
+        )
+
+    @cached_property
+    def two_thread_factor(self) -> float:
+        """The same on two threads, nan if not measured."""
+        return self._median(
+            None if row.two_thread_seconds is None else row.two_thread_seconds / row.seconds
+            for row in self.rows
+            if row.source == 1
+        )
+
+    @cached_property
+    def macs_per_second(self) -> float:
+        """Multiply-accumulates for a second of audio, the median over the mixtures on which it was counted.
+
+        nan if on none, and for a method that does nothing of what is counted.
+        """
+        found = self._median(row.macs_per_second for row in self.rows if row.source == 1)
+        return found if found or self.role == "floor" else math.nan
+
+    @staticmethod
+    def _median(values: Iterable[float | None]) -> float:
+        known = [value for value in values if value is not None]
+        return float(np.quantile(known, REAL_TIME_QUANTILE)) if known else math.nan
 
     @cached_property
     def peak_memory_mb(self) -> float:
@@ -123,6 +149,17 @@ class Line:
     def counts(self) -> Mapping[Status, int]:
         """How many sources have each status."""
         return Counter(row.status for row in self.rows)
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why nothing of it was scored, in a few words; empty where something was."""
+        if self.counts["ok"]:
+            return ""
+        for status, verb in (("cannot_separate", "refused"), ("failed", "failed")):
+            reasons = Counter(row.reason for row in self.rows if row.status == status)
+            if reasons:
+                return f"{verb}: {shortened(reasons.most_common(1)[0][0], LONGEST_REASON)}"
+        return ""
 
     def remarks(self, measures: Sequence[str]) -> list[str]:
         """What the means leave out and why, a sentence each."""
@@ -144,6 +181,11 @@ class Line:
             if len(reasons) > 3:
                 found.append(f"{verb} others for {len(reasons) - 3} more reasons")
         return found
+
+
+def shortened(text: str, length: int) -> str:
+    """The beginning of a text, at most that long."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:

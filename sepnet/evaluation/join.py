@@ -1,0 +1,106 @@
+"""Earlier results in one table: the rows of several evaluations of the same mixtures, joined."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sepnet.evaluation import provenance, rows
+from sepnet.evaluation.report import report
+from sepnet.evaluation.rows import Row
+from sepnet.types import SepnetError
+
+ROWS = "rows.csv"
+
+
+def join(files: Sequence[Path], folder: Path) -> Path:
+    """Write the rows of ``files``, their examples and a report into ``folder``; return the report.html.
+
+    files: each a rows.csv, or the folder that holds one. A pair of separator and mixture that several hold is
+    taken from the first. Measures that a file lacks are undefined there. Raises SepnetError for a file that
+    is missing or has no provenance, files measured on different data, a name that stands for different
+    versions, and a folder that holds results which ``join`` did not write.
+    """
+    sources = [path / ROWS if path.is_dir() else path for path in map(Path, files)]
+    target = Path(folder) / ROWS
+    _check_target(target, sources)
+    origins = [_origin(path) for path in sources]
+    _check_data(sources, origins)
+    _check_versions(sources, origins)
+    joined: dict[tuple[str, str], list[Row]] = {}
+    for path in sources:
+        of_file: dict[tuple[str, str], list[Row]] = {}
+        for row in rows.read(path):
+            of_file.setdefault((row.separator, row.mixture_id), []).append(row)
+        joined |= {pair: own for pair, own in of_file.items() if pair not in joined}
+    measures = tuple(dict.fromkeys(measure for path in sources for measure in rows.measures_of(path)))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    provenance.write(target, _merged(sources, origins, measures))
+    rows.replace(target, [row for own in joined.values() for row in own], measures)
+    _copy_examples(sources, target.parent)
+    return report(target)
+
+
+def _check_target(target: Path, sources: Sequence[Path]) -> None:
+    own = {path.resolve() for path in sources}
+    if target.resolve() in own or (target.exists() and "joined" not in provenance.read(target)):
+        raise SepnetError(f"{target.parent} holds an evaluation of its own: give another folder as out")
+
+
+def _origin(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise SepnetError(f"there is no file {path}: name the rows.csv of an evaluation, or its folder")
+    found = provenance.read(path)
+    if not found:
+        raise SepnetError(f"{path} has no provenance.json beside it, so its data are unknown: evaluate again")
+    return found
+
+
+def _check_data(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]]) -> None:
+    first = origins[0]["data_fingerprint"]
+    for path, origin in zip(sources, origins, strict=True):
+        if (other := origin["data_fingerprint"]) != first:
+            raise SepnetError(
+                f"{sources[0]} was measured on data with the fingerprint {first}, but {path} on {other}: "
+                "means over different mixtures don't compare"
+            )
+
+
+def _check_versions(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]]) -> None:
+    known: dict[str, tuple[str, Path]] = {}
+    for path, origin in zip(sources, origins, strict=True):
+        for name, version in origin["versions"].items():
+            before, where = known.setdefault(name, (version, path)) if version else (version, path)
+            if before != version:
+                raise SepnetError(
+                    f"{name} is version {before!r} in {where}, but {version!r} in {path}: "
+                    "evaluate one of them under another name"
+                )
+
+
+def _merged(
+    sources: Sequence[Path], origins: Sequence[Mapping[str, Any]], measures: Sequence[str]
+) -> dict[str, Any]:
+    runs: list[Any] = []
+    for run in (run for origin in origins for run in origin["runs"]):
+        if run not in runs:
+            runs.append(run)
+    return {
+        "data_fingerprint": origins[0]["data_fingerprint"],
+        "mixtures": origins[0]["mixtures"],
+        "measures": list(measures),
+        "versions": {name: version for origin in origins for name, version in origin["versions"].items()},
+        "configs": {name: text for origin in origins for name, text in origin.get("configs", {}).items()},
+        "joined": [str(path) for path in sources],
+        "runs": runs,
+    }
+
+
+def _copy_examples(sources: Sequence[Path], folder: Path) -> None:
+    shutil.rmtree(folder / "examples", ignore_errors=True)
+    for path in sources:
+        for examples in sorted((path.parent / "examples").glob("*/")):
+            if not (folder / "examples" / examples.name).exists():
+                shutil.copytree(examples, folder / "examples" / examples.name)

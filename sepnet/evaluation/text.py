@@ -1,0 +1,53 @@
+"""Numbers and comparisons as a reader expects to see them."""
+
+from __future__ import annotations
+
+import math
+
+from sepnet.evaluation.comparison import Comparison
+
+UNDEFINED = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float, digits: int) -> str:
+    """With a true minus sign and without minus zero; a dash for what is undefined."""
+    if math.isnan(value):
+        return UNDEFINED
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def factor(value: float) -> str:
+    """Two digits of a ratio that may be large or small."""
+    if math.isnan(value):
+        return UNDEFINED
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+
+
+def probability(value: float) -> str:
+    """A p of a test, to three digits."""
+    if math.isnan(value):
+        return UNDEFINED
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
+def sentence(pair: Comparison) -> str:
+    """A comparison in words: A beats B by 1.3 dB [1.1, 1.5]."""
+    interval = f" [{number(pair.low, 1)}, {number(pair.high, 1)}]" if pair.n > 1 else ""
+    if pair.differs:
+        return f"{pair.better} beats {pair.worse} by {number(pair.mean, 1)} dB{interval}"
+    return f"{pair.better} and {pair.worse} can't be told apart: {number(pair.mean, 1)} dB{interval}"
+
+
+def signed(value: float) -> str:
+    """One digit, and a plus where it is more than nothing."""
+    text = number(value, 1)
+    return f"+{text}" if value > 0 and text != "0.0" else text
+
+
+def cell(text: str) -> str:
+    """Text that can't end a cell of a Markdown table, nor mark anything up."""
+    return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
