@@ -6,7 +6,6 @@ from pathlib import Path
 
 import hydra
 import pytest
-from omegaconf import OmegaConf
 
 from sepnet import artifact
 
@@ -32,8 +31,8 @@ def test_option_composes(option: str) -> None:
 @pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda path: path.stem)
 def test_data_builds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    node = OmegaConf.create({"data": OmegaConf.load(path)})
-    OmegaConf.update(node, "data.corpus.root", str(tmp_path))
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        node = hydra.compose("train", overrides=[f"data={path.stem}", f"++data.corpus.root={tmp_path}"])
     data = artifact.build(node.data)
     assert data.sample_rate == 8000
-    assert data.mixing.n_sources == (2,)
+    assert data.mixing.n_sources == ((3,) if path.stem.endswith("3mix") else (2,))

@@ -15,7 +15,14 @@ from torch import Tensor
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT, Filterbank, LearnedFilterbank
 from sepnet.dsp.loudness import integrated_loudness, k_weighting
-from sepnet.dsp.masks import ideal_binary_mask, ideal_ratio_mask, phase_sensitive_mask, wiener_mask
+from sepnet.dsp.masks import (
+    amplitude_mask,
+    complex_ratio_mask,
+    ideal_binary_mask,
+    ideal_ratio_mask,
+    phase_sensitive_mask,
+    wiener_mask,
+)
 from sepnet.types import SepnetError
 
 MASKS = (ideal_binary_mask, ideal_ratio_mask, wiener_mask)
@@ -206,6 +213,38 @@ def test_the_phase_sensitive_mask_is_the_best_real_one() -> None:
         [[0.0]],
         [[0.0]],
     ]
+
+
+def test_the_amplitude_mask_is_right_in_each_magnitude() -> None:
+    sources = spectra(3, 9, 7)
+    mixture = sources.sum(dim=0)
+    masks = amplitude_mask(sources, mixture, limit=1e6)
+    torch.testing.assert_close((masks * mixture).abs(), sources.abs(), rtol=1e-4, atol=1e-5)
+    limited = amplitude_mask(sources, mixture, limit=1.5)
+    torch.testing.assert_close(limited, masks.clamp_max(1.5))
+    assert (masks > 1.5).any()
+
+
+def test_the_complex_mask_gives_back_the_sources_as_far_as_its_limit_lets_it() -> None:
+    sources = spectra(3, 9, 7)
+    mixture = sources.sum(dim=0)
+    masks = complex_ratio_mask(sources, mixture, limit=1e6)
+    torch.testing.assert_close(masks * mixture, sources, rtol=1e-4, atol=1e-5)
+    limited = complex_ratio_mask(sources, mixture, limit=1.5)
+    torch.testing.assert_close(limited.abs(), masks.abs().clamp_max(1.5))
+    torch.testing.assert_close(limited.angle(), masks.angle(), rtol=1e-4, atol=1e-4)
+    assert (masks.abs() > 1.5).any()
+
+
+@pytest.mark.parametrize("mask", [phase_sensitive_mask, amplitude_mask, complex_ratio_mask])
+@pytest.mark.parametrize("level", [1e-30, 1e-15, 1.0, 1e15])
+def test_where_the_mixture_is_silent_no_mask_makes_anything(mask: Mask, level: float) -> None:
+    sources = spectra(2, 9, 7) * level
+    sources[:, 0] = 0
+    sources[1, 1] = -sources[0, 1]  # sources that cancel out
+    masks = mask(sources, sources.sum(dim=0))
+    assert masks.abs().isfinite().all()
+    assert not masks[:, :2].any()
 
 
 # Loudness

@@ -1,7 +1,8 @@
 """Oracles: masks made from the true sources, the ceiling for any method that masks.
 
 IBM and IRM as LibriMix reports them (Cosentino et al. 2020, table 5); others by name from
-sepnet.dsp.masks.
+sepnet.dsp.masks. Those that are no shares (amplitude, phase-sensitive, complex) come closer to each source,
+and don't sum to the mixture.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from torch import Tensor
 from sepnet.dsp.filterbank import STFT
 from sepnet.types import Mixture, Separation
 
-MaskDefinition = Callable[[Tensor], Tensor]
+MaskDefinition = Callable[[Tensor, Tensor], Tensor]
 
 
 class OracleMask:
     """Masks channel 0 of the mixture with an ideal mask of its references.
 
-    mask: complex spectrograms of the sources (source, bin, frame) to masks of that shape.
+    mask: complex spectrograms of the sources (source, bin, frame) and of the mixture (bin, frame) to masks of
+    the sources' shape, real or complex.
     window_samples, hop_samples, window: of the STFT. The order is that of the references.
     """
 
@@ -36,7 +38,7 @@ class OracleMask:
         """The estimates in the order of the references; labels say so."""
         references = mixture.references
         assert references is not None  # declared in needs
-        masks = self.mask(self.stft.spectrogram(references))  # (source, bin, frame)
         observed = self.stft.spectrogram(mixture.audio[0])  # (bin, frame)
+        masks = self.mask(self.stft.spectrogram(references), observed)  # (source, bin, frame)
         estimates = self.stft.invert(masks * observed, mixture.audio.shape[-1])
         return Separation(estimates, labels=tuple(f"source {k + 1}" for k in range(len(references))))

@@ -1,0 +1,65 @@
+"""Harmonic-percussive separation by median filtering (Fitzgerald, DAFx 2010).
+
+In a spectrogram tones are horizontal lines and strokes are vertical ones. The median over time wipes out the
+strokes, the median over frequency the tones:
+
+    H = median of |Y| over ``harmonic_seconds`` in time        (Fitzgerald 2010, eq. 1 and 4)
+    P = median of |Y| over ``percussive_hz`` in frequency      (eq. 2 and 5)
+    M_H = H^2 / (H^2 + P^2), M_P = 1 - M_H                     (eq. 6 and 7, with p = 2)
+
+Meant for music: for two voices, both of which are harmonic, it has nothing to go by.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from scipy.ndimage import median_filter
+
+from sepnet.dsp.filterbank import STFT
+from sepnet.types import Mixture, Separation, SepnetError
+
+
+class HPSS:
+    """Splits channel 0 into what lasts and what strikes; the two sum to it.
+
+    window_seconds: of the STFT (Hann, hop a quarter). harmonic_seconds, percussive_hz: the reach of the two
+    medians. Raises SepnetError unless all are positive.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    n_sources: ClassVar[int] = 2
+
+    def __init__(
+        self, *, window_seconds: float = 0.064, harmonic_seconds: float = 0.27, percussive_hz: float = 270.0
+    ) -> None:
+        if min(window_seconds, harmonic_seconds, percussive_hz) <= 0:
+            raise SepnetError(
+                f"window_seconds={window_seconds}, harmonic_seconds={harmonic_seconds} and "
+                f"percussive_hz={percussive_hz} all have to be positive"
+            )
+        self.window_seconds = window_seconds
+        self.harmonic_seconds, self.percussive_hz = harmonic_seconds, percussive_hz
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """Two sources, labelled ``harmonic`` and ``percussive``."""
+        hop = max(1, round(self.window_seconds * mixture.sample_rate / 4))
+        stft = STFT(window_samples=4 * hop, hop_samples=hop, window="hann")
+        observed = stft.spectrogram(mixture.audio[0])  # (bin, frame)
+        magnitude = observed.abs().numpy(force=True)
+        frames = _odd(self.harmonic_seconds * mixture.sample_rate / hop)
+        bins = _odd(self.percussive_hz * 4 * hop / mixture.sample_rate)
+        harmonic = torch.from_numpy(median_filter(magnitude, size=(1, frames), mode="nearest"))
+        percussive = torch.from_numpy(median_filter(magnitude, size=(bins, 1), mode="nearest"))
+        loudest = torch.maximum(harmonic, percussive).clamp_min(torch.finfo(torch.float32).tiny)
+        powers = torch.stack([harmonic / loudest, percussive / loudest]).square()  # (source, bin, frame)
+        total = powers.sum(dim=0)
+        mask = torch.where(total > 0, powers[0] / total.clamp_min(1.0), 0.5)  # one of the two powers is 1
+        tones = stft.invert(mask.to(observed.device) * observed, mixture.audio.shape[-1])
+        return Separation(torch.stack([tones, mixture.audio[0] - tones]), labels=("harmonic", "percussive"))
+
+
+def _odd(length: float) -> int:
+    """The nearest odd number, so that a median has a middle."""
+    return 2 * round((length - 1) / 2) + 1 if length > 1 else 1

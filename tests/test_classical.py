@@ -1,0 +1,93 @@
+"""Harmonic-percussive separation and REPET: what each is made for, it separates."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from sepnet.metrics import si_sdr
+from sepnet.separators.hpss import HPSS
+from sepnet.separators.repet import REPET, beat_spectrum, repeating
+from sepnet.types import CannotSeparate, Mixture, SepnetError
+
+RATE = 8000
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tones(seconds: float) -> Tensor:
+    time = torch.arange(round(seconds * RATE)) / RATE
+    return 0.1 * sum(torch.sin(2 * math.pi * pitch * time) for pitch in (310.0, 620.0, 1270.0))
+
+
+def strokes(seconds: float, *, every: float = 0.5) -> Tensor:
+    signal = torch.zeros(round(seconds * RATE))
+    burst = noise(64) * torch.exp(-torch.arange(64) / 12.0)
+    for start in range(RATE // 8, len(signal) - 64, round(every * RATE)):
+        signal[start : start + 64] = burst
+    return signal
+
+
+def gains_db(separated: Tensor, references: Tensor) -> list[float]:
+    mixture = references.sum(dim=0).expand_as(references)
+    return (si_sdr(separated, references) - si_sdr(mixture, references)).tolist()
+
+
+def test_hpss_tells_tones_from_strokes() -> None:
+    references = torch.stack([tones(3.0), strokes(3.0)])
+    separation = HPSS().separate(Mixture(references.sum(dim=0, keepdim=True), RATE))
+    assert separation.labels == ("harmonic", "percussive")
+    assert min(gains_db(separation.sources, references)) > 10
+
+
+@pytest.mark.parametrize(("signal", "source"), [(tones(2.0), 0), (strokes(2.0), 1)])
+def test_hpss_leaves_what_is_of_one_kind_whole(signal: Tensor, source: int) -> None:
+    sources = HPSS().separate(Mixture(signal[None], RATE)).sources
+    energy = sources[:, RATE // 4 : -RATE // 4].square().sum(dim=1)
+    assert energy[source] > 50 * energy[1 - source]
+
+
+def test_hpss_refuses_settings_that_can_not_be() -> None:
+    with pytest.raises(SepnetError, match=r"harmonic_seconds=0"):
+        HPSS(harmonic_seconds=0.0)
+
+
+def test_the_beat_spectrum_is_the_mean_of_products() -> None:
+    power = noise(5, 40).square()
+    found = beat_spectrum(power)
+    for lag in (0, 1, 7, 39):
+        wanted = (power[:, : 40 - lag] * power[:, lag:]).mean()
+        assert float(found[lag]) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_what_repeats_is_the_median_of_the_periods_but_never_more_than_there_is() -> None:
+    pattern = noise(4, 10).abs()
+    periods = pattern.repeat(1, 4)[:, :37]  # the last one cut off
+    with_more = periods.clone()
+    with_more[2, 12] += 5.0  # once only
+    with_less = periods.clone()
+    with_less[1, 3] = 0.0
+    assert torch.equal(repeating(with_more, 10), periods)
+    assert torch.equal(repeating(with_less, 10), with_less)
+
+
+def test_repet_tells_a_loop_from_what_goes_over_it() -> None:
+    loop = torch.cat([noise(RATE // 2), 0.2 * noise(RATE // 2, seed=1)]).repeat(8) * 0.1
+    time = torch.arange(len(loop)) / RATE
+    voice = 0.1 * torch.sin(2 * math.pi * (300 * time + 80 * time.square()))  # rises, and never comes back
+    references = torch.stack([loop, voice])
+    separation = REPET().separate(Mixture(references.sum(dim=0, keepdim=True), RATE))
+    assert separation.labels == ("repeating", "foreground")
+    assert min(gains_db(separation.sources, references)) > 12
+
+
+def test_repet_says_what_it_can_not_do() -> None:
+    with pytest.raises(CannotSeparate, match=r"period of 0\.8 s 3 times, but the mixture has 1\.00 s"):
+        REPET().separate(Mixture(noise(1, RATE), RATE))
+    with pytest.raises(SepnetError, match=r"period_seconds=\[2\.0, 1\.0\]"):
+        REPET(period_seconds=(2.0, 1.0))
