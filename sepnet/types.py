@@ -146,3 +146,15 @@ class TrainableSeparator(Separator, Protocol):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars to log; ``loss`` is the one to minimise."""
         ...
+
+
+@runtime_checkable
+class FittedSeparator(Separator, Protocol):
+    """A separator that is an nn.Module and learns from single sources, all at once, without gradients."""
+
+    def fit(self, clips: Iterable[Query]) -> dict[str, float]:
+        """Learn from clips, labelled by class, or by speaker where there are no classes.
+
+        clips are gone through more than once, so they are no mere iterator. Returns figures to log.
+        """
+        ...

@@ -28,7 +28,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sepnet import artifact
 from sepnet.cli import app
-from sepnet.training import loggers
+from sepnet.data.dataset import MixtureData
+from sepnet.training import fitting, loggers
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
@@ -36,7 +37,7 @@ from sepnet.training.progress import Cost, Progress, Throughput
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
 from sepnet.training.task import DivergedError, SeparationTask
-from sepnet.types import SepnetError
+from sepnet.types import FittedSeparator, SepnetError
 
 IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
 SAY_NOTHING_OF = (
@@ -58,11 +59,14 @@ def train(config: DictConfig) -> None:
     _quiet()
     app.require_all(config)
     _check(config)
-    standing = _find(config) if config.resume else None
     pl.seed_everything(config.seed, verbose=False)
-    data = artifact.build(config.data)
+    data, separator = artifact.build(config.data), artifact.build(config.model)
+    if isinstance(separator, FittedSeparator):
+        _fit_at_once(config, separator, data)
+        return
+    standing = _find(config) if config.resume else None
     module = MixtureDataModule(data=data, **config.loader)
-    task = SeparationTask(separator=artifact.build(config.model), optimizer=artifact.build(config.optimizer))
+    task = SeparationTask(separator=separator, optimizer=artifact.build(config.optimizer))
     module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
     folder = standing or _new(config)
     checkpoints = folder / "checkpoints"
@@ -81,6 +85,28 @@ def train(config: DictConfig) -> None:
             _close(trainer, last, export, folder)
     finally:
         loggers.close()
+
+
+def _fit_at_once(config: DictConfig, separator: FittedSeparator, data: MixtureData) -> None:
+    """Train what learns without steps. There is a run folder only once it is done."""
+    if config.resume:
+        raise SepnetError(
+            f"{type(separator).__name__} learns all at once, so there is nothing to go on with: "
+            "leave out resume"
+        )
+    assert isinstance(separator, torch.nn.Module)
+    try:
+        metrics = fitting.fit(separator, data, n_valid=config.loader.n_valid)
+    except KeyboardInterrupt:
+        print("\nstopped, nothing is saved: give the same command to start anew", file=sys.stderr)
+        sys.exit(app.INTERRUPTED)
+    folder = _new(config)
+    print(f"run folder {folder}")
+    artifact.save(separator, folder, config=config, metrics=metrics, data_fingerprint=data.fingerprint)
+    print(
+        f"done: fitted in {metrics['fit_seconds']} s, SI-SDRi {metrics['si_sdri_db']:.2f} dB on "
+        f"{metrics['n_valid']} validation mixtures; the weights are in {folder / artifact.WEIGHTS}"
+    )
 
 
 def _check_checkpoint(path: Path, task: SeparationTask) -> None:

@@ -15,7 +15,7 @@ from sepnet.data.cache import Cache, open_cache
 from sepnet.data.corpus import Corpus, Manifest
 from sepnet.data.librimix import FixedSet
 from sepnet.data.mixing import Example, Mixer, Mixing
-from sepnet.types import Batch
+from sepnet.types import Batch, Query
 
 Key = tuple[int, int]
 """(epoch, index): with the seed, all that a training mixture depends on."""
@@ -74,6 +74,21 @@ class Collate:
         return Batch(mixture, sources, tuple(e.id for e in examples), self.sample_rate)
 
 
+class Clips:
+    """The utterances of a cache, one by one, as often as is asked: each with its class, else its speaker."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __iter__(self) -> Iterator[Query]:
+        for number, utterance in enumerate(self.cache.utterances):
+            samples = torch.from_numpy(self.cache.read(number))
+            yield Query(samples, self.cache.sample_rate, utterance.label or utterance.speaker)
+
+
 @runtime_checkable
 class FixedList(Protocol):
     """Which mixtures a fixed set holds: see sepnet.data.librimix."""
@@ -118,6 +133,10 @@ class MixtureData:
         noise = self._cache(self.noise.manifest()) if self.noise else None
         mixer = Mixer(self._cache(self.corpus.manifest().split(self.train_split)), self.mixing, noise)
         return TrainingMixtures(mixer, seed=self.seed)
+
+    def clips(self) -> Clips:
+        """The utterances of the training split, for methods that learn from single sources."""
+        return Clips(self._cache(self.corpus.manifest().split(self.train_split)))
 
     def valid(self) -> FixedSet:
         """The mixtures to choose by."""
