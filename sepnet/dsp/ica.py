@@ -1,0 +1,164 @@
+"""FastICA: the directions in which whitened signals are the least Gaussian.
+
+A. Hyvarinen, E. Oja: "Independent component analysis: algorithms and applications", Neural Networks 13,
+2000; equation numbers are theirs. With microphones x = A s, whitening z = K (x - mean) leaves a rotation R
+to be found (section 5.2). One row w of it is a fixed point of
+
+    w <- E[z g(w z)] - E[g'(w z)] w,    w <- w / |w|                                        (40)
+
+for a contrast G with derivative g:
+
+    logcosh    g(u) = tanh(alpha u)              robust, for most sounds                     (26)
+    exp        g(u) = u exp(-u^2 / 2)            for very sparse ones                        (26)
+    cube       g(u) = u^3                        kurtosis; swayed by outliers
+
+Rows are found one after the other, each made orthogonal to those before it (deflation, eq. 42), or together,
+with R <- (R R')^(-1/2) R after each step (symmetric, eq. 43). The latter matrix is U V' of the singular value
+decomposition R = U S V', which is how it is computed here.
+
+All in float64: microphones that stand close to each other make A ill-conditioned, and float32 would lose
+what differs between them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from sepnet.types import CannotSeparate, SepnetError
+
+Contrast = Literal["logcosh", "exp", "cube"]
+RANK_TOLERANCE = 1e-12  # power: below -120 dB of the strongest direction lies the rounding of float32
+
+
+@dataclass(frozen=True)
+class Unmixing:
+    """What FastICA found: components are ``matrix @ (x - mean)``, of unit power and uncorrelated.
+
+    mixing: the inverse of ``matrix``, or its pseudoinverse where there are more channels than components.
+    iterations: the most that any component took.
+    """
+
+    matrix: Float64[Tensor, "component channel"]
+    mixing: Float64[Tensor, "channel component"]
+    iterations: int
+    converged: bool
+
+
+def fast_ica(
+    x: Float64[Tensor, "channel sample"],
+    n_components: int | None = None,
+    *,
+    contrast: Contrast = "logcosh",
+    alpha: float = 1.0,
+    deflation: bool = False,
+    start: Float64[Tensor, "component component"] | None = None,
+    seed: int = 0,
+    tolerance: float = 1e-8,
+    max_iterations: int = 200,
+) -> Unmixing:
+    """Unmix ``n_components`` (None: as many as channels) of the strongest principal components of ``x``.
+
+    start: where the rotation begins, in the whitened coordinates; None draws it from ``seed``. tolerance:
+    stop once no row turns by more: 1 - |cos(angle)| of a step, so that 1e-8 is 0.008 degrees. The order and
+    the signs of the components are arbitrary. Raises SepnetError for an unknown contrast, and CannotSeparate
+    for more components than ``x`` has rank.
+    """
+    n = len(x) if n_components is None else n_components
+    if contrast not in get_args(Contrast):
+        raise SepnetError(f"the contrast {contrast!r} is none of {', '.join(get_args(Contrast))}")
+    covariance = torch.cov(x, correction=0).reshape(len(x), len(x))
+    if not 1 <= n <= rank(covariance):
+        raise CannotSeparate(
+            f"{n} components can't be found in {len(x)} channels of rank {rank(covariance)}: ask for fewer"
+        )
+    whitening, unwhitening = _principal(covariance, n)
+    z = whitening @ (x - x.mean(dim=1, keepdim=True))
+    if start is None:
+        start = torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x.device)
+    find = _deflation if deflation else _symmetric
+    rotation, iterations, converged = find(z, start, _Step(contrast, alpha), tolerance, max_iterations)
+    return Unmixing(rotation @ whitening, unwhitening @ rotation.T, iterations, converged)
+
+
+def rank(covariance: Float64[Tensor, "channel channel"]) -> int:
+    """How many directions have power, to the rounding of float32."""
+    power = torch.linalg.eigvalsh(covariance)
+    return int((power > RANK_TOLERANCE * power[-1]).sum()) if power[-1] > 0 else 0
+
+
+def _principal(covariance: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The n strongest principal components scaled to unit power (component, channel), and the way back."""
+    power, directions = torch.linalg.eigh(covariance)  # ascending
+    power, directions = power.flip(0)[:n], directions.flip(1)[:, :n]
+    # Eigenvectors have no sign of their own; this one is scikit-learn's, so that one start means the same.
+    directions = directions * torch.where(directions[0] < 0, -1.0, 1.0)
+    return (directions / power.sqrt()).T, directions * power.sqrt()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of (40) for rows w (row, component) at once, before they are normalised."""
+
+    contrast: Contrast
+    alpha: float
+
+    def __call__(self, w: Tensor, z: Tensor) -> Tensor:
+        u = w @ z  # (row, sample)
+        n_samples = z.shape[1]
+        # The means of g' need no array of their own: sums of squares and products give them.
+        if self.contrast == "logcosh":
+            g = u.mul_(self.alpha).tanh_()
+            slope = self.alpha * (1 - torch.linalg.vector_norm(g, dim=1).square() / n_samples)
+        elif self.contrast == "exp":
+            bell = (u * u).mul_(-0.5).exp_()
+            g = u * bell
+            slope = bell.mean(dim=1) - torch.linalg.vecdot(u, g) / n_samples
+        else:
+            square = u * u
+            g = square * u
+            slope = 3 * square.mean(dim=1)
+        return g @ z.T / n_samples - slope[:, None] * w
+
+
+def _symmetric(
+    z: Tensor, start: Tensor, step: _Step, tolerance: float, max_iterations: int
+) -> tuple[Tensor, int, bool]:
+    rotation = _nearest_rotation(start)
+    for iteration in range(1, max_iterations + 1):
+        turned = _nearest_rotation(step(rotation, z))
+        moved = float(((turned * rotation).sum(dim=1).abs() - 1).abs().max())
+        rotation = turned
+        if moved < tolerance:
+            return rotation, iteration, True
+    return rotation, max_iterations, False
+
+
+def _deflation(
+    z: Tensor, start: Tensor, step: _Step, tolerance: float, max_iterations: int
+) -> tuple[Tensor, int, bool]:
+    found = start.new_zeros(0, len(z))
+    most, all_converged = 0, True
+    for k in range(len(z)):
+        row = start[k : k + 1] / start[k].norm()
+        iterations, moved = 0, math.inf
+        while iterations < max_iterations and moved >= tolerance:
+            turned = step(row, z)
+            turned = turned - turned @ found.T @ found
+            turned = turned / turned.norm()
+            moved = float(((turned * row).sum().abs() - 1).abs())
+            row, iterations = turned, iterations + 1
+        most, all_converged = max(most, iterations), all_converged and moved < tolerance
+        found = torch.cat([found, row])
+    return found, most, all_converged
+
+
+def _nearest_rotation(matrix: Tensor) -> Tensor:
+    """(M M')^(-1/2) M."""
+    left, _, right = torch.linalg.svd(matrix)
+    return left @ right
