@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from sepnet.cli.publish import publish
 from sepnet.evaluation.curves import curves_figure, curves_table, read_curve
 from sepnet.evaluation.insert import insert
 from sepnet.types import SepnetError
@@ -46,6 +48,29 @@ def test_a_run_without_validations_is_refused(tmp_path: Path) -> None:
     start(tmp_path, 0, [])
     with pytest.raises(SepnetError, match="holds no validation"):
         read_curve(tmp_path)
+
+
+def test_several_evaluations_go_between_marks_of_their_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    marks = ("results", "results3")
+    page.write_text("".join(f"<!-- {mark} -->\n<!-- /{mark} -->\n" for mark in marks))
+    folders = {mark: tmp_path / mark for mark in marks}
+    full = "# Title\n\n| {} | a |\n|:--|--:|\n\nData f00.\n\n- **a**: more\n"
+    for mark, folder in folders.items():
+        folder.mkdir()
+        (folder / "summary.md").write_text(f"| {mark} |\n")
+        (folder / "report.md").write_text(full.format(mark))
+    settings = {"page": str(page), "curves": [], "full": False}
+    several = {mark: str(folder) for mark, folder in folders.items()}
+    publish(OmegaConf.create(settings | {"evaluation": None, "evaluations": several}))
+    assert "<!-- results -->\n| results |\n<!-- /results -->" in page.read_text()
+    assert "<!-- results3 -->\n| results3 |\n<!-- /results3 -->" in page.read_text()
+    one = {"evaluation": str(folders["results3"]), "evaluations": None, "full": True}
+    publish(OmegaConf.create(settings | one))
+    table = "| results3 | a |\n|:--|--:|\n\nData f00."
+    assert f"<!-- results -->\n{table}\n<!-- /results -->" in page.read_text()
+    with pytest.raises(SepnetError, match=r"summary\.md: run scripts/eval\.py"):
+        publish(OmegaConf.create(settings | {"evaluation": str(tmp_path), "evaluations": None}))
 
 
 def test_insert_replaces_between_the_marks_alone(tmp_path: Path) -> None:

@@ -130,6 +130,11 @@ def some_rows(
                 peak_memory_mb=100.0 + index if status == "ok" else None,
                 parameters=1_234_567,
                 role=role,
+                sexes=("f+f", "f+m", "m+m")[index % 3],
+                overlap=0.5 + 0.01 * index,
+                level_difference_db=(index - 15) / 4 * (3 - 2 * source),
+                two_thread_seconds=0.25 + 0.005 * index if status == "ok" and index < 4 else None,
+                macs_per_second=(index + 1) * 1e9 if status == "ok" and index < 4 else None,
             )
             found.append(row)
     return found
@@ -179,7 +184,8 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
             assert high == pytest.approx(mean + half, abs=0.2 * half + 10**-digits)
             assert f" {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] |" in markdown
         # 1.2 M parameters; median of (0.5 ... 0.79) s over 2 s; the highest of 100 ... 129 MiB
-        assert cells[5:] == ["1.23", "0.32", "129", "60", "0", "0", "0"]
+        # counted in 4 mixtures: a median of 2.5 G; on two threads half of the time
+        assert cells[5:] == ["1.23", "2.5", "0.32 0.13 on two", "129", "60", "0"]
     assert "two improves most" in page.text
     assert "one: PESQ is undefined for 1 of 60 sources" in " ".join(page.text.split())
 
@@ -196,10 +202,11 @@ def test_the_floor_is_first_the_ceiling_last_and_the_best_method_before_the_othe
     assert [line.name for line in lines(found)] == order
     report(write(tmp_path, found))
     page = check_links(tmp_path)
-    names = [row[0] for row in page.rows[2:]]
+    names = [row[0] for row in page.rows[2:7]]
     assert all(name in cell for name, cell in zip(order, names, strict=True))
-    assert page.cells("refuses")[-4:] == ["0", "0", "60", "0"]
-    assert page.cells("refuses")[0] == DASH
+    refused = page.cells("refuses")
+    assert refused[0] == "refused: one channel is too few"  # in the place of the scores
+    assert refused[1:] == ["1.23", DASH, DASH, DASH, "0", "60 refused"]
     assert "refused 60 sources: one channel is too few" in " ".join(page.text.split())
     assert "has no" not in page.text  # neither floor nor ceiling is missing
 
@@ -207,7 +214,7 @@ def test_the_floor_is_first_the_ceiling_last_and_the_best_method_before_the_othe
 def test_means_over_different_mixtures_are_told_apart(tmp_path: Path) -> None:
     report(write(tmp_path, [*some_rows("all", 1), *some_rows("half", 2, n=15)]))
     page = check_links(tmp_path)
-    assert "different mixtures and don't compare directly: all 30, half 15" in page.text
+    assert "different mixtures and don't compare directly: half 15, others 30" in page.text
     assert "no floor" in page.text
     assert "no ceiling" in page.text
 
@@ -232,6 +239,7 @@ def test_numbers_are_set_as_a_reader_expects() -> None:
     values = (1.25, -3.04, -0.04, 0.0, math.nan)
     assert [number(value, 1) for value in values] == ["1.2", f"{MINUS}3.0", "0.0", "0.0", DASH]
     assert number(12.6, 0) == "13"
+    assert factor(0.0) == "0"
     assert [factor(v) for v in (0.0001, 0.0123, 1.26, 12.6, 345.0, math.nan)] == [
         "< 0.001",
         "0.012",
@@ -390,7 +398,12 @@ def test_provenance_is_told(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text(json.dumps(content))
     report(path)
     text = Page(tmp_path / "report.html").text
-    assert text.count("torch 9.9") == 2
+    assert text.count("torch 9.9, Python 3.12") == 2
+    origin = "Data f00; commit 012345678901+changes; torch 9.9; Abacus, 2 cores; weights: one v7."
+    source = (tmp_path / "report.html").read_text()
+    assert text.count(origin) == source.count("<table") > 1  # under each
+    markdown = (tmp_path / "report.md").read_text()
+    assert markdown.count(origin) == markdown.count("\n|:--")
     assert all(
         word in text for word in ("f00", "v7", "012345678901+changes", "Abacus", "2026-01-02 03:04:05 UTC")
     )

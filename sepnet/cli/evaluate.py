@@ -1,8 +1,9 @@
-"""python scripts/eval.py: scores separators on a test set, and writes the report."""
+"""python scripts/eval.py: scores separators on a test set, or joins earlier results; writes the report."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from functools import partial
@@ -10,12 +11,14 @@ from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
 from sepnet.evaluation import Contender, evaluate
+from sepnet.evaluation.join import join
+from sepnet.evaluation.provenance import SETTINGS
 from sepnet.evaluation.scoring import DEFAULT_MEASURES
 from sepnet.types import SepnetError
 
@@ -30,6 +33,12 @@ def main() -> None:
 def run(config: DictConfig) -> None:
     """Evaluate what the configuration describes. Raises SepnetError for what can't be."""
     app.require_all(config)
+    if config.compare:
+        if config.out is None:
+            raise SepnetError("say where the joined results should go: out=compared")
+        join([Path(path) for path in config.compare], Path(config.out))
+        _show(Path(config.out))
+        return
     needs_run = RUN in config.separators or config.get("data") is None
     trained = _trained(config) if needs_run else None
     test = _data(config, trained).test()
@@ -48,6 +57,8 @@ def run(config: DictConfig) -> None:
             n_processes=(os.cpu_count() or 1) if config.n_processes is None else config.n_processes,
             limit=config.limit,
             measures=_measures(config),
+            costed=config.costed,
+            retry_failed=config.retry_failed,
         )
     except KeyboardInterrupt:
         print(
@@ -91,11 +102,32 @@ def _data(config: DictConfig, trained: Path | None) -> MixtureData:
 
 
 def _contender(name_or_folder: str | Path) -> Contender:
-    """A separator under a name that a table and a file can bear, with a digest of its weights."""
+    """A separator under a name that a table and a file can bear, with a digest of its weights.
+
+    Without weights, of its settings: rows of one name are always made by one and the same method.
+    """
     path = Path(name_or_folder)
     weights = path if path.is_file() else path / artifact.WEIGHTS
-    version = hashlib.sha1(weights.read_bytes()).hexdigest()[:16] if weights.is_file() else ""
+    config = _model_config(path)
+    version = f"{SETTINGS}{_digest(config.encode())}" if config else ""
+    if weights.is_file():
+        version = _digest(weights.read_bytes())
     name = f"{path.parent.parent.name}-{path.stem}" if path.is_file() else path.name
-    return Contender(
-        name=name or str(name_or_folder), load=partial(artifact.load, name_or_folder), version=version
-    )
+    load = partial(artifact.load, name_or_folder)
+    return Contender(name=name or str(name_or_folder), load=load, version=version, config=config)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()[:16]
+
+
+def _model_config(path: Path) -> str:
+    """The constructor call of a run folder, a checkpoint in one, or a name in conf/model; else nothing."""
+    named = artifact.config_folder() / "model" / f"{path}.yaml"
+    if named.is_file() and not (path / artifact.CONFIG).is_file():
+        node = OmegaConf.load(named)
+    elif path.exists():
+        node = artifact.read_config(artifact.run_folder(path)).model
+    else:
+        return ""  # loading it will say what is wrong
+    return json.dumps(OmegaConf.to_container(node))

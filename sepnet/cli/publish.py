@@ -21,8 +21,11 @@ def main() -> None:
 def publish(config: DictConfig) -> None:
     """Write what conf/publish.yaml asks for. Raises SepnetError for files or marks that are missing."""
     page = Path(config.page)
+    evaluations = dict(config.evaluations or {})
     if config.evaluation is not None:
-        insert(page, "results", _table(Path(config.evaluation) / "report.md"))
+        evaluations["results"] = config.evaluation
+    for mark, folder in evaluations.items():
+        insert(page, mark, _table(Path(folder), full=config.full))
     if config.curves:
         folders = [Path(folder) for folder in config.curves]
         insert(page, "curves", curves_table(folders))
@@ -30,9 +33,12 @@ def publish(config: DictConfig) -> None:
     print(f"{page} is up to date")
 
 
-def _table(report: Path) -> str:
-    """The first table of a report."""
+def _table(folder: Path, *, full: bool) -> str:
+    """The table of an evaluation, and where it comes from; full: with every column that the report has."""
+    report = folder / ("report.md" if full else "summary.md")
     if not report.is_file():
         raise SepnetError(f"there is no {report}: run scripts/eval.py first")
+    if not full:
+        return report.read_text()
     lines = dropwhile(lambda line: not line.startswith("|"), report.read_text().splitlines())
-    return "\n".join(takewhile(lambda line: line.startswith("|"), lines))
+    return "\n".join(takewhile(lambda line: not line.startswith("-"), lines))

@@ -59,7 +59,7 @@ def count_macs(call: Callable[[], object]) -> float:
     """The multiply-accumulates of what ``call`` does; see the module's docstring for what counts."""
     with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
         call()
-    return counter.get_total_flops() / 2  # a MAC is two operations
+    return float(counter.get_total_flops()) / 2  # a MAC is two operations
 
 
 def _inner(first: torch.Size, second: torch.Size, *_: Any, **__: Any) -> int:

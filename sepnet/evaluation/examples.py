@@ -84,7 +84,8 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
         mixture = mixtures[index[mixture_id]]
         if mixture.references is None:
             raise SepnetError(f"mixture {mixture_id} has no references")
-        estimates, _ = align(separator.separate(mixture.only(separator.needs)), mixture.references)
+        separation = separator.separate(mixture.only(separator.needs))
+        estimates, _ = align(separation, mixture.references, needs=separator.needs)
         signals = {"mixture": mixture.audio[0]}
         for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
             signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}

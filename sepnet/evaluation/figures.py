@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sepnet",  # the same figure is the same file
 }
 THIN: dict[str, Any] = {"color": INK, "linewidth": 0.9}
+FEW = 9  # boxes that have room
 MARKS = "osD^vPX"
 WINDOW_SECONDS = 0.032
 MOST_FRAMES = 1200
@@ -40,7 +41,9 @@ def box_plot(
 ) -> None:
     """A box for each name, the first on top: quartiles, median, 5th to 95th percentile, mean as a dot."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.8, 0.75 + 0.42 * len(values)), layout="constrained")
+        figure = Figure(
+            figsize=(5.8, 0.75 + (0.42 if len(values) < FEW else 0.28) * len(values)), layout="constrained"
+        )
         axes = figure.add_subplot()
         boxes = axes.boxplot(
             list(values.values()),

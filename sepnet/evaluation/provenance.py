@@ -16,6 +16,8 @@ from typing import Any
 from sepnet.evaluation.contender import Contender, Mixtures
 from sepnet.types import SepnetError
 
+SETTINGS = "settings-"  # how the version of a contender begins that has no weights
+
 
 def beside(rows_csv: Path) -> Path:
     """Where the provenance of ``rows_csv`` lies."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,10 +129,11 @@ def _origin(found: Mapping[str, Any]) -> str:
     commits = {_commit(run["git_commit"]) for run in runs}
     torch = {f"torch {run['packages']['torch']}" for run in runs if "torch" in run["packages"]}
     machines = {f"{run['cpu']}, {run['cpus']} cores" for run in runs}
-    versions = [f"{name} {version[:12]}" for name, version in found["versions"].items() if version]
+    weights = {name: version for name, version in found["versions"].items() if version}
+    trained = [f"{name} {v[:12]}" for name, v in weights.items() if not v.startswith(provenance.SETTINGS)]
     parts = [f"Data {found['data_fingerprint']}", f"commit {' and '.join(sorted(commits))}"]
     parts += [" and ".join(sorted(some)) for some in (torch, machines) if some]
-    parts += [f"versions: {', '.join(versions)}"] if versions else []
+    parts += [f"weights: {', '.join(trained)}"] if trained else []
     return "; ".join(parts) + "."
 
 
@@ -181,7 +183,9 @@ def _notes(table: Sequence[Line]) -> list[str]:
             notes.append(f"This table has no {role} ({what}), so it is hard to say what a number is worth.")
     scored = [line for line in table if line.improvements]
     if any(line.improvements.keys() != scored[0].improvements.keys() for line in scored):
-        counts = ", ".join(f"{line.name} {len(line.improvements)}" for line in scored)
+        most = Counter(len(line.improvements) for line in scored).most_common(1)[0][0]
+        few = [(line.name, n) for line in scored if (n := len(line.improvements)) != most]
+        counts = ", ".join(f"{name} {n}" for name, n in [*few, ("others", most)])
         notes.append(f"The means are over different mixtures and don't compare directly: {counts}.")
     return notes
 

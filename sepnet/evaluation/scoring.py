@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -91,12 +91,14 @@ def score(
 
 
 def align(
-    separation: Separation, references: Float[Tensor, "source time"]
+    separation: Separation, references: Float[Tensor, "source time"], *, needs: Collection[str]
 ) -> tuple[Float[Tensor, "source time"], tuple[int, ...]]:
     """The outputs in the order of the references, and which output each one was.
 
-    With labels the order is as it is; without, it is the one with the best mean SI-SDR. Raises SepnetError
-    for outputs that can't be judged: another number of sources or another length, NaN or infinity.
+    needs: the separator's. One that was shown which source is which, by queries or references, and labels
+    its outputs, stands by its order; for any other it is the one with the best mean SI-SDR: its labels
+    ("harmonic") say nothing of the references. Raises SepnetError for outputs that can't be judged: another
+    number of sources or another length, NaN or infinity.
     """
     sources = separation.sources.detach().cpu().float()
     if sources.shape != references.shape:
@@ -109,7 +111,8 @@ def align(
     if separation.labels is not None:
         if len(separation.labels) != len(sources):
             raise SepnetError(f"{len(separation.labels)} labels were given for {len(sources)} estimates")
-        return sources, tuple(range(len(sources)))
+        if not {"queries", "references"}.isdisjoint(needs):
+            return sources, tuple(range(len(sources)))
     # A silent reference scores the same with every output, so the others decide.
     order = best_permutation(pairwise(si_sdr, sources[None], references[None]))
     return permute(sources[None], order)[0], tuple(order[0].tolist())

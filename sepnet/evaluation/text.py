@@ -22,6 +22,8 @@ def factor(value: float) -> str:
     """Two digits of a ratio that may be large or small."""
     if math.isnan(value):
         return UNDEFINED
+    if value == 0:
+        return "0"
     if value < 0.001:
         return "< 0.001"
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"

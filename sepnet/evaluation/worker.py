@@ -144,6 +144,9 @@ class Worker:
 
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     separator = loaded.separator
+    built_for = getattr(separator, "n_sources", None)
+    if built_for is not None and built_for != len(references):
+        return _Attempt("cannot_separate", f"gives {built_for} sources, but the mixture has {len(references)}")
     try:
         given = given_to(separator, mixture)
         forget_peak()
@@ -155,7 +158,7 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
         compute_seconds = time.perf_counter() - begin
         taken_mb = resident_mb("VmHWM") - before_mb
         peak_mb = max(loaded.loading_mb, loaded.held_mb + taken_mb, 0.0)
-        estimates, order = align(separation, references)
+        estimates, order = align(separation, references, needs=separator.needs)
     except CannotSeparate as error:
         return _Attempt("cannot_separate", one_line(error))
     except Exception as error:
