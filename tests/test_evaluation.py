@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -221,6 +221,44 @@ def test_the_order_matters_only_where_outputs_have_labels(tmp_path: Path) -> Non
     # The wrong source at level 1, the right one at 0.1: 20 dB below the other source's level.
     expected = [sign * (index + 1) - 20 for index in range(4) for sign in (1, -1)]
     assert scores["mislabelled"] == pytest.approx(expected, abs=1e-3)
+
+
+class Halves:
+    """Knows that a mixture's first half is one source and its second half the other, and calls them so."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    n_sources = 2
+
+    def separate(self, mixture: Mixture) -> Separation:
+        half = mixture.audio.shape[1] // 2
+        late = mixture.audio[0].clone()
+        late[:half] = 0
+        return Separation(torch.stack([late, mixture.audio[0] - late]), labels=("late", "early"))
+
+
+class InTurns(OrthogonalSet):
+    """The first source is heard in the first half alone, the second in the second."""
+
+    def __getitem__(self, index: int) -> Mixture:
+        references = torch.randn(2, 2000, generator=torch.Generator().manual_seed(index))
+        references[0, 1000:], references[1, :1000] = 0, 0
+        return Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=2, references=references)
+
+
+def test_labels_of_a_method_that_was_not_shown_the_sources_leave_the_order_open(tmp_path: Path) -> None:
+    for row in rows.read(here([contender("halves", Halves)], tmp_path, InTurns())):
+        assert row.permutation == 3 - row.source
+        assert row.scores["si_sdr"] > 60
+
+
+def test_a_method_made_for_another_number_of_sources_refuses(tmp_path: Path) -> None:
+    class Three(InTurns):
+        def __getitem__(self, index: int) -> Mixture:
+            two = super().__getitem__(index)
+            return replace(two, n_sources=3, references=torch.cat([two.references, two.audio * 0.1]))
+
+    for row in table(here([contender("halves", Halves)], tmp_path, Three())):
+        assert (row["status"], row["reason"]) == ("cannot_separate", "gives 2 sources, not 3")
 
 
 def test_a_perfect_estimate_is_at_the_ceiling_and_the_mixture_at_the_floor(tmp_path: Path) -> None:

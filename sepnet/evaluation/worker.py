@@ -145,8 +145,8 @@ class Worker:
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     separator = loaded.separator
     built_for = getattr(separator, "n_sources", None)
-    if built_for is not None and built_for != len(references):
-        return _Attempt("cannot_separate", f"gives {built_for} sources, but the mixture has {len(references)}")
+    if built_for not in (None, len(references)):
+        return _Attempt("cannot_separate", f"gives {built_for} sources, not {len(references)}")
     try:
         given = given_to(separator, mixture)
         forget_peak()
