@@ -29,12 +29,12 @@ def start(folder: Path, version: int, validations: list[tuple[int, float, float]
 def test_a_resumed_run_has_one_curve(tmp_path: Path) -> None:
     start(tmp_path, 0, [(100, 5.0, 1.25), (200, 10.0, 2.5)])
     start(tmp_path, 1, [(200, 10.5, 2.5), (300, 16.0, 3.0)])
-    start(tmp_path, 10, [(400, 21.0, 3.5)])
+    start(tmp_path, 10, [(400, 21.0, 2.75)])
     points = read_curve(tmp_path)
     assert [p.step for p in points] == [100, 200, 300, 400]
-    assert [p.si_sdri_db for p in points] == [1.25, 2.5, 3.0, 3.5]
+    assert [p.si_sdri_db for p in points] == [1.25, 2.5, 3.0, 2.75]
     assert [p.minutes for p in points] == [5.0, 10.5, 16.0, 21.0]
-    assert f"| {tmp_path.name} | 16.0 | 3.0 | 300 | 3.00 |" in curves_table([tmp_path])
+    assert f"| {tmp_path.name} | 21.0 | 4.0 | 400 | 3.00 |" in curves_table([tmp_path])
 
 
 def test_figure_is_the_same_each_time(tmp_path: Path) -> None:

@@ -50,13 +50,16 @@ def read_curve(folder: Path) -> list[Point]:
 
 
 def curves_table(folders: Sequence[Path]) -> str:
-    """A Markdown table: a row for each validation of each run."""
-    lines = ["| Run | Minutes | Hours of audio | Steps | Validation SI-SDRi (dB) |", "|:--|--:|--:|--:|--:|"]
+    """A Markdown table: what each run spent in all, and the best of its validations."""
+    lines = [
+        "| Run | Minutes | Hours of audio | Steps | Best validation SI-SDRi (dB) |",
+        "|:--|--:|--:|--:|--:|",
+    ]
     for folder in folders:
-        lines += [
-            f"| {folder.name} | {p.minutes:.1f} | {p.hours_of_audio:.1f} | {p.step} | {p.si_sdri_db:.2f} |"
-            for p in read_curve(folder)
-        ]
+        points = read_curve(folder)
+        last, best = points[-1], max(p.si_sdri_db for p in points)
+        spent = f"{last.minutes:.1f} | {last.hours_of_audio:.1f} | {last.step}"
+        lines.append(f"| {folder.name} | {spent} | {best:.2f} |")
     return "\n".join(lines) + "\n"
 
 
