@@ -20,7 +20,7 @@ from sepnet.evaluation.comparison import Comparison, compare
 from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.table import QUANTITIES, SI_SDRI, Line, lines
-from sepnet.evaluation.text import cell, factor, number, probability, sentence, signed
+from sepnet.evaluation.text import breakable, cell, factor, number, probability, sentence, signed
 from sepnet.types import SepnetError
 
 PAGES = ("report.html", "report.md", "summary.md")
@@ -112,6 +112,7 @@ def _templates(html: bool) -> jinja2.Environment:
     environment.filters |= {
         "number": number,
         "signed": signed,
+        "breakable": breakable,
         "factor": factor,
         "probability": probability,
         "sentence": sentence,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from markupsafe import Markup, escape
+
 from sepnet.evaluation.comparison import Comparison
 
 UNDEFINED = "\N{EN DASH}"
@@ -48,6 +50,11 @@ def signed(value: float) -> str:
     """One digit, and a plus where it is more than nothing."""
     text = number(value, 1)
     return f"+{text}" if value > 0 and text != "0.0" else text
+
+
+def breakable(name: str) -> Markup:
+    """A name for a narrow column of the page: its lines may end after an underscore or a hyphen."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>").replace("-", "-<wbr>"))
 
 
 def cell(text: str) -> str:
