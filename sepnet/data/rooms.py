@@ -124,8 +124,9 @@ class Room:
     def draw_scene(self, rng: np.random.Generator, n_sources: int) -> Scene:
         """A room with everything in its place."""
         for _ in range(DRAWS):
-            size_m = np.array([rng.uniform(*side) for side in (self.length_m, self.width_m, self.height_m)])
-            rt60_seconds = float(rng.uniform(*self.rt60_seconds))
+            sides = (self.length_m, self.width_m, self.height_m)
+            size_m = np.array([rng.uniform(low, high) for low, high in sides])
+            rt60_seconds = rng.uniform(self.rt60_seconds[0], self.rt60_seconds[1])
             absorption = absorption_for(size_m, rt60_seconds)
             if absorption > MAX_ABSORPTION:
                 continue
@@ -156,7 +157,7 @@ class Room:
     def _draw_around(self, rng: np.random.Generator, centre: np.ndarray, n_sources: int) -> np.ndarray:
         """(candidate, 3): several places for each source, for not all of them are inside the room."""
         n = 10 * n_sources
-        distance = rng.uniform(*self.distance_m, size=n)
+        distance = rng.uniform(self.distance_m[0], self.distance_m[1], size=n)
         azimuth = rng.uniform(0, 2 * np.pi, size=n)
         sine = rng.uniform(-MAX_SINE_OF_ELEVATION, MAX_SINE_OF_ELEVATION, size=n)
         cosine = np.sqrt(1 - sine**2)

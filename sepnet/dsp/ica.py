@@ -123,7 +123,8 @@ class _Step:
             square = u * u
             g = square * u
             slope = 3 * square.mean(dim=1)
-        return g @ z.T / n_samples - slope[:, None] * w
+        turned: Tensor = g @ z.T / n_samples - slope[:, None] * w
+        return turned
 
 
 def _symmetric(
@@ -161,4 +162,5 @@ def _deflation(
 def _nearest_rotation(matrix: Tensor) -> Tensor:
     """(M M')^(-1/2) M."""
     left, _, right = torch.linalg.svd(matrix)
-    return left @ right
+    rotation: Tensor = left @ right
+    return rotation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Complex128, Float, Float64
 from torch import Tensor
@@ -39,7 +41,7 @@ def covariance(audio: Float[Tensor, "channel time"]) -> Float64[Tensor, "channel
     """In float64, a block at a time: a long recording is never converted as a whole."""
     mean = audio.mean(dim=1, keepdim=True, dtype=torch.float64)
     total = torch.zeros(len(audio), len(audio), dtype=torch.float64, device=audio.device)
-    for block in audio.split(BLOCK_SAMPLES, dim=1):
+    for block in _blocks(audio):
         centred = block.double() - mean
         total += centred @ centred.T
     return total / audio.shape[1]
@@ -49,9 +51,12 @@ def apply(
     matrix: Float64[Tensor, "source channel"], audio: Float[Tensor, "channel time"]
 ) -> Float[Tensor, "source time"]:
     """``matrix @ audio`` in float64, a block at a time, as float32."""
-    return torch.cat(
-        [(matrix @ block.double()).float() for block in audio.split(BLOCK_SAMPLES, dim=1)], dim=1
-    )
+    return torch.cat([(matrix @ block.double()).float() for block in _blocks(audio)], dim=1)
+
+
+def _blocks(audio: Tensor) -> Iterator[Tensor]:
+    for start in range(0, audio.shape[1], BLOCK_SAMPLES):
+        yield audio[:, start : start + BLOCK_SAMPLES]
 
 
 def spectrum(
@@ -64,4 +69,5 @@ def spectrum(
     half = window_samples // 2
     frames = F.pad(audio, (half, half)).unfold(1, window_samples, hop_samples)  # (channel, frame, sample)
     window = torch.hann_window(window_samples, dtype=torch.float64, device=audio.device)
-    return torch.fft.rfft(frames * window).mT
+    found: Tensor = torch.fft.rfft(frames * window).mT
+    return found

@@ -156,7 +156,8 @@ class _Convolutive:
         ).solution.mH  # (bin, source, component)
         mixing = torch.linalg.pinv(unmixing)  # (bin, component, source)
         at_channel_0 = (unwhitening[:, :1] @ mixing).mT  # (bin, source, 1)
-        return at_channel_0 * (unmixing @ whitening)
+        filters: Tensor = at_channel_0 * (unmixing @ whitening)
+        return filters
 
     def _unmix(self, z: np.ndarray) -> np.ndarray:
         """Sources (frame, bin, source) from as many components (frame, bin, component), at any scale."""
