@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from training_fixtures import (
 )
 
 import sepnet
+from sepnet import artifact
 from sepnet.cli import app, evaluate, separate
 from sepnet.cli.train import train
 from sepnet.dsp.resample import resample
+from sepnet.evaluation import Contender
 from sepnet.training import checkpoints
 from sepnet.types import SepnetError
 
@@ -453,6 +456,17 @@ def test_a_run_is_evaluated_beside_the_floor_and_the_ceiling(home: Path, tmp_pat
     table = [line for line in told.out.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 3  # a head, a rule, and a line for each separator
     assert told.out.rstrip().endswith(f"look and listen: {results / 'report.html'}")
+
+
+def test_runs_are_named_without_their_time_where_that_tells_them_apart() -> None:
+    def names(*folders: str) -> list[str]:
+        named = [Contender(folder, load=partial(artifact.load, folder)) for folder in folders]
+        return [contender.name for contender in evaluate._without_times(named)]
+
+    earlier, later = "2026-01-02_03-04-05-pit", "2026-11-12_13-14-15-pit"
+    assert names(earlier, "identity", "2026-a") == ["pit", "identity", "2026-a"]
+    assert names(earlier, later, "identity") == [earlier, later, "identity"]
+    assert names(earlier, "pit") == [earlier, "pit"]
 
 
 def test_ctrl_c_keeps_the_rows_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import takewhile
@@ -22,6 +24,7 @@ from sepnet.evaluation.provenance import SETTINGS
 from sepnet.evaluation.scoring import DEFAULT_MEASURES
 from sepnet.types import SepnetError
 
+STARTED = re.compile(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-(?=.)")
 RUN = "run"  # stands for the run of ckpt in the list of separators
 
 
@@ -51,7 +54,7 @@ def run(config: DictConfig) -> None:
     names = [trained if name == RUN and trained is not None else name for name in config.separators]
     try:
         evaluate(
-            [_contender(name) for name in names],
+            _without_times([_contender(name) for name in names]),
             test,
             folder,
             n_processes=(os.cpu_count() or 1) if config.n_processes is None else config.n_processes,
@@ -115,6 +118,14 @@ def _contender(name_or_folder: str | Path) -> Contender:
     name = f"{path.parent.parent.name}-{path.stem}" if path.is_file() else path.name
     load = partial(artifact.load, name_or_folder)
     return Contender(name=name or str(name_or_folder), load=load, version=version, config=config)
+
+
+def _without_times(contenders: list[Contender]) -> list[Contender]:
+    """Runs under the names behind the times that their folders begin with, where these tell them apart."""
+    names = [STARTED.sub("", contender.name) for contender in contenders]
+    if len(set(names)) < len(names):
+        return contenders
+    return [replace(contender, name=name) for contender, name in zip(contenders, names, strict=True)]
 
 
 def _digest(content: bytes) -> str:
