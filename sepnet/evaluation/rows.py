@@ -13,7 +13,7 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
-``compute_seconds``   wall time of ``separate`` for the mixture on one thread, repeated in each source's row
+``compute_seconds``   processor time of ``separate`` for the mixture on one thread, repeated in each source's row
 ``two_thread_seconds``  the same on two threads, alone on the machine; for the first few mixtures of a set
 ``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above what was there before
 ``parameters``        of the separator's networks

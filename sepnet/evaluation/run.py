@@ -171,7 +171,7 @@ def _workers(
             torch.set_num_threads(threads)
         return
     others = set(multiprocessing.active_children())
-    with _environment(dict.fromkeys(THREAD_VARIABLES, str(n_threads))):
+    with environment(dict.fromkeys(THREAD_VARIABLES, str(n_threads))):
         pool = ProcessPoolExecutor(
             n_processes,
             mp_context=multiprocessing.get_context("spawn"),
@@ -204,7 +204,8 @@ def _work(name: str, *arguments: Any) -> Any:
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables, for the processes that begin meanwhile."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,0 +1,141 @@
+"""The speed of scoring: sepnet's measures against the same measures taken one by one, as asteroid does.
+
+asteroid's ``get_metrics`` scores a mixture at a time in one process: for the mixture and for the estimates
+mir_eval's ``bss_eval_sources``, then pesq and pystoi source by source. Here the mixture is scored without
+permutations, which favours the other side: as the same signal for each source it needs none.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from sepnet import artifact
+from sepnet.cli import app
+from sepnet.data.dataset import MixtureData
+from sepnet.evaluation.run import THREAD_VARIABLES, environment
+from sepnet.evaluation.scoring import align, score
+from sepnet.types import Separation, SepnetError
+
+MEASURES = ("si_sdr", "sdr", "pesq", "estoi")
+PESQ_BAND = {8000: "nb", 16000: "wb"}
+Signals = NDArray[np.float32]
+Scores = dict[str, list[float]]
+"""For each measure, also with ``input_`` before it for the mixture: a value per source."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mixture (time,), its references and the estimates (source, time), these in arbitrary order."""
+
+    mixture: Signals
+    references: Signals
+    estimates: Signals
+    sample_rate: int
+
+
+def scoring(config: DictConfig) -> None:
+    """Print the seconds that both take on the same mixtures and cores, and how far their values are apart."""
+    app.require_all(config)
+    cases = _cases(artifact.build(config.data), config.n_scored)
+    chosen = np.linspace(0, len(cases) - 1, min(config.n_peer or len(cases), len(cases))).round().astype(int)
+    cores, seconds = os.cpu_count() or 1, [case.mixture.shape[-1] / case.sample_rate for case in cases]
+    print(
+        f"{', '.join(MEASURES)} of mixture and estimates: {len(cases)} mixtures of {len(cases[0].references)} "
+        f"sources, {sum(seconds):.0f} s at {cases[0].sample_rate} Hz, {cores} cores"
+    )
+    ours, ours_seconds = _ours(cases, cores)
+    theirs, theirs_seconds = _theirs([cases[index] for index in chosen])
+    ours_rate = ours_seconds / sum(seconds)
+    theirs_rate = theirs_seconds / sum(seconds[index] for index in chosen)
+    print(f"sepnet      {ours_seconds:8.1f} s for {len(cases)} mixtures: {ours_rate:.4f} s per s of audio")
+    print(
+        f"one by one  {theirs_seconds:8.1f} s for {len(chosen)} mixtures: {theirs_rate:.4f} s per s of audio"
+    )
+    print(f"sepnet is {theirs_rate / ours_rate:.1f} times faster; largest differences of a value:")
+    for name in theirs[0]:
+        pairs = [(ours[index][name], other[name]) for index, other in zip(chosen, theirs, strict=True)]
+        print(f"  {name:14s} {max(np.abs(np.subtract(*pair)).max() for pair in pairs):.1e}")
+
+
+def _cases(data: MixtureData, n_scored: int) -> list[Case]:
+    """The first mixtures of the test set, and the estimates of the ideal ratio mask, in reverse order."""
+    mixtures, separator = data.test(), artifact.load("irm")
+    cases = []
+    for index in range(min(n_scored, len(mixtures))):
+        mixture = mixtures[index]
+        assert mixture.references is not None
+        estimates = separator.separate(mixture.only(separator.needs)).sources.flip(0)
+        signals = (mixture.audio[0], mixture.references, estimates)
+        cases.append(Case(*(signal.numpy() for signal in signals), sample_rate=mixture.sample_rate))
+    return cases
+
+
+def _ours(cases: Sequence[Case], n_processes: int) -> tuple[list[Scores], float]:
+    """The scores, and the seconds that they took in warm processes of one thread each."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        environment(dict.fromkeys(THREAD_VARIABLES, "1")),
+        ProcessPoolExecutor(n_processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        list(pool.map(score_case, cases[:1] * (4 * n_processes)))  # each of them has imported by then
+        begin = time.perf_counter()
+        scores = list(pool.map(score_case, cases))
+        return scores, time.perf_counter() - begin
+
+
+def score_case(case: Case) -> Scores:
+    """As an evaluation scores: the permutation by SI-SDR, and each measure for all sources at once."""
+    references, mixture = torch.from_numpy(case.references), torch.from_numpy(case.mixture)
+    estimates, _ = align(Separation(torch.from_numpy(case.estimates)), references, needs=frozenset())
+    found: Scores = {}
+    for prefix, signals in (("input_", mixture.expand_as(references)), ("", estimates)):
+        scores = score(MEASURES, signals, references, case.sample_rate)
+        found |= {f"{prefix}{measure}": [source[measure] for source in scores] for measure in MEASURES}
+    return found
+
+
+def _theirs(cases: Sequence[Case]) -> tuple[list[Scores], float]:
+    """The same, one by one in this process, with as many threads as its libraries choose."""
+    one_by_one(cases[0])  # imports
+    begin = time.perf_counter()
+    scores = [one_by_one(case) for case in cases]
+    return scores, time.perf_counter() - begin
+
+
+def one_by_one(case: Case) -> Scores:
+    """What asteroid's get_metrics calls, in its order. Raises SepnetError without mir_eval or pesq."""
+    try:
+        from mir_eval.separation import bss_eval_sources
+        from pesq import pesq
+        from pystoi import stoi
+    except ImportError as error:
+        raise SepnetError(f"what=scoring compares with {error.name}: pip install 'sepnet[dev]'") from error
+    found: Scores = {}
+    mixtures = np.stack([case.mixture] * len(case.references))
+    for prefix, signals, permuted in (("input_", mixtures, False), ("", case.estimates, True)):
+        sdr, _, _, order = bss_eval_sources(case.references, signals, compute_permutation=permuted)
+        pairs = list(zip(case.references, signals[order], strict=True))
+        band = PESQ_BAND[case.sample_rate]
+        found |= {
+            f"{prefix}si_sdr": [_si_sdr(reference, signal) for reference, signal in pairs],
+            f"{prefix}sdr": sdr.tolist(),
+            f"{prefix}pesq": [pesq(case.sample_rate, *pair, band) for pair in pairs],
+            f"{prefix}estoi": [float(stoi(*pair, case.sample_rate, extended=True)) for pair in pairs],
+        }
+    return found
+
+
+def _si_sdr(reference: Signals, signal: Signals) -> float:
+    """Le Roux et al. 2019, as written there."""
+    target = reference * (np.dot(signal, reference) / np.dot(reference, reference))
+    return float(10 * np.log10(np.sum(target**2) / np.sum((signal - target) ** 2)))
