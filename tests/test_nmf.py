@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,20 @@ import torch
 from scipy.optimize import minimize
 from sklearn import decomposition
 from torch import Tensor
+from training_fixtures import RATE, TINY, compose, make_corpus, only_run, settings
 
+import sepnet
+from sepnet import artifact
+from sepnet.artifact import newest_run
+from sepnet.cli.train import train
 from sepnet.dsp import nmf
-from sepnet.types import SepnetError
+from sepnet.dsp.blocks import excerpt, mask_in_blocks
+from sepnet.dsp.filterbank import STFT
+from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr
+from sepnet.separators.nmf import NMF
+from sepnet.separators.nmf_supervised import SupervisedNMF
+from sepnet.training.task import si_sdr_gain
+from sepnet.types import CannotSeparate, FittedSeparator, Mixture, Query, SepnetError
 
 DIVERGENCES = ("frobenius", "kullback_leibler", "itakura_saito")
 NAMES = {
@@ -338,3 +352,400 @@ def test_what_can_t_be_factorised_is_refused(change: dict[str, Any], told: str) 
     settings: Any = {"X": uniform(1, 8, 10), "n_components": 2, "n_iterations": 1, **change}
     with pytest.raises(SepnetError, match=told):
         nmf.factorise(settings.pop("X"), **{"divergence": "frobenius", **settings})
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_choosing_groups_never_raises_its_objective(divergence: Any) -> None:
+    X = torch.cat([spectrogram(seed, 1, 20, 30) for seed in range(20)])
+    dictionary = uniform(20, 20, 12, seed=3)
+    level = X.mean(dim=(1, 2))
+    for penalty in (0.01, 0.3):
+        values = []
+        for count in range(0, 60, 3):
+            H = nmf.activate_groups(
+                X, dictionary, 4, penalty=penalty, divergence=divergence, n_iterations=count
+            )
+            totals = H.reshape(20, 4, -1).sum(dim=2) / level[:, None]
+            if count == 0:
+                smallest = 1e-3 * totals.mean(dim=1, keepdim=True)
+            log = penalty * X[0].numel() * torch.log(smallest + totals).sum(dim=1)
+            unit = nmf.objective(X, dictionary, H, divergence=divergence) / level ** nmf.DEGREE[divergence]
+            values.append(unit + log)
+        falls = torch.stack(values).diff(dim=0)
+        assert (falls <= 1e-9 * values[0].abs()).all()
+        assert (falls[0] < 0).all()
+
+
+def test_few_groups_explain_what_few_groups_made() -> None:
+    dictionary = uniform(1, 40, 24, seed=1) ** 4  # eight groups of three
+    truth = torch.zeros(1, 24, 50, dtype=torch.float64)
+    truth[:, 6:9], truth[:, 15:18] = uniform(1, 3, 50), uniform(1, 3, 50, seed=2)
+    noisy = (dictionary @ truth) * (0.7 + 0.6 * uniform(1, 40, 50, seed=5))
+    found = [nmf.activate_groups(noisy, dictionary, 8, penalty=penalty) for penalty in (0.0, 0.1)]
+    free, sparse = (each.reshape(8, -1).sum(dim=1) / each.sum() for each in found)
+    assert set(sparse.topk(2).indices.tolist()) == {2, 5}
+    assert sparse[[0, 1, 3, 4, 6, 7]].sum() < 0.01 < free[[0, 1, 3, 4, 6, 7]].sum()
+    with pytest.raises(SepnetError, match="24 components can't be 5 groups"):
+        nmf.activate_groups(noisy, dictionary, 5, penalty=0.1)
+
+
+def test_gains_are_shares_of_the_power_of_the_models() -> None:
+    W, H = uniform(10, 5), uniform(5, 12, seed=1)
+    H[:, 3] = 0
+    sources = torch.tensor([0, 2, 0, 1, 2])
+    parts = torch.stack([sum(W[:, k, None] * H[k] for k in ks) for ks in ((0, 2), (3,), (1, 4))])
+    for exponent in (1.0, 2.0):
+        expected = parts**exponent / (parts**exponent).sum(dim=0)
+        expected[:, :, 3] = 1 / 3
+        torch.testing.assert_close(nmf.gains(W, H, sources, 3, exponent), expected)
+    tiny = nmf.gains(1e-30 * W.float(), 1e-8 * H.float(), sources, 3, 2.0)
+    torch.testing.assert_close(tiny.double(), nmf.gains(W, H, sources, 3, 2.0), atol=1e-4, rtol=1e-4)
+    assert not nmf.gains(W, H, torch.zeros(5, dtype=torch.int64), 2)[1, :, :3].any()  # a source of nothing
+
+
+# ---------------------------------------------------------------- in blocks
+
+
+@pytest.mark.parametrize(("window", "hop"), [(64, 16), (60, 16), (32, 32)])
+@pytest.mark.parametrize("time", [1, 50, 777, 1000])
+def test_blocks_give_what_the_whole_gives(window: int, hop: int, time: int) -> None:
+    stft = STFT(window_samples=window, hop_samples=hop, window="hann" if window > hop else "boxcar")
+    signal = uniform(time).float() - 0.5
+    bins = torch.linspace(0, 1, stft.n_bins)
+
+    def mask_of(spectrogram: Tensor) -> Tensor:
+        # Of each frame by itself, and not linear.
+        first = torch.sigmoid(spectrogram.abs().sum(dim=0) - 3 * bins[:, None])
+        return torch.stack([first, 1 - first])
+
+    whole = stft.invert(mask_of(stft.spectrogram(signal)) * stft.spectrogram(signal), time)
+    for block in (1, 100, 250, 5000):
+        parts = mask_in_blocks(signal, stft, mask_of, block_samples=block)
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_an_excerpt_of_a_long_signal_is_short_and_from_all_over() -> None:
+    stft = STFT(window_samples=64, hop_samples=16, window="hann")
+    clock = torch.arange(100_000) / 100_000
+    signal = torch.sin(2 * torch.pi * 3000 * clock + 8000 * torch.pi * clock**2)  # a rising tone
+    short = excerpt(signal, stft, max_samples=10_000, piece_samples=1000)
+    assert stft.n_frames(10_000) <= short.shape[1] <= stft.n_frames(10_000) + 80
+    peaks = short.abs().argmax(dim=0)
+    assert peaks.max() - peaks.min() >= 4  # from its beginning to its end
+    assert torch.equal(
+        excerpt(signal[:999], stft, max_samples=1000, piece_samples=100), stft.spectrogram(signal[:999])
+    )
+
+
+# ---------------------------------------------------------------- blind separation
+
+
+def notes(seed: int, shape: float, seconds: float = 4.0) -> Tensor:
+    """An instrument (time,): short notes of many pitches whose k-th harmonic is k^shape strong."""
+    generator = torch.Generator().manual_seed(seed)
+    clock = torch.arange(round(seconds * RATE)) / RATE
+    signal = torch.zeros(len(clock))
+    for begin in torch.arange(0, seconds, 0.25).tolist():
+        pitch = 110 * 2 ** (torch.randint(0, 20, (), generator=generator) / 12)
+        active = (clock >= begin) & (clock < begin + 0.2)
+        for k in range(1, int(RATE / 2 / pitch)):
+            phase = 6.3 * torch.rand((), generator=generator)
+            signal += active * k**shape * torch.sin(2 * torch.pi * k * pitch * clock + phase)
+    return 0.1 * signal / signal.std()
+
+
+def gain_db(separator: Any, references: Tensor, **hints: Any) -> float:
+    """The mean SI-SDR improvement in the best order; in the order given, where it is labelled."""
+    mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=len(references), **hints)
+    separation = separator.separate(mixture.only(separator.needs))
+    estimates = separation.sources
+    torch.testing.assert_close(estimates.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=1e-5)
+    if separation.labels is None:
+        order = best_permutation(pairwise(si_sdr, estimates[None], references[None]))
+        estimates = permute(estimates[None], order)[0]
+    return float(improvement(si_sdr, estimates, references, mixture.audio).mean())
+
+
+def test_one_component_a_source_finds_what_has_one_spectrum() -> None:
+    clock = torch.arange(2 * RATE) / RATE
+    tones = torch.stack([torch.sin(2 * torch.pi * hertz * clock) for hertz in (300.0, 1100.0, 2500.0)])
+    levels = 0.5 + 0.5 * torch.sin(2 * torch.pi * torch.tensor([[1.0], [1.7], [2.3]]) * clock)
+    for divergence, least in (("frobenius", 25), ("kullback_leibler", 25), ("itakura_saito", 10)):
+        assert gain_db(NMF(divergence=divergence), 0.1 * levels * tones) > least
+
+
+def test_components_are_grouped_by_timbre() -> None:
+    dull, bright = notes(0, -2.5), notes(1, 0.3).roll(900)
+    assert gain_db(NMF(n_components=30, features="timbre"), torch.stack([dull, bright])) > 8
+
+
+def test_components_are_grouped_by_when_they_are_active() -> None:
+    truth = torch.arange(12) % 2
+    gates = torch.repeat_interleave(uniform(2, 10, seed=5) > 0.5, 30, dim=1)
+    activations = (gates[truth] * uniform(12, 300, seed=6))[None].float()
+    learnt = nmf.Factorisation(uniform(1, 129, 12).float(), activations, torch.empty(0), torch.empty(0))
+    found = NMF(n_components=12, features="activations")._groups(learnt, 2, RATE, 128)
+    assert torch.equal(found, truth) or torch.equal(found, 1 - truth)
+
+
+def test_components_are_grouped_by_pitch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clock = torch.arange(4 * RATE) / RATE
+    references = torch.zeros(2, len(clock))
+    for source, pitch in enumerate((95.0, 230.0)):
+        for begin in torch.arange(0, 4, 0.25).tolist():
+            tilt = -2.0 * torch.rand((), generator=generator)  # the timbre says nothing
+            for k in range(1, int(RATE / 2 / pitch)):
+                active = (clock >= begin) & (clock < begin + 0.2)
+                phase = 6.3 * torch.rand((), generator=generator)
+                references[source] += (
+                    0.02 * active * k**tilt * torch.sin(2 * torch.pi * k * pitch * clock + phase)
+                )
+    references[1] = references[1].roll(700)
+    assert gain_db(NMF(n_components=12, features="pitch"), references) > 6
+
+
+def test_a_long_mixture_keeps_its_sources_apart_in_all_blocks() -> None:
+    references = torch.stack([notes(0, -2.5, 12.0), notes(1, 0.3, 12.0).roll(900)])
+    settings: Any = {"n_components": 30, "learn_seconds": 3.0}
+    mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=2)
+    short, long = (NMF(**settings, block_seconds=s).separate(mixture).sources for s in (1.0, 7.0))
+    torch.testing.assert_close(short, long, atol=1e-5, rtol=0)  # where the blocks end does not matter
+    for part in torch.arange(12 * RATE).chunk(4):
+        scores = pairwise(si_sdr, short[None, :, part], references[None, :, part])
+        if part[0] == 0:
+            first = best_permutation(scores)
+        assert torch.equal(best_permutation(scores), first)
+    assert gain_db(NMF(**settings), references) > 5
+
+
+def test_memory_does_not_grow_with_the_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames: list[int] = []
+    spectrogram_of = STFT.spectrogram
+
+    def watched(self: STFT, signal: Tensor) -> Tensor:
+        found = spectrogram_of(self, signal)
+        frames.append(found.shape[-1])
+        return found
+
+    monkeypatch.setattr(STFT, "spectrogram", watched)
+    model = NMF(n_components=4, n_iterations=2, learn_seconds=6.0, block_seconds=2.0)
+    model.separate(Mixture(0.1 * uniform(1, 60 * RATE).float(), RATE, n_sources=2))
+    assert len(frames) >= 30
+    assert max(frames) * 0.016 < 6  # seconds
+
+
+def test_more_sources_than_components_are_refused() -> None:
+    mixture = Mixture(0.1 * uniform(1, 2000).float(), RATE, n_sources=5)
+    with pytest.raises(CannotSeparate, match="5 sources can't share 4 components"):
+        NMF(n_components=4).separate(mixture)
+    assert NMF(n_components=5, n_iterations=3).separate(mixture).sources.shape == (5, 2000)
+    for wrong in ({"mask_exponent": 0.0}, {"window_seconds": -1.0}, {"learn_seconds": 0.0}):
+        with pytest.raises(SepnetError, match="have to be positive"):
+            NMF(**wrong)
+
+
+# ---------------------------------------------------------------- dictionaries that are fitted
+
+
+SHAPES = {"dull": -2.5, "bright": 0.5, "plain": -1.0, "hollow": -1.7, "odd": 0.0}
+
+
+def clips(names: Any = SHAPES, seconds: float = 4.0) -> list[Query]:
+    """Notes of each instrument, in two clips."""
+    return [
+        Query(notes(10 * number + take, SHAPES[name], seconds), RATE, name)
+        for number, name in enumerate(SHAPES)
+        for take in (1, 2)
+        if name in names
+    ]
+
+
+def fitted(**settings: Any) -> SupervisedNMF:
+    model = SupervisedNMF(**{"n_components": 25, "n_iterations": 60, **settings})
+    model.fit(clips())
+    return model
+
+
+def test_labelled_dictionaries_give_their_own_sources_in_order() -> None:
+    references = torch.stack([notes(101, SHAPES["bright"]), notes(102, SHAPES["dull"]).roll(900)])
+    mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=2)
+    for labels in (("bright", "dull"), ("dull", "bright")):
+        model = fitted(n_groups=2, labels=labels)
+        assert model.separate(mixture).labels == labels
+        ordered = references if labels[0] == "bright" else references.flip(0)
+        assert gain_db(model, ordered) > 8  # in the order given
+
+
+def test_the_speakers_with_the_most_audio_are_learnt() -> None:
+    heard = [*clips(), Query(notes(70, -1.0), RATE, "plain"), Query(notes(71, 0.5), RATE, "bright")]
+    told = SupervisedNMF(n_groups=2, n_components=3, n_iterations=3, fit_seconds=10.0).fit(heard)
+    assert told == {"groups": 2.0, "seconds_of_audio": 20.0}
+    assert SupervisedNMF(n_groups=2, n_components=3)._choose(heard) == ["bright", "plain"]
+    assert SupervisedNMF(n_groups=3, n_components=3)._choose(heard) == ["bright", "plain", "dull"]
+
+
+def test_the_groups_that_are_in_a_mixture_are_chosen() -> None:
+    model = fitted(n_groups=5, labels=tuple(SHAPES), block_sparsity=0.02)
+    references = torch.stack([notes(103, SHAPES["dull"]), notes(104, SHAPES["odd"]).roll(900)])
+    X = model._magnitudes(references.sum(dim=0))[None]
+    assert model._present(X, 2).tolist() == [0, 4]
+    mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=2)
+    assert model.separate(mixture).labels is None  # not all five
+    assert gain_db(model, references) > 6
+
+
+def test_what_is_unknown_is_learnt_from_the_mixture() -> None:
+    clock = torch.arange(4 * RATE) / RATE
+    known = notes(105, SHAPES["dull"])
+    unknown = 0.1 * (torch.sin(2 * torch.pi * 3100 * clock) + torch.sin(2 * torch.pi * 2700 * clock))
+    unknown *= (clock % 0.7) < 0.4
+    model = fitted(n_groups=1, labels=("dull",), unknown=True, n_unknown_components=3)
+    mixture = Mixture((known + unknown)[None], RATE, n_sources=2)
+    assert model.separate(mixture).labels == ("dull", "unknown")
+    assert gain_db(model, torch.stack([known, unknown])) > 4
+    with pytest.raises(CannotSeparate, match="one unknown source, so it separates 2 to 2 sources, not 3"):
+        model.separate(replace(mixture, n_sources=3))
+
+
+def test_fitting_does_not_know_the_level_of_a_clip() -> None:
+    one, other = (SupervisedNMF(n_groups=2, n_components=4, n_iterations=20) for _ in range(2))
+    one.fit(clips(("dull", "bright")))
+    other.fit(
+        [
+            replace(clip, audio=clip.audio * 0.5**number)
+            for number, clip in enumerate(clips(("dull", "bright")))
+        ]
+    )
+    torch.testing.assert_close(one.dictionaries, other.dictionaries, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "told"),
+    [
+        ({}, iter, "not an iterator"),
+        ({"n_groups": 6}, list, "6 groups can't be learnt from 5 speakers: lower model.n_groups"),
+        ({"labels": ("dull", "drums")}, list, "no clips of drums, but of 5 labels .*model.labels"),
+        ({"sample_rate": 16000}, list, "at 8000 Hz, but the dictionaries are for 16000 Hz"),
+        (
+            {"labels": ("dull", "odd")},
+            lambda all_clips: [replace(clip, audio=0 * clip.audio) for clip in all_clips],
+            "all clips of 'dull' are silent",
+        ),
+    ],
+)
+def test_what_can_t_be_fitted_to_is_refused(settings: dict[str, Any], change: Any, told: str) -> None:
+    model = SupervisedNMF(**{"n_groups": 2, "n_components": 3, "n_iterations": 2, **settings})
+    with pytest.raises(SepnetError, match=told):
+        model.fit(change(clips(seconds=0.5)))
+
+
+def test_settings_that_can_t_be_are_refused() -> None:
+    for wrong, told in (
+        ({"n_groups": 0}, "n_groups=0: give positive"),
+        ({"labels": ("a", "a")}, "2 groups can't have the labels a, a"),
+        ({"labels": ("a",)}, "2 groups can't have the labels a"),
+    ):
+        with pytest.raises(SepnetError, match=told):
+            SupervisedNMF(**{"n_groups": 2, "n_components": 3, **wrong})
+    with pytest.raises(CannotSeparate, match="2 dictionaries, so it separates 1 to 2 sources, not 3"):
+        SupervisedNMF(n_groups=2, n_components=3).separate(Mixture(torch.ones(1, 99), RATE, n_sources=3))
+
+
+# ---------------------------------------------------------------- scripts/train.py
+
+
+WORDS = (
+    *(word for word in TINY if not word.startswith("model.")),
+    "model=nmf_supervised",
+    "model.n_groups=3",
+    "model.n_components=4",
+    "model.n_iterations=5",
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("nmf") / "wavs", seconds=0.5)
+
+
+def test_it_is_trained_like_any_other_model(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose(settings(corpus, tmp_path, "data.valid.n_mixtures=3", base=WORDS))
+    train(config)
+    folder = only_run(tmp_path)
+    names = {"config.yaml", "model.safetensors", "metrics.json", "provenance.json", "README.md"}
+    assert {path.name for path in folder.iterdir()} == names
+    model = sepnet.load(folder)
+    assert isinstance(model, FittedSeparator)
+    data = artifact.build(config.data)
+    mixtures = list(data.valid())
+    gains = [float(si_sdr_gain(model, mixture)) for mixture in mixtures]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["si_sdri_db"] == pytest.approx(sum(gains) / 3, abs=1e-4)
+    assert metrics["n_valid"] == 3
+    assert metrics["groups"] == 3
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["data_fingerprint"] == data.fingerprint
+    told = capsys.readouterr().out
+    assert f"SI-SDRi {metrics['si_sdri_db']:.2f} dB on 3 validation mixtures" in told
+    # What it learnt is what the same model learns from the same clips.
+    again = artifact.build(config.model)
+    again.fit(data.clips())
+    assert torch.equal(again.dictionaries, model.dictionaries)
+    assert not torch.equal(again.dictionaries, artifact.build(config.model).dictionaries)
+    assert newest_run(tmp_path / "runs") == folder
+    separation = sepnet.separate(mixtures[0].audio, RATE, model=folder, n_sources=2)
+    assert separation.sources.shape == (2, mixtures[0].audio.shape[1])
+
+
+def test_so_many_validation_mixtures_are_scored(corpus: Path, tmp_path: Path) -> None:
+    train(compose(settings(corpus, tmp_path, "data.valid.n_mixtures=3", "loader.n_valid=1", base=WORDS)))
+    assert json.loads((only_run(tmp_path) / "metrics.json").read_text())["n_valid"] == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("resume=true", "SupervisedNMF learns all at once, so there is nothing to go on with"),
+        ("model.n_groups=9", "9 groups can't be learnt from 4 speakers"),
+        ("model.sample_rate=16000", "data.sample_rate is 8000 Hz, but model.sample_rate 16000 Hz"),
+        ("data.valid.n_sources=4", "can't|are needed|separates"),
+        ("loader.n_valid=0", "loader.n_valid=0 of 2 validation mixtures"),
+        ("model.labels=[drums, bass, voice]", "no clips of drums, bass, voice"),
+    ],
+)
+def test_what_can_t_be_trained_leaves_nothing_behind(
+    corpus: Path, tmp_path: Path, word: str, told: str
+) -> None:
+    with pytest.raises(SepnetError, match=told):
+        train(compose(settings(corpus, tmp_path, word, base=WORDS)))
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_ctrl_c_is_answered_with_a_sentence(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SupervisedNMF, "fit", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        train(compose(settings(corpus, tmp_path, base=WORDS)))
+    assert ended.value.code == 130
+    assert "nothing is saved" in capsys.readouterr().err
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_it_has_to_be_trained_first() -> None:
+    with pytest.raises(SepnetError, match=r"has to be trained .*train\.py model=nmf_supervised"):
+        sepnet.load("nmf_supervised")
+
+
+def test_clips_are_labelled_by_class_or_speaker(corpus: Path, tmp_path: Path) -> None:
+    data = artifact.build(compose(settings(corpus, tmp_path, base=WORDS)).data)
+    found = data.clips()
+    assert len(list(found)) == len(list(found)) == len(found) == 8
+    assert {clip.label for clip in found} == {f"train-{number}" for number in range(4)}
+    assert all(clip.sample_rate == RATE and clip.audio.shape == (RATE // 2,) for clip in found)
