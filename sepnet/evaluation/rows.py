@@ -13,8 +13,8 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
-``compute_seconds``   processor time of ``separate`` for the mixture on one thread, repeated in each source's row
-``two_thread_seconds``  the same on two threads, alone on the machine; for the first few mixtures of a set
+``compute_seconds``   processor time of ``separate`` for the mixture on one thread, in each source's row
+``two_thread_seconds``  wall time of the same on two threads; for the first few mixtures of a set
 ``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above what was there before
 ``parameters``        of the separator's networks
 ``macs_per_second``   multiply-accumulates for a second of audio (see ``cost``); for the first few mixtures
