@@ -193,7 +193,7 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
 def test_the_floor_is_first_the_ceiling_last_and_the_best_method_before_the_others(tmp_path: Path) -> None:
     found = [
         *some_rows("ideal mask", 1, 9.0, role="ceiling"),
-        *some_rows("refuses", 2, status="cannot_separate", reason="one channel is too few"),
+        *some_rows("refuses", 2, status="cannot_separate", reason="one channel is too few: add one"),
         *some_rows("weak", 3, 2.0),
         *some_rows("strong", 4, 12.0),
         *some_rows("mixture", 5, 0.0, role="floor"),
@@ -207,7 +207,7 @@ def test_the_floor_is_first_the_ceiling_last_and_the_best_method_before_the_othe
     refused = page.cells("refuses")
     assert refused[0] == "refused: one channel is too few"  # in the place of the scores
     assert refused[1:] == ["1.23", DASH, DASH, DASH, "0", "60 refused"]
-    assert "refused 60 sources: one channel is too few" in " ".join(page.text.split())
+    assert "refused 60 sources: one channel is too few: add one" in " ".join(page.text.split())
     assert "has no" not in page.text  # neither floor nor ceiling is missing
 
 

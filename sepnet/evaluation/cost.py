@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sepnet.types import Mixture, Separator
+from sepnet.types import Mixture, SeparationWarning, Separator
 
 THREADS = 2
 COSTED = 3  # mixtures of a set that are separated three times: to count, to time, and to score
@@ -44,15 +45,24 @@ def given_to(separator: Separator, mixture: Mixture) -> Mixture:
 
 def measure(separator: Separator, mixture: Mixture) -> Cost:
     """The cost of a mixture in this process, with the threads that it has; unknown where separating fails."""
+    macs = _or_none(lambda given: count_macs(lambda: separator.separate(given)), separator, mixture)
+    seconds = _or_none(lambda given: _seconds(lambda: separator.separate(given)), separator, mixture)  # warm
+    return Cost(None if macs is None else macs * mixture.sample_rate / mixture.audio.shape[-1], seconds)
+
+
+def _or_none(take: Callable[[Mixture], float], separator: Separator, mixture: Mixture) -> float | None:
+    """A measure of what the separator does with the mixture; scoring will say why where it does not."""
     try:
-        given = [given_to(separator, mixture) for _ in range(2)]
-        macs = count_macs(lambda: separator.separate(given[0]))  # first, so that the clock meets it warm
-        begin = time.perf_counter()
-        separator.separate(given[1])
-        seconds = time.perf_counter() - begin
-    except Exception:  # scoring it will say why
-        return Cost()
-    return Cost(macs * mixture.sample_rate / mixture.audio.shape[-1], seconds)
+        with warnings.catch_warnings(action="ignore", category=SeparationWarning):
+            return take(given_to(separator, mixture))
+    except Exception:
+        return None
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
 
 
 def count_macs(call: Callable[[], object]) -> float:

@@ -158,7 +158,10 @@ class Line:
         for status, verb in (("cannot_separate", "refused"), ("failed", "failed")):
             reasons = Counter(row.reason for row in self.rows if row.status == status)
             if reasons:
-                return f"{verb}: {shortened(reasons.most_common(1)[0][0], LONGEST_REASON)}"
+                reason = reasons.most_common(1)[0][0]
+                # A refusal ends with its remedy, for which a table has no room.
+                why = reason.partition(": ")[0] if status == "cannot_separate" else reason
+                return f"{verb}: {shortened(why, LONGEST_REASON)}"
         return ""
 
     def remarks(self, measures: Sequence[str]) -> list[str]:
