@@ -31,7 +31,7 @@ from sepnet.separators.identity import Identity
 from sepnet.types import Mixture, Separation, SepnetError
 
 RATE = 8000
-VOID = {"meta", "img", "br", "input", "link", "hr"}
+VOID = {"meta", "img", "br", "wbr", "input", "link", "hr"}
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 HOSTILE = "R&B #1 $x$_y"
 
