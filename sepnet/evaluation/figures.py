@@ -75,7 +75,7 @@ def panel(
     path: Path, means: Mapping[str, Sequence[float]], roles: Mapping[str, Role], labels: Sequence[str]
 ) -> None:
     """SI-SDRi in dB of each name in each bin: a line of marks for each name, the first on top; nan: none."""
-    colours = matplotlib.colormaps["plasma"](np.linspace(0.2, 0.85, len(labels)))
+    colours = matplotlib.colormaps["plasma"](np.linspace(0.3, 0.88, len(labels)))
     with matplotlib.rc_context(STYLE):
         rows_of_legend = -(-len(labels) // 2)
         height = 0.9 + 0.24 * len(means) + 0.24 * rows_of_legend
