@@ -115,6 +115,7 @@ def _contender(name_or_folder: str | Path) -> Contender:
     version = f"{SETTINGS}{_digest(config.encode())}" if config else ""
     if weights.is_file():
         version = _digest(weights.read_bytes())
+        config += _training(path)
     name = f"{path.parent.parent.name}-{path.stem}" if path.is_file() else path.name
     load = partial(artifact.load, name_or_folder)
     return Contender(name=name or str(name_or_folder), load=load, version=version, config=config)
@@ -142,3 +143,12 @@ def _model_config(path: Path) -> str:
     else:
         return ""  # loading it will say what is wrong
     return json.dumps(OmegaConf.to_container(node))
+
+
+def _training(path: Path) -> str:
+    """On what, and with which sepnet, the weights of a run folder were trained; or nothing."""
+    record = artifact.run_folder(path) / artifact.PROVENANCE
+    if not record.is_file():
+        return ""
+    told = json.loads(record.read_text())
+    return f", trained on data {told.get('data_fingerprint')} at commit {told.get('git_commit')}"
