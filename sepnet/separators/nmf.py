@@ -13,8 +13,11 @@ Nothing here knows what a voice is: components that are alike need not come from
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal, get_args
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -28,9 +31,10 @@ from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.kmeans import kmeans
 from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
 
-Features = Literal["timbre", "pitch", "activations", "timbre_activations"]
 PIECE_SECONDS = 5.0  # of a long mixture, when the dictionary is learnt from excerpts
-PITCH_HZ = (70.0, 400.0)
+PITCH_HZ = (75.0, 350.0)
+N_PITCHES, N_HARMONICS, DECAY = 80, 8, 0.84
+N_BANDS = 60
 N_MEL, N_MFCC = 24, 13
 SMOOTHING_SECONDS = 0.1
 RANGE = 1e-3  # of a spectrum: what lies 60 dB under its peak does not count
@@ -39,15 +43,15 @@ RANGE = 1e-3  # of a spectrum: what lies 60 dB under its peak does not count
 class NMF:
     """Factorises channel 0 of the mixture and shares its components out among ``n_sources``.
 
-    n_components: None is one a source. features: what components are clustered by, see below.
-    divergence, start, n_restarts, n_iterations, sparsity: see sepnet.dsp.nmf. magnitude_power: what is
-    factorised is the magnitude to this power. mask_exponent: p above. window_seconds: of the STFT (Hann,
-    hop a quarter). learn_seconds: of a longer mixture, so much is learnt from, in excerpts; the rest is
-    explained by what was learnt. block_seconds: worked on at once, which bounds the memory.
+    n_components: None is one a source. features: what components are clustered by, each with the factor
+    by which it counts. divergence, start, n_restarts, n_iterations, sparsity: see sepnet.dsp.nmf.
+    magnitude_power: what is factorised is the magnitude to this power. mask_exponent: p above.
+    window_seconds: of the STFT (Hann, hop a quarter). learn_seconds: of a longer mixture, so much is learnt
+    from, in excerpts; the rest is explained by what was learnt. block_seconds: worked on at once, which
+    bounds the memory.
 
-    timbre: the mel cepstrum of each spectrum (Spiertz and Gnann, "Source-filter based clustering for
-    monaural blind source separation", DAFx 2009). pitch: the fine structure of its log spectrum, that is
-    the cepstrum at the periods of a voice. activations: when it is active, at a resolution of 0.1 s.
+    Features: ``pitch``, ``bands``, ``timbre`` and ``activations``, the functions below. A component counts
+    by its level, and with ``pitch`` by how clear its pitch is.
 
     Raises SepnetError for settings that can't be; ``separate`` raises CannotSeparate for more sources
     than components.
@@ -59,7 +63,7 @@ class NMF:
         self,
         *,
         n_components: int | None = None,
-        features: Features = "timbre",
+        features: Mapping[str, float] = MappingProxyType({"pitch": 1.0, "bands": 1.0}),
         divergence: nmf.Divergence = "kullback_leibler",
         magnitude_power: float = 1.0,
         mask_exponent: float = 2.0,
@@ -72,15 +76,18 @@ class NMF:
         block_seconds: float = 30.0,
         seed: int = 0,
     ) -> None:
-        if features not in get_args(Features):
-            raise SepnetError(f"features={features!r} is none of {', '.join(get_args(Features))}")
+        if not features or not set(features) <= set(FEATURES) or min(features.values()) <= 0:
+            raise SepnetError(
+                f"features={dict(features)}: give one or more of {', '.join(FEATURES)}, each with a factor "
+                "above zero"
+            )
         if min(magnitude_power, mask_exponent, window_seconds, learn_seconds, block_seconds) <= 0:
             raise SepnetError(
                 f"magnitude_power={magnitude_power}, mask_exponent={mask_exponent}, "
                 f"window_seconds={window_seconds}, learn_seconds={learn_seconds} and "
                 f"block_seconds={block_seconds} all have to be positive"
             )
-        self.n_components, self.features = n_components, features
+        self.n_components, self.features = n_components, dict(features)
         self.magnitude_power, self.mask_exponent = magnitude_power, mask_exponent
         self.divergence, self.start, self.n_restarts = divergence, start, n_restarts
         self.n_iterations, self.sparsity, self.seed = n_iterations, sparsity, seed
@@ -144,47 +151,86 @@ class NMF:
     def _groups(self, learnt: nmf.Factorisation, n_sources: int, rate: int, hop: int) -> Tensor:
         """The source of each component (component,)."""
         dictionary, activations = learnt.dictionary[0], learnt.activations[0]
-        n_components = dictionary.shape[1]
-        if n_components == n_sources:
+        if dictionary.shape[1] == n_sources:
             return torch.arange(n_sources, device=dictionary.device)
-        points = torch.cat(
-            [feature(dictionary, activations, rate, hop) for feature in FEATURES[self.features]], dim=1
-        )
         weights = dictionary.sum(dim=0) * activations.sum(dim=1)  # what each adds to the model
-        found = kmeans(points.double(), n_sources, weights=weights.double(), seed=self.seed)
-        return found.labels
+        parts = []
+        for name, factor in self.features.items():
+            points, clarity = FEATURES[name](dictionary, activations, rate, hop)
+            parts.append(factor * points)
+            weights = weights * clarity
+        points = torch.cat(parts, dim=1).double()
+        return kmeans(points, n_sources, weights=weights.double(), seed=self.seed).labels
 
 
-def timbre(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> Float[Tensor, "component mfcc"]:
-    """The mel cepstrum of each component's spectrum, without its level, at unit length."""
-    mel = melscale_fbanks(dictionary.shape[0], 0.0, rate / 2, N_MEL, rate).to(dictionary)  # (bin, band)
-    bands = dictionary.mT @ mel
-    logarithm = torch.log(bands / _peak(bands) + RANGE)
-    return _unit((logarithm @ create_dct(N_MFCC, N_MEL, "ortho").to(dictionary))[:, 1:])
+Points = Float[Tensor, "component feature"]
+Clarity = Float[Tensor, " component"]
+"""How much a component's point is worth, between 0 and 1."""
 
 
-def pitch(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> Float[Tensor, "component period"]:
-    """The cepstrum of each component's spectrum at the periods of a voice, at unit length."""
-    spectra = dictionary.mT
-    cepstrum = torch.fft.irfft(torch.log(spectra / _peak(spectra) + RANGE))  # (component, quefrency)
-    first = min(round(rate / PITCH_HZ[1]), cepstrum.shape[1] // 2 - 1)
-    last = min(round(rate / PITCH_HZ[0]), cepstrum.shape[1] // 2)
-    return _unit(cepstrum[:, first : last + 1])
+def pitch(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> tuple[Points, Clarity]:
+    """The fundamental frequency in octaves, by summing harmonics: (component, 1).
+
+    Hermes, "Measurement of pitch by subharmonic summation", JASA 83(1), 1988, on the root of the
+    magnitudes; what lies half-way between the harmonics is taken away, as in Camacho and Harris, "A
+    sawtooth waveform inspired pitch estimator for speech and music", JASA 124(3), 2008. The clarity is the
+    sum that the best pitch reaches.
+    """
+    roots = _unit(dictionary.mT.sqrt())  # (component, bin)
+    lowest, highest = (math.log10(hertz) for hertz in PITCH_HZ)
+    hertz = torch.logspace(lowest, highest, N_PITCHES, device=roots.device)
+    total = roots.new_zeros(len(roots), N_PITCHES)
+    for harmonic in range(1, N_HARMONICS + 1):
+        at, between = (_read(roots, hertz * k, rate) for k in (harmonic, harmonic - 0.5))
+        total += DECAY ** (harmonic - 1) * (at - between)
+    best = total.max(dim=1)
+    return torch.log2(hertz[best.indices])[:, None].to(roots), (best.values / N_HARMONICS**0.5).clamp(0, 1)
 
 
-def times(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> Float[Tensor, "component time"]:
+def _read(spectra: Tensor, hertz: Tensor, rate: int) -> Tensor:
+    """Spectra (component, bin) at frequencies (frequency,): linear between the bins, zero beyond them."""
+    n_bins = spectra.shape[1]
+    place = hertz * 2 * (n_bins - 1) / rate
+    lower = place.long().clamp_max(n_bins - 2)
+    part = (place - lower).to(spectra)
+    values = spectra[:, lower] * (1 - part) + spectra[:, lower + 1] * part
+    return torch.where(hertz <= rate / 2, values, 0.0)
+
+
+def bands(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> tuple[Points, Clarity]:
+    """Each component's spectrum in bands as wide as the ear's, at unit length."""
+    points = _unit(dictionary.mT @ _mel(dictionary, rate, N_BANDS))
+    return points, torch.ones_like(points[:, 0])
+
+
+def timbre(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> tuple[Points, Clarity]:
+    """The mel cepstrum of each component's spectrum, without its level, at unit length.
+
+    Spiertz and Gnann, "Source-filter based clustering for monaural blind source separation", DAFx 2009.
+    """
+    levels = dictionary.mT @ _mel(dictionary, rate, N_MEL)  # (component, band)
+    logarithms = torch.log(levels / _peak(levels) + RANGE)
+    points = _unit((logarithms @ create_dct(N_MFCC, N_MEL, "ortho").to(dictionary))[:, 1:])
+    return points, torch.ones_like(points[:, 0])
+
+
+def active(dictionary: Tensor, activations: Tensor, rate: int, hop: int) -> tuple[Points, Clarity]:
     """When each component is active, averaged over 0.1 s, at unit length."""
     width = max(1, min(round(SMOOTHING_SECONDS * rate / hop), activations.shape[1]))
-    averages: Tensor = torch.nn.functional.avg_pool1d(activations[:, None], width)
-    return _unit(averages[:, 0])
+    points = _unit(torch.nn.functional.avg_pool1d(activations[:, None], width)[:, 0])
+    return points, torch.ones_like(points[:, 0])
 
 
-FEATURES: dict[str, tuple[Callable[[Tensor, Tensor, int, int], Tensor], ...]] = {
-    "timbre": (timbre,),
-    "pitch": (pitch,),
-    "activations": (times,),
-    "timbre_activations": (timbre, times),
-}
+Feature = Callable[[Tensor, Tensor, int, int], tuple[Tensor, Tensor]]
+FEATURES: dict[str, Feature] = {"pitch": pitch, "bands": bands, "timbre": timbre, "activations": active}
+
+
+def _mel(like: Tensor, rate: int, n_bands: int) -> Tensor:
+    """(bin, band); low bands that are narrower than a bin stay empty."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "At least one mel filterbank")
+        filters: Tensor = melscale_fbanks(like.shape[0], 0.0, rate / 2, n_bands, rate)
+    return filters.to(like)
 
 
 def _peak(values: Tensor) -> Tensor:
