@@ -28,6 +28,7 @@ from sepnet.evaluation.scoring import align, score
 from sepnet.types import Separation, SepnetError
 
 MEASURES = ("si_sdr", "sdr", "pesq", "estoi")
+TURNS = 8
 PESQ_BAND = {8000: "nb", 16000: "wb"}
 Signals = NDArray[np.float32]
 Scores = dict[str, list[float]]
@@ -55,8 +56,7 @@ def scoring(config: DictConfig) -> None:
         f"{len(cases[0].references)} sources, {sum(seconds):.0f} s at {cases[0].sample_rate} Hz, "
         f"{cores} cores"
     )
-    ours, ours_seconds = _ours(cases, cores)
-    theirs, theirs_seconds = _theirs([cases[index] for index in chosen])
+    ours, theirs, ours_seconds, theirs_seconds = _race(cases, chosen.tolist(), cores)
     ours_rate = ours_seconds / sum(seconds)
     theirs_rate = theirs_seconds / sum(seconds[index] for index in chosen)
     for who, taken, n, rate in (
@@ -83,17 +83,32 @@ def _cases(data: MixtureData, n_scored: int) -> list[Case]:
     return cases
 
 
-def _ours(cases: Sequence[Case], n_processes: int) -> tuple[list[Scores], float]:
-    """The scores, and the seconds that they took in warm processes of one thread each."""
+def _race(
+    cases: Sequence[Case], chosen: Sequence[int], n_processes: int
+) -> tuple[list[Scores], list[Scores], float, float]:
+    """Our scores of all cases, theirs of the chosen ones, and the seconds that each took.
+
+    By turns, so that whatever else the machine does slows both. Ours in warm processes of one thread each,
+    theirs in this process with as many threads as its libraries take.
+    """
+    ours: list[Scores] = []
+    theirs: list[Scores] = []
+    ours_seconds = theirs_seconds = 0.0
     context = multiprocessing.get_context("spawn")
     with (
         environment(dict.fromkeys(THREAD_VARIABLES, "1")),
         ProcessPoolExecutor(n_processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         list(pool.map(score_case, [cases[0]] * (4 * n_processes)))  # each of them has imported by then
-        begin = time.perf_counter()
-        scores = list(pool.map(score_case, cases))
-        return scores, time.perf_counter() - begin
+        one_by_one(cases[0])
+        for turn in np.array_split(np.arange(len(cases)), min(TURNS, len(cases))):
+            begin = time.perf_counter()
+            ours += pool.map(score_case, [cases[index] for index in turn])
+            middle = time.perf_counter()
+            theirs += [one_by_one(cases[index]) for index in turn if index in chosen]
+            ours_seconds += middle - begin
+            theirs_seconds += time.perf_counter() - middle
+    return ours, theirs, ours_seconds, theirs_seconds
 
 
 def score_case(case: Case) -> Scores:
@@ -105,14 +120,6 @@ def score_case(case: Case) -> Scores:
         scores = score(MEASURES, signals, references, case.sample_rate)
         found |= {f"{prefix}{measure}": [source[measure] for source in scores] for measure in MEASURES}
     return found
-
-
-def _theirs(cases: Sequence[Case]) -> tuple[list[Scores], float]:
-    """The same, one by one in this process, with as many threads as its libraries choose."""
-    one_by_one(cases[0])  # imports
-    begin = time.perf_counter()
-    scores = [one_by_one(case) for case in cases]
-    return scores, time.perf_counter() - begin
 
 
 def one_by_one(case: Case) -> Scores:
