@@ -10,9 +10,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from conftest import white_noise, write_corpus
 from torch import Tensor, nn
 
 from sepnet.data.layouts import read_sexes
+from sepnet.data.librimix import FixedMixture, FixedSet
 from sepnet.evaluation import cost, facts
 from sepnet.types import CannotSeparate, Mixture, Separation
 
@@ -164,3 +166,14 @@ def test_sexes_are_read_from_the_tables_of_the_corpora(
     assert read_sexes(tmp_path / "subset") == {}
     (tmp_path / name).write_text(text)
     assert read_sexes(tmp_path) == read_sexes(tmp_path / "subset") == expected
+
+
+def test_a_fixed_set_tells_who_speaks(tmp_path: Path) -> None:
+    files = {f"test/{who}/{who}-1.wav": white_noise(4000, seed) for seed, who in enumerate("abc")}
+    manifest = write_corpus(tmp_path, files)
+    (tmp_path / "speakers.csv").write_text("speaker,gender\na,m\nb,F\n")
+    mixed = [FixedMixture("ba", (("test/b/b-1.wav", 1.0), ("test/a/a-1.wav", 1.0)))]
+    mixed += [FixedMixture("ca", (("test/c/c-1.wav", 1.0), ("test/a/a-1.wav", 1.0)))]
+    fixed = FixedSet(mixtures=mixed, manifest=manifest, sample_rate=RATE)
+    assert [fixed.sexes(index) for index in (0, 1)] == [("f", "m"), ("", "m")]
+    assert [facts.sexes(fixed, index) for index in (0, 1)] == ["f+m", ""]
