@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from sepnet.artifact import config_folder
+from sepnet.cli import evaluate
 from sepnet.evaluation import provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.breakdown import FACETS, breakdowns, round_edges
@@ -268,3 +271,17 @@ def test_measures_that_a_file_lacks_are_undefined_there(tmp_path: Path) -> None:
     found = {each.separator: each.scores["snr"] for each in rows_file.read(tmp_path / "both/rows.csv")}
     assert math.isnan(found["one"])
     assert found["two"] == 2.0
+
+
+def test_results_are_joined_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [
+        str(evaluation(tmp_path / name, three(name, gain))) for name, gain in (("one", 5.0), ("two", 7.0))
+    ]
+    config = OmegaConf.load(config_folder() / "eval.yaml")
+    config.compare = paths
+    with pytest.raises(SepnetError, match="out="):
+        evaluate.run(config)
+    config.out = str(tmp_path / "both")
+    evaluate.run(config)
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert [line.split()[1] for line in table[2:]] == ["two", "one"]
