@@ -234,12 +234,32 @@ def test_items_do_not_see_each_other(divergence: Any) -> None:
         assert together.n_iterations[item] == alone.n_iterations[0]
 
 
-def test_items_beyond_the_cache_are_worked_on_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = uniform(9, 20, 25)
-    whole = nmf.factorise(X, n_components=3, n_iterations=20)
-    monkeypatch.setattr(nmf, "CACHED_BYTES", 1)
-    assert len(nmf._parts(X)) > 1
-    torch.testing.assert_close(nmf.factorise(X, n_components=3, n_iterations=20).model, whole.model)
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("together", [(1, 2), (1, 3), (4, 1), (9, 1), (2, 4)])
+def test_items_and_frames_are_cut_up_without_a_trace(
+    divergence: Any, together: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = spectrogram(6, 9, 20, 25)
+    settings: Any = {"n_components": 3, "divergence": divergence, "n_iterations": 20, "sparsity": 0.1}
+    found = []
+    for size in ((9, 1), together):
+        monkeypatch.setattr(nmf, "_parts", lambda X, size=size: size)
+        found.append(nmf.factorise(X, **settings))
+    torch.testing.assert_close(found[1].dictionary, found[0].dictionary)
+    torch.testing.assert_close(found[1].activations, found[0].activations)
+    torch.testing.assert_close(found[1].objective, found[0].objective)
+
+
+def test_large_items_are_cut_and_small_ones_put_together() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert nmf._parts(torch.zeros(16, 513, 628)) == (2, 1)
+        assert nmf._parts(torch.zeros(1, 513, 628)) == (1, 2)
+        assert nmf._parts(torch.zeros(16, 10, 10)) == (16, 1)
+        assert nmf._parts(torch.zeros(1, 600_000, 1)) == (1, 1)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)

@@ -12,31 +12,7 @@ frame), all non-negative. Minimised is, with V = W H and the sparsity s,
 Both norms in the penalty make it blind to how a component's level is shared between w_k and h_k; a
 plain |H|_1 would be made as small as one likes by shrinking H and growing W.
 
-Updates. Fevotte and Idier ("Algorithms for nonnegative matrix factorization with the beta-divergence",
-Neural Computation 23(9), 2011) bound each d from above by a function that touches it at the present h
-and is separable in h. With t the factor by which h is to grow, and
-
-    num = W^T (x v^(b-2)),   den = W^T v^(b-1),   b = 2, 1, 0 for the three divergences,
-
-the bound on (1) is, up to a factor of h and constants,
-
-    frobenius: den t^2 / 2 - num t + p t     kullback_leibler: den t - num log t + p t
-    itakura_saito: den t + num / t + p t                                                           (2)
-
-where p = s |w_k|_2 is the penalty's slope. By t <= (t^2 + 1) / 2 in the first line, all three have their
-minimum at
-
-    t = (num / (den + p))^g,   g = 1, 1, 1/2.                                                      (3)
-
-None of these steps raises (1). For W the penalty is not linear: |w|_2 <= (|w|_2^2 / |w~|_2 + |w~|_2) / 2
-at the present w~, whose slope in t is p t with p = s |h_k|_1 w~ / |w~|_2. What is linear in t is again
-bounded by its square, and the minimum moves to t = (num / (den + p))^g with g = 1, 1/2, 1/3 (the common
-power of Zhao and Tan, "A unified convergence analysis of the multiplicative update algorithm for
-regularized nonnegative matrix factorization", IEEE TSP 66(1), 2018). Without sparsity g is as in (3).
-
-Zeros. Itakura-Saito is infinite at x = 0, and both it and Kullback-Leibler at v = 0. ``FLOOR`` times the
-mean of X is therefore added to X and to V alike, in these two: a constant component, which leaves (2)
-and (3) as they are. scikit-learn instead raises what is below 1.2e-7, which is not monotone there.
+How it is minimised, and that the objective never rises: see sepnet.dsp.nmf_updates.
 """
 
 from __future__ import annotations
@@ -47,19 +23,17 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import threshold
 
+from sepnet.dsp.nmf_updates import DEGREE as DEGREE
+from sepnet.dsp.nmf_updates import Divergence as Divergence
+from sepnet.dsp.nmf_updates import Problem
 from sepnet.types import SepnetError
 
-Divergence = Literal["frobenius", "kullback_leibler", "itakura_saito"]
 Start = Literal["random", "nndsvd"]
 Matrices = Float[Tensor, "item bin frame"]
 Dictionaries = Float[Tensor, "item bin component"]
 Activations = Float[Tensor, "item component frame"]
 
-DEGREE = {"frobenius": 2, "kullback_leibler": 1, "itakura_saito": 0}
-"""How d(a x | a v) grows with the level a: as its power."""
-FLOOR = 1e-10  # times the mean of X
 CHECK_EVERY = 10  # iterations between two looks at the objective
 CACHED_BYTES = 2**20  # of X: more would not stay near a core from one iteration to the next
 
@@ -152,14 +126,14 @@ def descend(
             f"n_fixed={n_fixed} has to be between 0 and the {n_components} components, "
             f"and n_iterations={n_iterations}, tolerance={tolerance} and sparsity={sparsity} not negative"
         )
-    found = [
-        _descend(
-            _Problem(X[part], dictionary[part], activations[part], divergence, sparsity, n_fixed),
-            n_iterations,
-            tolerance,
+    size, n_parts = _parts(X)
+    found = []
+    for first in range(0, len(X), size):
+        part = slice(first, first + size)
+        problem = Problem(
+            X[part], dictionary[part], activations[part], divergence, sparsity, n_fixed, n_parts
         )
-        for part in _parts(X)
-    ]
+        found.append(_descend(problem, n_iterations, tolerance))
     return Factorisation(
         *(torch.cat([getattr(each, name) for each in found]) for name in Factorisation.__dataclass_fields__)
     )
@@ -220,15 +194,15 @@ def activate_groups(
         raise SepnetError(
             f"{n_components} components can't be {n_groups} groups of equal size with a penalty of {penalty}"
         )
-    problem = _Problem(X, dictionary, _flat(X, dictionary), divergence, 0.0, n_components)
-    even = problem.H.sum(dim=(1, 2)) / n_groups  # (item,)
+    problem = Problem(X, dictionary, _flat(X, dictionary), divergence, 0.0, n_components)
+    even = problem.H.sum(dim=(1, 2)) / n_groups  # (item,): the problem is not cut into parts
     weight, smallest = penalty * X[0].numel(), 1e-3 * even[:, None] + problem.smallest
     for _ in range(n_iterations):
         totals = problem.H.sum(dim=2).reshape(len(X), n_groups, -1).sum(dim=2)  # (item, group)
         slopes = weight / (smallest + totals)
-        problem.slopes = slopes.repeat_interleave(n_components // n_groups, dim=1).unsqueeze(-1)
+        problem.slopes = slopes.repeat_interleave(n_components // n_groups, dim=1)
         problem.update_activations()
-    return problem.H * problem.level
+    return problem.activations
 
 
 def gains(
@@ -262,7 +236,7 @@ def objective(
 ) -> Float[Tensor, " item"]:
     """Equation (1) for each item, in float64."""
     _check(X, divergence)
-    return _Problem(X, dictionary, activations, divergence, sparsity, 0).objective()
+    return Problem(X, dictionary, activations, divergence, sparsity, 0).objective()
 
 
 def random_start(X: Matrices, n_components: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -315,121 +289,23 @@ def _flat(X: Tensor, dictionary: Tensor) -> Tensor:
     return level.repeat(1, dictionary.shape[-1], 1)
 
 
-class _Problem:
-    """Some items at unit level, their factors, and room for what each update needs."""
-
-    def __init__(
-        self,
-        X: Tensor,
-        dictionary: Tensor,
-        activations: Tensor,
-        divergence: Divergence,
-        sparsity: float,
-        n_fixed: int,
-    ) -> None:
-        self.divergence, self.sparsity, self.n_fixed = divergence, sparsity, n_fixed
-        mean = X.mean(dim=(1, 2), keepdim=True)
-        self.level = torch.where(mean > 0, mean, 1.0)
-        self.X = X / self.level
-        self.floor = 0.0 if divergence == "frobenius" else FLOOR
-        self.X += self.floor
-        self.W = dictionary.to(X, copy=True).contiguous()
-        self.H = activations.to(X) / self.level
-        # Below the root of the smallest number, products of two would be denormal, and those are slow.
-        self.smallest = torch.finfo(X.dtype).tiny ** 0.5
-        self.slopes: Tensor | None = None  # of a further penalty on the activations, per component
-        self.V = torch.empty_like(self.X)
-        self.Q = torch.empty_like(self.X) if divergence == "itakura_saito" else self.V
-
-    def update_dictionary(self) -> None:
-        """Equation (3) for the components that are free."""
-        W, H = self.W[:, :, self.n_fixed :], self.H[:, self.n_fixed :]
-        if self.divergence == "frobenius":
-            num, den = self.X @ H.mT, self.W @ (self.H @ H.mT)
-        else:
-            powers = self._powers()
-            num = self.Q @ H.mT
-            den = H.sum(dim=-1).unsqueeze(1) if powers is None else powers @ H.mT
-        exponent = 0.5 if self.divergence == "itakura_saito" else 1.0
-        if self.sparsity:
-            norms = W.norm(dim=1, keepdim=True).clamp_min(self.smallest)
-            den = den + self.sparsity * H.sum(dim=-1).unsqueeze(1) * W / norms
-            exponent = {"frobenius": 1.0, "kullback_leibler": 0.5, "itakura_saito": 1 / 3}[self.divergence]
-        self._grow(W, num, den, exponent)
-
-    def update_activations(self) -> None:
-        """Equation (3) for all components."""
-        Wt = self.W.mT
-        if self.divergence == "frobenius":
-            num, den = Wt @ self.X, (Wt @ self.W) @ self.H
-        else:
-            powers = self._powers()
-            num = Wt @ self.Q
-            den = Wt.sum(dim=-1, keepdim=True) if powers is None else Wt @ powers
-        if self.sparsity:
-            den = den + self.sparsity * self.W.norm(dim=1).unsqueeze(-1)
-        if self.slopes is not None:
-            den = den + self.slopes
-        self._grow(self.H, num, den, 0.5 if self.divergence == "itakura_saito" else 1.0)
-
-    def objective(self) -> Tensor:
-        """Equation (1) for each item (item,), at the level that X had."""
-        V = torch.bmm(self.W, self.H, out=self.V)
-        if self.divergence == "frobenius":
-            terms = V.sub_(self.X).square_().mul_(0.5)
-        elif self.divergence == "kullback_leibler":
-            V.add_(self.floor)
-            terms = torch.log(self.X / V).mul_(self.X).add_(V).sub_(self.X)
-        else:
-            ratio = torch.div(self.X, V.add_(self.floor), out=self.Q)
-            terms = torch.log(ratio, out=self.V).neg_().add_(ratio).sub_(1.0)
-        total = terms.sum(dim=(1, 2), dtype=torch.float64)
-        if self.sparsity:
-            sizes = self.W.norm(dim=1) * self.H.sum(dim=-1)  # (item, component)
-            total = total + self.sparsity * sizes.sum(dim=-1, dtype=torch.float64)
-        return total * self.level.flatten().double() ** DEGREE[self.divergence]
-
-    def factorisation(self, n_iterations: Tensor) -> Factorisation:
-        """Where it stands, at the level that X had."""
-        return Factorisation(self.W, self.H * self.level, self.objective(), n_iterations)
-
-    def _powers(self) -> Tensor | None:
-        """Leaves x v^(b-2) in Q; returns v^(b-1), or None where that is 1."""
-        V = torch.bmm(self.W, self.H, out=self.V).add_(self.floor)
-        if self.divergence == "kullback_leibler":
-            torch.div(self.X, V, out=self.Q)
-            return None
-        torch.reciprocal(V, out=V)
-        torch.mul(self.X, V, out=self.Q).mul_(V)
-        return V
-
-    def _grow(self, factor: Tensor, num: Tensor, den: Tensor, exponent: float) -> None:
-        """factor times (num / den)^exponent, in place; where den is zero, so is factor or num."""
-        growth = num.div_(den.clamp_min(self.smallest))
-        if exponent == 0.5:
-            growth.sqrt_()
-        elif exponent != 1.0:
-            growth.pow_(exponent)
-        threshold(factor.mul_(growth), self.smallest, 0.0, inplace=True)
-
-
-def _descend(problem: _Problem, n_iterations: int, tolerance: float) -> Factorisation:
+def _descend(problem: Problem, n_iterations: int, tolerance: float) -> Factorisation:
     """Updates until each item has converged; one that has is kept as it was then."""
-    n_items, device = len(problem.X), problem.X.device
+    n_items, device = problem.n_items, problem.X.device
     if tolerance == 0:
         for _ in range(n_iterations):
             problem.update_dictionary()
             problem.update_activations()
-        return problem.factorisation(torch.full((n_items,), n_iterations, device=device))
+        return _stand(problem, torch.full((n_items,), n_iterations, device=device))
     first = previous = problem.objective().clamp_min(0).sqrt()
-    kept = problem.factorisation(torch.zeros(n_items, dtype=torch.int64, device=device))
+    kept = _stand(problem, torch.zeros(n_items, dtype=torch.int64, device=device))
     running = torch.ones(n_items, dtype=torch.bool, device=device)
     for iteration in range(1, n_iterations + 1):
         problem.update_dictionary()
         problem.update_activations()
         if iteration % CHECK_EVERY and iteration < n_iterations:
             continue
-        now = problem.factorisation(torch.full((n_items,), iteration, device=device))
+        now = _stand(problem, torch.full((n_items,), iteration, device=device))
         kept = _choose(running, now, kept)
         current = now.objective.clamp_min(0).sqrt()
         running &= (previous - current) >= tolerance * first
@@ -437,6 +313,11 @@ def _descend(problem: _Problem, n_iterations: int, tolerance: float) -> Factoris
         if not bool(running.any()):
             break
     return kept
+
+
+def _stand(problem: Problem, n_iterations: Tensor) -> Factorisation:
+    """Where a problem stands."""
+    return Factorisation(problem.dictionary.clone(), problem.activations, problem.objective(), n_iterations)
 
 
 def _choose(first: Tensor, one: Factorisation, other: Factorisation) -> Factorisation:
@@ -454,13 +335,17 @@ def _better(one: Factorisation, other: Factorisation) -> Factorisation:
     return _choose(one.objective <= other.objective, one, other)
 
 
-def _parts(X: Tensor) -> list[slice]:
-    """Items that are worked on together. On a CPU so few that their X stays in the cores' caches."""
+def _parts(X: Tensor) -> tuple[int, int]:
+    """How many items are worked on together, and into how many parts the frames of each are cut.
+
+    On a CPU there are so few that X and V stay in the cores' own caches from one pass to the next.
+    """
     n_items, n_bytes = len(X), X[:1].numel() * X.element_size()
-    size = n_items
-    if X.device.type == "cpu" and n_bytes > 0:
-        size = max(torch.get_num_threads(), CACHED_BYTES // n_bytes)
-    return [slice(start, start + size) for start in range(0, n_items, size)]
+    if X.device.type != "cpu":
+        return n_items, 1
+    n_threads = torch.get_num_threads()
+    together = min(n_items, max(n_threads, CACHED_BYTES // n_bytes))
+    return together, 1 if X.shape[2] < n_threads else max(1, n_threads // together)
 
 
 def _check(X: Tensor, divergence: str) -> None:
