@@ -45,7 +45,7 @@ CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD = (
     "provenance.json",
     "README.md",
 )
-PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq", "pystoi")
+PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq")
 RUNS = Path("runs")
 TRUSTED = ("sepnet", "torch.optim")  # what a configuration of one's own may build
 METHODS = ("sepnet.separators", "sepnet.networks", "sepnet.losses", "sepnet.metrics", "sepnet.dsp")

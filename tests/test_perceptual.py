@@ -76,6 +76,19 @@ def test_estimate_comes_before_reference() -> None:
     assert estoi(bad, clean, 8000) != pytest.approx(stoi(bad, clean, 8000), abs=1e-2)
 
 
+@pytest.mark.parametrize("sample_rate", [8000, 10000, 11025, 16000, 44100, 48000])
+@pytest.mark.parametrize("seconds", [1.1, 2.0])
+def test_intelligibility_has_the_values_of_pystoi(sample_rate: int, seconds: float) -> None:
+    from pystoi import stoi as pystoi_stoi
+
+    clean = voice(sample_rate, seconds)
+    clean[: len(clean) // 5] = 0  # some frames to leave out
+    for bad in (noisy(clean, 3), clean + 0.5 * clean.roll(1000), noisy(0.01 * clean, -40)):
+        for measure, extended in ((stoi, False), (estoi, True)):
+            expected = pystoi_stoi(clean.double().numpy(), bad.double().numpy(), sample_rate, extended)
+            assert measure(bad, clean, sample_rate) == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize("measure", [pesq, stoi, estoi])
 def test_the_level_of_both_signals_does_not_matter(measure) -> None:
     pytest.importorskip("pesq")

@@ -8,15 +8,14 @@ Both signals are judged whole, on the CPU, without gradients.
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pystoi import stoi as pystoi_stoi
 from torch import Tensor
 
+from sepnet.metrics.intelligibility import intelligibility
 from sepnet.metrics.sdr import is_silent
 from sepnet.types import SepnetError
 
@@ -58,20 +57,14 @@ def stoi(
     """Short-time objective intelligibility, at most 1.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
-    IEEE TASLP 19(7), 2011; ``extended`` as ``estoi``. Any sample rate, in Hz: pystoi resamples to 10 kHz.
+    IEEE TASLP 19(7), 2011; ``extended`` as ``estoi``. Any sample rate, in Hz: both are resampled to 10 kHz.
     Returns nan (undefined) if either signal is silent, or if less than 30 frames (0.4 s) remain once
     the silent ones are removed. Raises SepnetError on shapes that differ or samples that are not finite.
     """
     degraded, clean = _arrays(estimate, reference)
     if _either_silent(estimate, reference):
         return UNDEFINED
-    with warnings.catch_warnings():
-        # pystoi returns 1e-5 for "too few frames", a number like another: its warning is the only sign.
-        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
-        try:
-            return float(pystoi_stoi(clean, degraded, sample_rate, extended=extended))
-        except RuntimeWarning:
-            return UNDEFINED
+    return intelligibility(degraded, clean, sample_rate, extended=extended)
 
 
 def estoi(estimate: Float[Tensor, " time"], reference: Float[Tensor, " time"], sample_rate: int) -> float:
