@@ -77,6 +77,10 @@ SEPARATORS = [
     Case("fastica", refuses=FEW_CHANNELS),
     Case("auxiva", {"window_seconds": 0.016, "n_iterations": 5}, refuses=FEW_CHANNELS),
     Case("ilrma", {"window_seconds": 0.016, "n_iterations": 5, "warm_iterations": 5}, refuses=FEW_CHANNELS),
+    Case("energy", {"descent": {"steps": 8}}),
+    Case("energy_textbook", {"descent": {"steps": 4}}),
+    Case("energy_reference", {"descent": {"steps": 8}}),
+    Case("energy_reference_textbook", {"descent": {"steps": 4}}),
     Case("pit", TINY_TCN),
     Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
     Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
@@ -185,6 +189,36 @@ def test_estimates_follow_the_level(case: Case, audio: Tensor, gain: float) -> N
     expected = gain * separate(case, mixture)
     atol = 1e-4 * float(expected.abs().max())
     torch.testing.assert_close(separate(case, scaled), expected, atol=atol, rtol=0)
+
+
+def test_one_source_of_two_is_silent(case: Case) -> None:
+    audio = SIGNALS["2 channels"]
+    silent = torch.stack([audio[0], torch.zeros_like(audio[0])])
+    sources = separate(case, replace(told(audio), references=silent))
+    assert sources.shape == (2, audio.shape[1])
+    assert sources.isfinite().all()
+
+
+def test_more_sources_than_channels_and_components(case: Case) -> None:
+    mixture = replace(told(SIGNALS["2 channels"]), n_sources=41)
+    separator = build(case.model)
+    try:
+        sources = separator.separate(mixture.only(separator.needs)).sources
+    except CannotSeparate as refusal:
+        told_number = str(refusal)
+        assert "41" in told_number
+    else:
+        assert len(sources) == (41 if "n_sources" in separator.needs else 2)
+        assert sources.isfinite().all()
+
+
+@pytest.mark.slow
+def test_half_an_hour_at_once(case: Case) -> None:
+    time = 30 * 60 * RATE
+    audio = 0.1 * (noise(2, 2) @ noise(2, time, seed=1).pow(3))
+    sources = separate(case, told(audio))
+    assert sources.shape == (2, time)
+    assert sources.isfinite().all()
 
 
 def test_no_method_peeks(case: Case) -> None:
