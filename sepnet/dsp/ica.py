@@ -33,6 +33,7 @@ from torch import Tensor
 from sepnet.types import CannotSeparate, SepnetError
 
 Contrast = Literal["logcosh", "exp", "cube"]
+BLOCK_ELEMENTS = 16_384  # below torch's grain of 32,768
 RANK_TOLERANCE = 1e-12  # power: below -120 dB of the strongest direction lies the rounding of float32
 
 
@@ -82,7 +83,8 @@ def fast_ica(
     if start is None:
         start = torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=x.dtype).to(x.device)
     find = _deflation if deflation else _symmetric
-    rotation, iterations, converged = find(z, start, _Step(contrast, alpha), tolerance, max_iterations)
+    step = _Step.of(contrast, alpha, z)
+    rotation, iterations, converged = find(start, step, tolerance, max_iterations)
     return Unmixing(rotation @ whitening, unwhitening @ rotation.T, iterations, converged)
 
 
@@ -103,36 +105,52 @@ def _principal(covariance: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of (40) for rows w (row, component) at once, before they are normalised."""
+    """One step of (40) for rows w (row, component) at once, before they are normalised.
+
+    z (component, sample) comes in blocks so small that they stay in the cache, and that torch does not share
+    them among threads, which would cost more than it gains.
+    """
 
     contrast: Contrast
     alpha: float
+    z: tuple[Tensor, ...]
 
-    def __call__(self, w: Tensor, z: Tensor) -> Tensor:
-        u = w @ z  # (row, sample)
-        n_samples = z.shape[1]
-        # The means of g' need no array of their own: sums of squares and products give them.
-        if self.contrast == "logcosh":
-            g = u.mul_(self.alpha).tanh_()
-            slope = self.alpha * (1 - torch.linalg.vector_norm(g, dim=1).square() / n_samples)
-        elif self.contrast == "exp":
-            bell = (u * u).mul_(-0.5).exp_()
-            g = u * bell
-            slope = bell.mean(dim=1) - torch.linalg.vecdot(u, g) / n_samples
-        else:
-            square = u * u
-            g = square * u
-            slope = 3 * square.mean(dim=1)
-        turned: Tensor = g @ z.T / n_samples - slope[:, None] * w
+    @classmethod
+    def of(cls, contrast: Contrast, alpha: float, z: Tensor) -> _Step:
+        size = max(1, BLOCK_ELEMENTS // len(z))
+        blocks = tuple(z[:, k : k + size].contiguous() for k in range(0, z.shape[1], size))
+        return cls(contrast, alpha, blocks)
+
+    def __call__(self, w: Tensor) -> Tensor:
+        expectation, slope, n_samples = torch.zeros_like(w), w.new_zeros(len(w)), 0
+        for block in self.z:
+            g, slopes = self._contrast_of(w @ block)
+            expectation += g @ block.T
+            slope += slopes
+            n_samples += block.shape[1]
+        turned: Tensor = (expectation - slope[:, None] * w) / n_samples
         return turned
 
+    def _contrast_of(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """g(u) (row, sample), and the sum of g'(u) over the samples (row,).
 
-def _symmetric(
-    z: Tensor, start: Tensor, step: _Step, tolerance: float, max_iterations: int
-) -> tuple[Tensor, int, bool]:
+        The latter needs no array of its own: sums of squares and products give it.
+        """
+        if self.contrast == "logcosh":
+            g = u.mul_(self.alpha).tanh_()
+            return g, self.alpha * (u.shape[1] - torch.linalg.vecdot(g, g))
+        if self.contrast == "exp":
+            bell = (u * u).mul_(-0.5).exp_()
+            g = u * bell
+            return g, bell.sum(dim=1) - torch.linalg.vecdot(u, g)
+        square = u * u
+        return square * u, 3 * square.sum(dim=1)
+
+
+def _symmetric(start: Tensor, step: _Step, tolerance: float, max_iterations: int) -> tuple[Tensor, int, bool]:
     rotation = _nearest_rotation(start)
     for iteration in range(1, max_iterations + 1):
-        turned = _nearest_rotation(step(rotation, z))
+        turned = _nearest_rotation(step(rotation))
         moved = float(((turned * rotation).sum(dim=1).abs() - 1).abs().max())
         rotation = turned
         if moved < tolerance:
@@ -140,16 +158,14 @@ def _symmetric(
     return rotation, max_iterations, False
 
 
-def _deflation(
-    z: Tensor, start: Tensor, step: _Step, tolerance: float, max_iterations: int
-) -> tuple[Tensor, int, bool]:
-    found = start.new_zeros(0, len(z))
+def _deflation(start: Tensor, step: _Step, tolerance: float, max_iterations: int) -> tuple[Tensor, int, bool]:
+    found = start.new_zeros(0, len(start))
     most, all_converged = 0, True
-    for k in range(len(z)):
+    for k in range(len(start)):
         row = start[k : k + 1] / start[k].norm()
         iterations, moved = 0, math.inf
         while iterations < max_iterations and moved >= tolerance:
-            turned = step(row, z)
+            turned = step(row)
             turned = turned - turned @ found.T @ found
             turned = turned / turned.norm()
             moved = float(((turned * row).sum().abs() - 1).abs())
