@@ -6,9 +6,20 @@ those that are alike into one source. Source i then has the model V_i = sum of i
 
     Y_i = V_i^p / sum_j V_j^p  Y,
 
-a Wiener-like gain (p = 2 where V models magnitudes), so that the estimates sum to the mixture.
+a Wiener-like gain, so that the estimates sum to the mixture: Wiener's own has p = 2 where V models
+magnitudes, p = 1 is more careful where the model is poor.
 
-Nothing here knows what a voice is: components that are alike need not come from one mouth.
+Nothing here knows what a voice is: components that are alike need not come from one mouth. What was tried
+on 100 two-speaker mixtures of speech8k (data.valid, 80 components, p = 1; SI-SDR improvement in dB, each
++-0.3 at most; p = 2 loses 0.2 to 0.6 dB throughout):
+
+    one component a source    -0.30        pitch and timbre (0.5)           1.45
+    activations               -1.19        pitch and activations            1.08
+    timbre                    -0.59        pitch, bands and activations     1.15
+    bands                      0.16        pitch (1.5) and bands            1.56
+    pitch                      0.94        pitch and bands (the default)    1.83
+
+Given to the source that each component fits best, with the references at hand, components reach 6 dB.
 """
 
 from __future__ import annotations
@@ -66,7 +77,7 @@ class NMF:
         features: Mapping[str, float] = MappingProxyType({"pitch": 1.0, "bands": 1.0}),
         divergence: nmf.Divergence = "kullback_leibler",
         magnitude_power: float = 1.0,
-        mask_exponent: float = 2.0,
+        mask_exponent: float = 1.0,
         start: nmf.Start = "random",
         n_restarts: int = 1,
         n_iterations: int = 200,

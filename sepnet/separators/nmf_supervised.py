@@ -65,7 +65,7 @@ class SupervisedNMF(nn.Module):
         block_sparsity: float = 0.1,
         divergence: nmf.Divergence = "kullback_leibler",
         magnitude_power: float = 1.0,
-        mask_exponent: float = 2.0,
+        mask_exponent: float = 1.0,
         sparsity: float = 0.0,
         n_iterations: int = 100,
         fit_seconds: float = 60.0,
