@@ -55,6 +55,7 @@ N_MELS = 26
 SEGMENT_FRAMES = 10  # 100 ms: how often MFCCs are checked
 CHUNK_FRAMES = 200 * SEGMENT_FRAMES  # 20 s at a time
 TINY = 1e-20  # an amplitude, to divide by
+SPECTRAL_FLOOR = 1e-3  # what subtraction leaves of a band at least, as a share of its energy
 SETTLED = 1e-8  # L of each cell, relative to the energy squared: the frame has arrived
 BETA_1, BETA_2 = 0.8, 0.95  # see adam
 FLOOR = 1e-6  # added to amplitudes of mean 1
@@ -269,7 +270,7 @@ class _Fit:
         gains = (starts.abs() / level.clamp_min(TINY)).clamp_max(4.0)
         gains = self.descend(gains, shares, lambda x: x.square() * powers, one_cell=False)
         if self.settings.subtract:
-            gains = (1 - gains.square().sum(dim=0) + gains.square()).clamp_min(0).sqrt()
+            gains = (1 - gains.square().sum(dim=0) + gains.square()).clamp_min(SPECTRAL_FLOOR).sqrt()
         if self.settings.normalise:
             gains = gains / gains.square().sum(dim=0).clamp_min(TINY).sqrt()
         return torch.polar(gains * level, starts.angle())
@@ -283,7 +284,8 @@ class _Fit:
         x = self.descend(x, shares.unsqueeze(-1), lambda x: _powers(x, n_fft), one_cell=True)
         if self.settings.subtract:
             powers, spectrum = _powers(x, n_fft), torch.fft.rfft(unit, n=n_fft)
-            left = (spectrum.abs().square() - powers.sum(dim=0) + powers).clamp_min(0).sqrt()
+            whole = spectrum.abs().square()
+            left = torch.maximum(whole - powers.sum(dim=0) + powers, SPECTRAL_FLOOR * whole).sqrt()
             x = torch.fft.irfft(torch.polar(left, spectrum.angle().expand_as(left)), n=n_fft)[..., :samples]
         if self.settings.normalise:
             x = x / energy(x).sum(dim=0).clamp_min(TINY).sqrt().unsqueeze(-1)

@@ -121,7 +121,7 @@ class EnergyReference:
         loud = amplitudes[_loud(amplitudes)]
         loud = loud[:: -(-len(loud) // MOST_RESIDUAL_FRAMES)]
         relative = loud / loud.mean(dim=1, keepdim=True)
-        known = Signatures(shapes, torch.ones_like(shapes[:1, :, 0]))
+        known = Signatures(shapes, shapes.new_ones(1, len(shapes)))
         likely = self.descent.explain(relative, known, torch.arange(len(loud)).to(loud.device))[0]
         # Of a frame that the query explains well, little is left; half, for a query explains others, too.
         left = (relative - 0.5 * likely.pow(1 / (2 * self.descent.trust))).clamp_min(1e-3)

@@ -14,7 +14,7 @@ class Stream:
 
     signatures: known beforehand, of queries or of an earlier recording: they can't be had from what has
     not yet been heard. The latency is the frame, the windows over it, and the look-ahead of the loudness:
-    with frames of 10 ms, 6 to a window and 3 to look ahead, 10 + 50 + 30 = 90 ms. The estimate starts from
+    with frames of 10 ms, 6 to a window and 4 to look ahead, 10 + 50 + 40 = 100 ms. The estimate starts from
     the mixture. Raises SepnetError for settings that re-match segments, which needs the whole segment.
     """
 
