@@ -19,7 +19,8 @@ on 100 two-speaker mixtures of speech8k (data.valid, 80 components, p = 1; SI-SD
     bands                      0.16        pitch (1.5) and bands            1.56
     pitch                      0.94        pitch and bands (the default)    1.83
 
-Given to the source that each component fits best, with the references at hand, components reach 6 dB.
+On the 100 others of data.valid, by which nothing was chosen, one component a source has -0.94 dB and the
+default 0.88 dB. Given to the source that each fits best, with the references at hand, components reach 6 dB.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ Which groups are in a mixture is known where there are as many sources as groups
 sparsity, with a few training speakers standing for any speaker: the universal speech model of Sun and
 Mysore, "Universal speech models for speaker independent single channel source separation", ICASSP 2013.
 That paper knows one of two sources; here neither is known, which is harder: one voice may take two groups.
+On two-speaker mixtures of speech8k (data.valid) it gains 0.59 +- 0.22 dB SI-SDR on the 100 mixtures by which
+the settings were chosen and 0.04 +- 0.22 dB on the 100 others; other numbers of groups gave -0.9 to 0.5 dB.
 
 With ``unknown`` one more source is learnt from the mixture itself, beside the given dictionaries:
 semi-supervised, as in the first paper.
