@@ -9,8 +9,9 @@ What the method can't know: which of the clusters is whom, and whether they are 
 speech sound, which differ more in their envelopes than speakers do. A frame is the mixture of both speakers,
 so no signature is clean. And an energy leaves the phase, and the waveform within the cell, as in the mixture.
 
-On 100 mixtures of two speakers of speech8k (dev), mean SI-SDRi in dB:
-FIGURES
+On 100 mixtures of two speakers of speech8k (dev), mean SI-SDRi with its 95 % bootstrap interval: 2.0 dB
+[1.5, 2.6]; in the textbook form (model=energy_textbook: hard clusters, one energy a frame) -0.6 [-0.9, -0.3].
+Real-time factor on one thread: 0.07 (textbook: 0.10).
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Energy:
         n_sources = mixture.n_sources
         assert n_sources is not None  # declared in needs
         frame = self.descent.frame_samples(mixture.sample_rate)
-        amplitudes = self.descent.padded_spectra(mixture.audio[0], frame).abs()  # (window, bin)
+        signal = mixture.audio[0] / mixture.audio[0].abs().max().clamp_min(1e-20)
+        amplitudes = self.descent.padded_spectra(signal, frame).abs()  # (window, bin)
         energies = (amplitudes / amplitudes.max().clamp_min(1e-30)).square().sum(dim=1)
         loud = (energies > QUIET * energies.max()).nonzero().flatten()
         if len(loud) < n_sources:

@@ -162,6 +162,8 @@ class EnergyDescent:
         aligned: bool = False,
     ) -> Float[Tensor, "source time"]:
         """The estimates. aligned: the starts are estimates already, and their own energies the targets."""
+        peak = signal.abs().max().clamp_min(TINY)  # so that a level does not even change the rounding
+        signal, starts = signal / peak, starts / peak
         frame, n_sources = self.frame_samples(sample_rate), len(signatures.shares)
         n_frames = -(-len(signal) // frame)
         mixture, given = _between(signal[None], frame), _between(starts, frame)
@@ -177,7 +179,7 @@ class EnergyDescent:
             shares = self.targets(energies)[:, first - low :][:, : end - first + ahead]
             parts.append(self.estimate(mixture, given, shares, signatures, first, sample_rate))
         estimates = torch.cat(parts, dim=-1)[:, : len(signal)]
-        return estimates if n_sources > 1 else signal[None].clone()
+        return peak * (estimates if n_sources > 1 else signal[None])
 
     def explain(self, amplitudes: Tensor, signatures: Signatures, numbers: Tensor) -> Tensor:
         """A_s^(2 q), (source, window, bin), of amplitudes (window, bin) of the windows ``numbers``.
