@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from itertools import permutations
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sepnet.metrics import si_sdr
 from sepnet.separators import convolutive
 from sepnet.separators.convolutive import ILRMA, AuxIVA, Transform
 from sepnet.separators.fastica import FastICA
-from sepnet.types import CannotSeparate, Mixture, SepnetError
+from sepnet.types import CannotSeparate, Mixture, SeparationWarning, SepnetError
 
 RATE = 8000
 SHORT = {"window_seconds": 0.032, "n_iterations": 20}  # for short rooms
@@ -152,3 +153,30 @@ def test_impossible_windows_are_refused() -> None:
         AuxIVA(window_seconds=0.0)
     with pytest.raises(SepnetError, match="overlap=1"):
         ILRMA(overlap=1)
+
+
+def breaking_after(n_iterations: int) -> Any:
+    """pyroomacoustics, but dividing by zero in one place once it has gone further than that."""
+    real = convolutive._pyroomacoustics()
+
+    def auxiva(z: np.ndarray, n_iter: int, **settings: Any) -> np.ndarray:
+        y: np.ndarray = real.bss.auxiva(z, n_iter=n_iter, **settings).copy()
+        if n_iter > n_iterations:
+            y[3, 5, 0] = np.nan
+        return y
+
+    return SimpleNamespace(bss=SimpleNamespace(auxiva=auxiva, ilrma=real.bss.ilrma))
+
+
+def test_iterations_that_divide_by_zero_are_taken_back_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture = in_a_room(2, 2)
+    fewer = AuxIVA(**{**SHORT, "n_iterations": 5}).separate(mixture).sources
+    breaking, broken = breaking_after(9), breaking_after(0)
+    monkeypatch.setattr(convolutive, "_pyroomacoustics", lambda: breaking)
+    with pytest.warns(SeparationWarning, match=r"stopped after 25% of the iterations"):
+        found = AuxIVA(**SHORT).separate(mixture).sources
+    assert torch.equal(found, fewer)
+    monkeypatch.setattr(convolutive, "_pyroomacoustics", lambda: broken)
+    for method in (AuxIVA(**SHORT), ILRMA(**SHORT)):
+        with pytest.raises(CannotSeparate, match="in some frequency"):
+            method.separate(mixture)

@@ -27,9 +27,10 @@ Both iterate in pyroomacoustics (the extra ``rooms``). Around them, the same for
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -41,10 +42,11 @@ from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.separators.channels import require_channels, spectrum
-from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
+from sepnet.types import CannotSeparate, Mixture, Separation, SeparationWarning, SepnetError
 
 FLOOR = 1e-10  # power of the weakest component kept, relative to the strongest of its frequency
 DITHER = 1e-6  # amplitude; keeps frequencies invertible in which a digital silence leaves nothing
+MOST_HALVINGS = 5  # of the number of iterations
 FRAMES_A_SOURCE = 4  # with fewer, a covariance over the frames says nothing
 BLOCK_SAMPLES = 1 << 17
 
@@ -144,13 +146,7 @@ class _Convolutive:
         z = whitening @ x
         rng = torch.Generator().manual_seed(self.seed)
         z = z + DITHER * torch.randn(z.shape, generator=rng, dtype=z.dtype)
-        try:
-            with np.errstate(all="ignore"):
-                y = torch.from_numpy(self._unmix(z.permute(2, 0, 1).numpy()))  # (frame, bin, source)
-        except np.linalg.LinAlgError as error:
-            raise CannotSeparate(
-                "in some frequency the channels are copies or sums of each other, or hold nothing"
-            ) from error
+        y = torch.from_numpy(self._unmix_finitely(z.permute(2, 0, 1).numpy()))  # (frame, bin, source)
         z_frames = z.mH  # (bin, frame, component)
         unmixing = torch.linalg.lstsq(
             z_frames, y.permute(1, 0, 2).conj()
@@ -160,8 +156,29 @@ class _Convolutive:
         filters: Tensor = at_channel_0 * (unmixing @ whitening)
         return filters
 
-    def _unmix(self, z: np.ndarray) -> np.ndarray:
-        """Sources (frame, bin, source) from as many components (frame, bin, component), at any scale."""
+    def _unmix_finitely(self, z: np.ndarray) -> np.ndarray:
+        """``_unmix``, with half as many iterations for as long as it divides by zero.
+
+        A source that is separated so well that nothing is left of it in its pauses has no variance there.
+        """
+        for halvings in range(MOST_HALVINGS):
+            share = 0.5**halvings
+            with np.errstate(all="ignore"), contextlib.suppress(np.linalg.LinAlgError):
+                y = self._unmix(z, share)
+                if np.isfinite(y).all():
+                    if share < 1:
+                        message = f"stopped after {share:.0%} of the iterations: more divide by zero"
+                        warnings.warn(SeparationWarning(message), stacklevel=2)
+                    return y
+        raise CannotSeparate(
+            "in some frequency the channels are copies or sums of each other, or hold nothing"
+        )
+
+    def _unmix(self, z: np.ndarray, share: float) -> np.ndarray:
+        """Sources (frame, bin, source) from as many components (frame, bin, component), at any scale.
+
+        share: of the iterations.
+        """
         raise NotImplementedError
 
 
@@ -190,9 +207,10 @@ class AuxIVA(_Convolutive):
         super().__init__(window_seconds=window_seconds, overlap=overlap, max_frames=max_frames, seed=seed)
         self.model, self.n_iterations = model, n_iterations
 
-    def _unmix(self, z: np.ndarray) -> np.ndarray:
+    def _unmix(self, z: np.ndarray, share: float) -> np.ndarray:
         pra = _pyroomacoustics()
-        y: np.ndarray = pra.bss.auxiva(z, n_iter=self.n_iterations, proj_back=False, model=self.model)
+        n_iterations = math.ceil(share * self.n_iterations)
+        y: np.ndarray = pra.bss.auxiva(z, n_iter=n_iterations, proj_back=False, model=self.model)
         return y
 
 
@@ -221,15 +239,17 @@ class ILRMA(_Convolutive):
             warm_iterations,
         )
 
-    def _unmix(self, z: np.ndarray) -> np.ndarray:
+    def _unmix(self, z: np.ndarray, share: float) -> np.ndarray:
         pra = _pyroomacoustics()
-        if self.warm_iterations:
-            z = pra.bss.auxiva(z, n_iter=self.warm_iterations, proj_back=False, model="gauss")
+        warm_iterations = math.ceil(share * self.warm_iterations)
+        n_iterations = math.ceil(share * self.n_iterations)
+        if warm_iterations:
+            z = pra.bss.auxiva(z, n_iter=warm_iterations, proj_back=False, model="gauss")
         # At unit power pyroomacoustics' rescaling, which takes columns of W for rows, does least harm.
         z = z / np.sqrt(np.mean(np.abs(z) ** 2, axis=(0, 1)))
         with _seeded(self.seed):
             y: np.ndarray = pra.bss.ilrma(
-                z, n_iter=self.n_iterations, proj_back=False, n_components=self.n_components
+                z, n_iter=n_iterations, proj_back=False, n_components=self.n_components
             )
         return y
 
@@ -247,7 +267,7 @@ def _principal(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return (directions / deviation).mH, directions * deviation
 
 
-@contextmanager
+@contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seeds numpy's global generator for a while: the only one that pyroomacoustics' ILRMA draws from."""
     before = np.random.get_state()  # noqa: NPY002
