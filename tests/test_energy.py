@@ -15,12 +15,13 @@ from scipy.fft import dct
 from torch import Tensor
 
 from sepnet import artifact
+from sepnet.dsp.adam import adam
 from sepnet.dsp.energy import centroid, energy, energy_gradient, energy_loss, split
 from sepnet.dsp.mfcc import correlation, mel_filters, mfcc
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr
 from sepnet.separators import energy_descent
 from sepnet.separators.energy import Energy
-from sepnet.separators.energy_descent import EnergyDescent, Signatures, adam
+from sepnet.separators.energy_descent import EnergyDescent, Signatures
 from sepnet.separators.energy_reference import EnergyReference
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
 

@@ -28,8 +28,6 @@ from sepnet.separators.energy_descent import N_MELS, EnergyDescent, Signatures
 from sepnet.separators.energy_stream import Stream
 from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
 
-QUIET = 1e-4  # a frame's energy, as a share of the loudest frame's, under which it is no signature
-
 
 class Energy:
     """Shares the mixture's energies among ``n_sources`` clusters of its own frames.
@@ -83,19 +81,15 @@ class Energy:
         n_sources = mixture.n_sources
         assert n_sources is not None  # declared in needs
         frame = self.descent.frame_samples(mixture.sample_rate)
-        signal = mixture.audio[0] / mixture.audio[0].abs().max().clamp_min(1e-20)
-        amplitudes = self.descent.padded_spectra(signal, frame).abs()  # (window, bin)
-        energies = (amplitudes / amplitudes.max().clamp_min(1e-30)).square().sum(dim=1)
-        loud = (energies > QUIET * energies.max()).nonzero().flatten()
+        amplitudes, loud = self.descent.loud_windows(mixture.audio[0], frame, self.n_signatures)
         if len(loud) < n_sources:
             raise CannotSeparate(
                 f"{n_sources} sources, but only {len(loud)} frames of the mixture hold sound: "
                 "give a longer mixture"
             )
-        kept = torch.linspace(0, len(loud) - 1, min(len(loud), self.n_signatures)).round().long()
-        loud = loud[kept.to(loud.device)]
-        shapes = amplitudes[loud] / amplitudes[loud].mean(dim=1, keepdim=True)
-        shares = self._shares(shapes, energies[loud], n_sources, mixture.sample_rate)
+        shapes = amplitudes / amplitudes.mean(dim=1, keepdim=True)
+        energies = amplitudes.square().sum(dim=1)
+        shares = self._shares(shapes, energies, n_sources, mixture.sample_rate)
         found = Signatures(shapes, shares, loud, self.apart)
         return found.pooled() if self.pooled else found
 

@@ -40,10 +40,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from sepnet.dsp.adam import adam
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.energy import centroid, energy, energy_gradient, energy_loss, split
 from sepnet.dsp.mfcc import correlation, mel_filters, mfcc
@@ -55,9 +56,9 @@ N_MELS = 26
 SEGMENT_FRAMES = 10  # 100 ms: how often MFCCs are checked
 CHUNK_FRAMES = 200 * SEGMENT_FRAMES  # 20 s at a time
 TINY = 1e-20  # an amplitude, to divide by
+QUIET = 1e-4  # a window's energy, as a share of the loudest one's, under which it is no signature
 SPECTRAL_FLOOR = 1e-3  # what subtraction leaves of a band at least, as a share of its energy
 SETTLED = 1e-8  # L of each cell, relative to the energy squared: the frame has arrived
-BETA_1, BETA_2 = 0.8, 0.95  # see adam
 FLOOR = 1e-6  # added to amplitudes of mean 1
 SIGNALS = Callable[[int, int], Tensor]
 """(first, end) in frames -> (source, sample): a signal between two frames, zero beyond its ends."""
@@ -146,10 +147,22 @@ class EnergyDescent:
         spectra: Tensor = torch.fft.rfft(windows * window)
         return spectra
 
-    def padded_spectra(self, signal: Float[Tensor, " time"], frame: int) -> Tensor:
-        """(window, bin): all windows that touch the signal; window t ends with frame t."""
-        beyond = (self.window_frames - 1) * frame
-        return self.spectra(F.pad(signal, (beyond, beyond + -len(signal) % frame)), frame)
+    def loud_windows(
+        self, signal: Float[Tensor, " time"], frame: int, most: int
+    ) -> tuple[Float[Tensor, "window bin"], Int[Tensor, " window"]]:
+        """Amplitude spectra of the windows that hold sound, and their numbers: window t ends with frame t.
+
+        Of more than ``most`` windows, evenly spaced ones. At a level of their own.
+        """
+        beyond, length = (self.window_frames - 1) * frame, self.window_frames * frame
+        signal = signal / signal.abs().max().clamp_min(TINY)
+        padded = F.pad(signal, (beyond, beyond + -len(signal) % frame))
+        windows = padded.unfold(0, length, frame)  # (window, sample), a view
+        blocks = (self.spectra(block, frame)[:, 0] for block in windows.split(CHUNK_FRAMES))
+        energies = torch.cat([block.abs().square().sum(dim=1) for block in blocks])
+        loud = (energies > QUIET * energies.max()).nonzero().flatten()
+        kept = torch.linspace(0, len(loud) - 1, min(most, len(loud)), device=signal.device).round().long()
+        return self.spectra(windows[loud[kept]], frame)[:, 0].abs(), loud[kept]
 
     @torch.no_grad()
     def separate(
@@ -342,39 +355,6 @@ class _Fit:
         order = best_permutation(fits.permute(2, 0, 1))  # (segment, source)
         places = order.T.unsqueeze(-1).expand_as(segments)
         return segments.gather(0, places).flatten(1)[:, :n_samples]
-
-
-def adam(
-    start: Tensor,
-    gradient: Callable[[Tensor], Tensor],
-    *,
-    steps: int,
-    rate: float,
-    settled: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Adam (Kingma and Ba 2015) from ``start``, each number on its own, the rate falling to zero.
-
-    Its memory is short (0.8 and 0.95, for 0.9 and 0.999): in 50 steps a longer one runs past the end, and
-    through zero, where a gain would turn the phase round.
-
-    settled: which rows of (..., row, number) have arrived, and are left there; all: it ends early. Its
-    epsilon, 1e-4, is large beside rounding, so that a gradient of rounding noise moves nothing.
-    """
-    x, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
-    for step in range(1, steps + 1):
-        slope = gradient(x)
-        first = torch.lerp(first, slope, 1 - BETA_1)
-        second = torch.lerp(second, slope.square(), 1 - BETA_2)
-        size = (second / (1 - BETA_2**step)).sqrt() + 1e-4
-        moved = x - rate * (1 - (step - 1) / steps) * first / (1 - BETA_1**step) / size
-        if settled is None:
-            x = moved
-            continue
-        there = settled(x).unsqueeze(-1)
-        if bool(there.all()):
-            break
-        x = torch.where(there, x, moved)
-    return x
 
 
 def _relative(amplitudes: Tensor) -> Tensor:

@@ -38,8 +38,7 @@ from sepnet.types import CannotSeparate, Mixture, Query, Separation, SepnetError
 
 Start = Literal["random", "mixture", "difference"]
 ALIGNED = 0.1  # correlation from which on a reference counts as aligned; other speech has some 0.03
-QUIET = 1e-4  # a frame's energy, as a share of the loudest frame's, under which it is no signature
-MOST_RESIDUAL_FRAMES = 2000
+MOST_FRAMES = 2000  # of a query or a residual, evenly spaced
 
 
 class EnergyReference:
@@ -115,21 +114,16 @@ class EnergyReference:
         return Stream(self.descent, self.signatures(mixture), mixture.sample_rate)
 
     def _shapes(self, audio: Tensor, frame: int) -> Float[Tensor, "signature bin"]:
-        amplitudes = self.descent.padded_spectra(audio, frame).abs()
-        loud = amplitudes[_loud(amplitudes)]
-        most = self.n_signatures or len(loud)
-        kept = torch.linspace(0, len(loud) - 1, min(most, len(loud)), device=loud.device).round().long()
-        return loud[kept] / loud[kept].mean(dim=1, keepdim=True)
+        loud, _ = self.descent.loud_windows(audio, frame, self.n_signatures or MOST_FRAMES)
+        return loud / loud.mean(dim=1, keepdim=True)
 
     def _residual_shapes(
         self, audio: Tensor, frame: int, shapes: Float[Tensor, "query bin"]
     ) -> Float[Tensor, "signature bin"]:
         """Clusters of what spectral subtraction leaves of the mixture's spectra."""
-        amplitudes = self.descent.padded_spectra(audio, frame).abs()
-        if not amplitudes.any():
-            return torch.ones_like(amplitudes[:1])
-        loud = amplitudes[_loud(amplitudes)]
-        loud = loud[:: -(-len(loud) // MOST_RESIDUAL_FRAMES)]
+        loud, _ = self.descent.loud_windows(audio, frame, MOST_FRAMES)
+        if not len(loud):
+            return torch.ones_like(shapes[:1])
         relative = loud / loud.mean(dim=1, keepdim=True)
         known = Signatures(shapes, shapes.new_ones(1, len(shapes)))
         likely = self.descent.explain(relative, known, torch.arange(len(loud)).to(loud.device))[0]
@@ -190,8 +184,3 @@ def _aligned(query: Query, signal: Tensor) -> Tensor:
             f"{likeness:.2f}, less than {ALIGNED}: take start=mixture"
         )
     return reference * inner / power
-
-
-def _loud(amplitudes: Tensor) -> Tensor:
-    energies = (amplitudes / amplitudes.max()).square().sum(dim=1)
-    return energies > QUIET * energies.max()
