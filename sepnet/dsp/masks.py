@@ -47,7 +47,7 @@ def phase_sensitive_mask(sources: Spectrograms, mixture: Observed, *, truncate: 
 
 
 def amplitude_mask(sources: Spectrograms, mixture: Observed, *, limit: float = 10.0) -> Masks:
-    """IAM, or FFT mask: |S_i| / |Y|, at most ``limit`` (Wang et al. 2014, eq. 3; Erdogan et al. 2015, table 1).
+    """IAM, or FFT mask: |S_i| / |Y|, at most ``limit`` (Wang 2014, eq. 3; Erdogan 2015, table 1).
 
     Right in each magnitude, with the mixture's phase. Where sources cancel out it has no bound of its own.
     """
@@ -59,7 +59,7 @@ def amplitude_mask(sources: Spectrograms, mixture: Observed, *, limit: float = 1
 def complex_ratio_mask(
     sources: Spectrograms, mixture: Observed, *, limit: float = 10.0
 ) -> Complex[Tensor, "*batch source bin frame"]:
-    """CRM: S_i / Y, of modulus ``limit`` at most (Williamson et al. 2016, eq. 6, who bend it by a tanh instead).
+    """CRM: S_i / Y, of modulus ``limit`` at most (Williamson 2016, eq. 6, bends it by a tanh instead).
 
     Without the limit it gives back the source itself: what it loses is what no bounded mask can bring back.
     """

@@ -158,7 +158,7 @@ class EnergyDescent:
         signal = signal / signal.abs().max().clamp_min(TINY)
         padded = F.pad(signal, (beyond, beyond + -len(signal) % frame))
         windows = padded.unfold(0, length, frame)  # (window, sample), a view
-        blocks = (self.spectra(block, frame)[:, 0] for block in windows.split(CHUNK_FRAMES))
+        blocks = (self.spectra(block, frame)[:, 0] for block in torch.split(windows, CHUNK_FRAMES))
         energies = torch.cat([block.abs().square().sum(dim=1) for block in blocks])
         loud = (energies > QUIET * energies.max()).nonzero().flatten()
         kept = torch.linspace(0, len(loud) - 1, min(most, len(loud)), device=signal.device).round().long()
