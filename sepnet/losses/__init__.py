@@ -1,13 +1,16 @@
 """Losses, each a negated measure or a distance."""
 
+from sepnet.losses.clustering import affinity_loss, whitened_kmeans_loss
 from sepnet.losses.pit import PairwiseLoss, negative, pit
 from sepnet.losses.spectral import magnitude_mse, phase_sensitive_mse, phase_sensitive_target
 
 __all__ = [
     "PairwiseLoss",
+    "affinity_loss",
     "magnitude_mse",
     "negative",
     "phase_sensitive_mse",
     "phase_sensitive_target",
     "pit",
+    "whitened_kmeans_loss",
 ]

@@ -19,12 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.features import log_magnitude, magnitude, unit_level
 from sepnet.dsp.filterbank import STFT, Filterbank
 from sepnet.losses import magnitude_mse, negative, phase_sensitive_target, pit
 from sepnet.metrics import Metric, improvement, pairwise, permute, si_sdr
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
-
-SILENT_RMS = 1e-8  # below this a mixture is silence, and is not brought to unit level
 
 Activation = Literal["sigmoid", "relu", "softmax", "complex"]
 Features = Literal["log_magnitude", "compressed", "coefficients"]
@@ -76,7 +75,7 @@ class SpectralObjective:
         assert isinstance(filterbank, STFT)  # MaskEstimator refuses others
         spectrograms = filterbank.spectrogram(references)  # (batch, source, bin, frame)
         mixture = torch.complex(*estimate.analysis.chunk(2, dim=-2))  # (batch, bin, frame)
-        magnitudes = _magnitude(estimate.masked)
+        magnitudes = magnitude(estimate.masked)
         if not self.phase_sensitive:
             targets = spectrograms.abs()
         else:
@@ -149,7 +148,7 @@ class MaskEstimator(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB."""
-        signal, level = _unit_level(batch.mixture[:, 0])
+        signal, level = unit_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
         estimate = self(signal)
         losses, order = self.objective(estimate, references, self.filterbank)
@@ -170,17 +169,16 @@ class MaskEstimator(nn.Module):
                 f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
             )
         device = next(self.parameters()).device
-        signal, level = _unit_level(mixture.audio[:1].to(device))
+        signal, level = unit_level(mixture.audio[:1].to(device))
         sources = self(signal).sources[0] * level
         return Separation(sources.to(mixture.audio.device))
 
     def _features(self, analysis: Tensor) -> Tensor:
         if self.features == "coefficients":
             return analysis
-        magnitude = _magnitude(analysis)  # (batch, bin, frame)
         if self.features == "log_magnitude":
-            return torch.log(magnitude + 1e-3)
-        return analysis * (magnitude + 1e-4).rsqrt().repeat(1, 2, 1)
+            return log_magnitude(analysis)
+        return analysis * (magnitude(analysis) + 1e-4).rsqrt().repeat(1, 2, 1)
 
     def _mask(self, logits: Tensor, analysis: Tensor) -> Tensor:
         """(batch, source, mask, frame) and (batch, 1, channel, frame) to (batch, source, channel, frame)."""
@@ -201,16 +199,3 @@ class MaskEstimator(nn.Module):
         if isinstance(self.filterbank, STFT):
             masks = masks.repeat(1, 1, 2, 1)  # the same for real and imaginary parts
         return masks * analysis
-
-
-def _magnitude(coefficients: Tensor) -> Tensor:
-    """(..., 2 bin, frame) to (..., bin, frame); its gradient is finite at zero."""
-    real, imaginary = coefficients.chunk(2, dim=-2)
-    return (real.square() + imaginary.square() + 1e-12).sqrt()
-
-
-def _unit_level(signal: Tensor) -> tuple[Tensor, Tensor]:
-    """(batch, time) at unit RMS, and the RMS (batch, 1) that it had; silence stays as it is."""
-    rms = signal.square().mean(dim=-1, keepdim=True).sqrt()
-    level = torch.where(rms > SILENT_RMS, rms, torch.ones_like(rms))
-    return signal / level, level

@@ -1,0 +1,189 @@
+"""Separation by clustering embeddings of time-frequency bins (``model=deep_clustering``).
+
+J. Hershey, Z. Chen, J. Le Roux, S. Watanabe, "Deep clustering: discriminative embeddings for segmentation
+and separation", ICASSP 2016; soft k-means after Y. Isik et al., "Single-channel multi-speaker separation
+using deep clustering", Interspeech 2016; the other losses and the mask head after Z.-Q. Wang, J. Le Roux,
+J. Hershey, "Alternative objective functions for deep clustering", ICASSP 2018 (Chimera++).
+
+    mixture -> STFT -> log magnitudes -> network -> an embedding of unit length for each bin
+            -> k-means of the loud bins -> masks by nearness to the centres -> inverse STFT
+
+The network never learns how many sources there are: any number of centres can be asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.features import log_magnitude, magnitude, unit_level
+from sepnet.dsp.filterbank import STFT
+from sepnet.dsp.kmeans import kmeans
+from sepnet.losses import affinity_loss, magnitude_mse, phase_sensitive_target, pit, whitened_kmeans_loss
+from sepnet.metrics import pairwise
+from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
+
+Clustering = Literal["affinity", "whitened_kmeans"]
+Count = Literal["given", "estimated"]
+LOSSES = {"affinity": affinity_loss, "whitened_kmeans": whitened_kmeans_loss}
+
+
+class DeepClustering(nn.Module):
+    """Filterbank, embedding network and clustering, from the config.
+
+    network: called with (n_in, n_out), returns a module (batch, n_in, frame) -> (batch, n_out, frame).
+    n_dims: of an embedding. loss_function: ``affinity`` or ``whitened_kmeans``. quiet_db: bins that much
+    below the loudest of the mixture are left out of loss and clustering. head_sources: for how many
+    sources to train a mask head beside the embeddings (Chimera++), which then serves mixtures of just as
+    many; 0: none. head_share: of the head's loss in the sum.
+
+    count: ``given`` by n_sources, or ``estimated``: the number of eigenvalues of the embeddings' covariance,
+    whose sum is 1, above ``least_share``: k sources whose embeddings are orthogonal have k, of the size of
+    their shares. most: sources that an estimate may find.
+
+    n_points: clustered at most, evenly spaced. n_restarts: of k-means. sharpness: kappa of the soft masks
+    softmax_k(kappa <v, c_k>); infinity: the nearest centre alone. seed: of the clustering.
+
+    Scale the input and the output scales alike; the estimates sum to the mixture. Raises SepnetError for
+    settings out of range.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"n_sources"})
+
+    def __init__(
+        self,
+        *,
+        filterbank: STFT,
+        network: Callable[[int, int], nn.Module],
+        n_dims: int = 20,
+        sample_rate: int = 8000,
+        loss_function: Clustering = "affinity",
+        quiet_db: float = 40.0,
+        head_sources: int = 0,
+        head_share: float = 0.025,
+        count: Count = "given",
+        least_share: float = 0.1,
+        most: int = 5,
+        n_points: int = 20000,
+        n_restarts: int = 3,
+        sharpness: float = 5.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for value, known in ((loss_function, get_args(Clustering)), (count, get_args(Count))):
+            if value not in known:
+                raise SepnetError(f"{value!r} is none of {', '.join(known)}")
+        if not (n_dims > 1 and quiet_db > 0 and sharpness > 0 and n_points > most > 0 and head_sources >= 0):
+            raise SepnetError(
+                f"n_dims={n_dims}, quiet_db={quiet_db}, sharpness={sharpness}, n_points={n_points}, "
+                f"most={most}, head_sources={head_sources}: 2 or more, positive, positive, more than most, "
+                "1 or more, and not negative"
+            )
+        self.filterbank, self.sample_rate, self.n_dims = filterbank, sample_rate, n_dims
+        self.loss_function, self.quiet_db = LOSSES[loss_function], quiet_db
+        self.head_sources, self.head_share = head_sources, head_share
+        self.least_share, self.most = least_share, most
+        self.n_points, self.n_restarts, self.sharpness, self.seed = n_points, n_restarts, sharpness, seed
+        if count == "estimated":
+            self.needs = frozenset()  # type: ignore[misc]  # it finds out by itself
+        self.network = network(filterbank.n_bins, filterbank.n_bins * (n_dims + head_sources))
+
+    def forward(
+        self, analysis: Float[Tensor, "batch channel frame"]
+    ) -> tuple[Float[Tensor, "batch bin frame dim"], Float[Tensor, "batch source bin frame"]]:
+        """Embeddings of unit length, and the masks of the head (of 0 sources where there is none)."""
+        output = self.network(log_magnitude(analysis)).float()
+        output = output.unflatten(1, (-1, self.filterbank.n_bins))  # (batch, dim and source, bin, frame)
+        embeddings = torch.nn.functional.normalize(output[:, : self.n_dims].movedim(1, -1), dim=-1)
+        return embeddings, output[:, self.n_dims :].softmax(dim=1)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The clustering loss, and with a head its share of the masks' squared error."""
+        signal, level = unit_level(batch.mixture[:, 0])
+        analysis = self.filterbank.encode(signal)
+        spectrograms = self.filterbank.spectrogram(batch.sources / level.unsqueeze(-1))
+        embeddings, masks = self(analysis)
+        loudest = spectrograms.abs().argmax(dim=1)  # (batch, bin, frame)
+        labels = torch.nn.functional.one_hot(loudest, spectrograms.shape[1]).to(embeddings)
+        weights = self._weights(magnitude(analysis))
+        clustering = self.loss_function(
+            embeddings.flatten(1, 2), labels.flatten(1, 2), weights.flatten(1)
+        ).mean()
+        if not self.head_sources:
+            return {"loss": clustering}
+        targets = phase_sensitive_target(torch.complex(*analysis.chunk(2, dim=1)).unsqueeze(1), spectrograms)
+        estimates = masks * magnitude(analysis).unsqueeze(1)
+        head = pit(lambda a, b: pairwise(magnitude_mse, a, b), estimates, targets)[0].mean()
+        loss = (1 - self.head_share) * clustering + self.head_share * head
+        return {"loss": loss, "clustering": clustering, "head": head}
+
+    @torch.no_grad()
+    def separate(self, mixture: Mixture) -> Separation:
+        """As many estimates as asked for, or found, of channel 0, in arbitrary order.
+
+        Raises CannotSeparate at another sample rate than the network's, and where fewer bins hold sound
+        than there are sources.
+        """
+        if mixture.sample_rate != self.sample_rate:
+            raise CannotSeparate(
+                f"the network was made for {self.sample_rate} Hz, but the mixture is at "
+                f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
+            )
+        device = next(self.parameters()).device
+        signal, level = unit_level(mixture.audio[:1].to(device))
+        analysis = self.filterbank.encode(signal)
+        if not signal.any():
+            return Separation(mixture.audio[:1].expand(mixture.n_sources or 1, -1).clone())
+        embeddings, head = self(analysis)
+        points, weights = self._loud(embeddings[0], magnitude(analysis)[0])
+        n_sources = mixture.n_sources or self.counted(points, weights)
+        if n_sources == self.head_sources:
+            masks = head[0]
+        else:
+            masks = self._masks(embeddings[0], points, weights, n_sources)
+        masked = masks.repeat(1, 2, 1) * analysis  # (source, channel, frame)
+        sources = make_consistent(self.filterbank.decode(masked, signal.shape[-1]), signal[0]) * level
+        return Separation(sources.to(mixture.audio.device))
+
+    def counted(self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]) -> int:
+        """How many sources the embeddings speak of; see the class."""
+        covariance = (points * weights[:, None]).T @ points / weights.sum()
+        shares = torch.linalg.eigvalsh(covariance.double())
+        return int((shares > self.least_share).sum().clamp(1, self.most))
+
+    def _weights(self, magnitudes: Float[Tensor, "*batch bin frame"]) -> Float[Tensor, "*batch bin frame"]:
+        """Magnitudes, and 0 for the quiet bins."""
+        floor = magnitudes.amax(dim=(-2, -1), keepdim=True) * 10 ** (-self.quiet_db / 20)
+        return magnitudes * (magnitudes > floor)
+
+    def _loud(
+        self, embeddings: Float[Tensor, "bin frame dim"], magnitudes: Float[Tensor, "bin frame"]
+    ) -> tuple[Float[Tensor, "point dim"], Float[Tensor, " point"]]:
+        """At most ``n_points`` loud bins, evenly spaced, and their weights."""
+        weights = self._weights(magnitudes).T.flatten()  # (frame and bin)
+        loud = weights.nonzero().flatten()
+        loud = loud[:: math.ceil(len(loud) / self.n_points)]
+        frames, bins = loud // magnitudes.shape[0], loud % magnitudes.shape[0]
+        return embeddings[bins, frames], weights[loud]
+
+    def _masks(
+        self, embeddings: Float[Tensor, "bin frame dim"], points: Tensor, weights: Tensor, n_sources: int
+    ) -> Float[Tensor, "source bin frame"]:
+        if n_sources > len(points):
+            raise CannotSeparate(
+                f"{n_sources} sources, but only {len(points)} bins of the mixture's spectrum hold sound: "
+                "give a longer mixture"
+            )
+        found = kmeans(points, n_sources, weights=weights, n_restarts=self.n_restarts, seed=self.seed)
+        directions = torch.nn.functional.normalize(found.centres, dim=-1)
+        nearness = (embeddings @ directions.T).movedim(-1, 0)  # (source, bin, frame)
+        if math.isinf(self.sharpness):
+            nearest = nearness.argmax(dim=0)
+            return torch.nn.functional.one_hot(nearest, n_sources).movedim(-1, 0).to(nearness)
+        return (self.sharpness * nearness).softmax(dim=0)
