@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.networks.blstm import BLSTM
-from sepnet.networks.tcn import TCN
+from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.types import SepnetError
 
 N_IN, N_OUT = 7, 10
@@ -20,6 +20,12 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "separable tcn": lambda: TCN(N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2),
     "dense tcn": lambda: TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False
+    ),
+    "causal tcn": lambda: TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False, causal=True
+    ),
+    "causal separable tcn": lambda: TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, causal=True
     ),
 }
 
@@ -91,6 +97,28 @@ def test_the_receptive_field_of_a_tcn(kernel: int, n_blocks: int, n_repeats: int
     middle = frames // 2
     assert len(seen_by(tcn, middle, frames)) == frames  # by the norms
     assert seen_by(without_norms(tcn), middle, frames) == list(range(middle - half, middle + half + 1))
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_a_causal_tcn_sees_the_past_alone(separable: bool) -> None:
+    torch.manual_seed(0)
+    tcn = TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=separable, causal=True
+    )
+    for frame in (0, 7, 39):
+        assert seen_by(tcn, frame, 40) == list(range(frame + 1))
+
+
+def test_the_cumulative_norm_is_that_of_the_paper() -> None:
+    norm, x = CumulativeNorm(5), 3 + noise(2, 5, 12)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    found = norm(x)
+    for frame in range(12):
+        heard = x[:, :, : frame + 1].flatten(1)  # (batch, channel and frame)
+        mean, variance = heard.mean(dim=1, keepdim=True), heard.var(dim=1, correction=0, keepdim=True)
+        expected = (x[:, :, frame] - mean) / variance.sqrt() * norm.weight[:, 0] + norm.bias[:, 0]
+        torch.testing.assert_close(found[:, :, frame], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_kernel_without_a_middle_is_refused() -> None:

@@ -83,6 +83,7 @@ SEPARATORS = [
     Case("energy_reference_textbook", {"descent": {"steps": 4}}),
     Case("pit", TINY_TCN),
     Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
+    Case("pit_causal", TINY_TCN),
     Case("deep_clustering", TINY_TCN, refuses="^41 sources"),
     Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
 ]
@@ -545,6 +546,25 @@ def test_complex_masks_turn_the_phase() -> None:
 def test_what_wants_an_stft_refuses_learned_filters(settings: dict[str, Any]) -> None:
     with pytest.raises(SepnetError, match=r"want an STFT, but the filterbank is LearnedFilterbank"):
         estimator(filterbank=LearnedFilterbank(), **settings)
+
+
+@pytest.mark.parametrize("changed_from", [0, 100, 1000, 2500])
+def test_a_causal_model_knows_nothing_of_the_future(changed_from: int) -> None:
+    separator = build("pit_causal")
+    assert separator.latency_seconds == 0.032  # type: ignore[attr-defined]
+    audio = 0.1 * noise(1, 4000)
+    other = torch.cat([audio[:, :changed_from], 30 * noise(1, 4000 - changed_from, seed=7)], dim=1)
+    one, another = (separator.separate(Mixture(each, RATE)).sources for each in (audio, other))
+    known = max(0, changed_from - round(0.032 * RATE) + 1)
+    torch.testing.assert_close(another[:, :known], one[:, :known], atol=1e-6, rtol=0)
+    assert (another[:, changed_from:] - one[:, changed_from:]).abs().max() > 1e-2
+
+
+def test_what_waits_for_the_end_has_no_latency() -> None:
+    assert build("pit").latency_seconds is None  # type: ignore[attr-defined]
+    network = partial(TCN, n_channels=8, n_hidden=12, n_blocks=2, n_repeats=1, causal=True)
+    assert estimator(network=network).latency_seconds is None  # the level of the whole clip
+    assert estimator(network=network, level="running").latency_seconds == 256 / RATE
 
 
 def test_more_sources_than_it_was_built_for_are_refused() -> None:

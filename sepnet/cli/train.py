@@ -136,7 +136,9 @@ def _announce(
         start = "from its last checkpoint" if resumed else "from the start: it has no checkpoint yet"
         print(f"going on with {folder} {start}")
     parameters = sum(p.numel() for p in task.parameters())
-    print(f"{parameters / 1e6:.2f} M parameters, {trainer.precision}, {trainer.accelerator.name()}")
+    latency = getattr(task.separator, "latency_seconds", None)
+    causal = "" if latency is None else f", causal: {1000 * latency:.0f} ms of latency"
+    print(f"{parameters / 1e6:.2f} M parameters, {trainer.precision}, {trainer.accelerator.name()}{causal}")
 
 
 def _fit(

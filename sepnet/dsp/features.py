@@ -31,3 +31,14 @@ def magnitude(coefficients: Float[Tensor, "*batch channel frame"]) -> Float[Tens
 def log_magnitude(coefficients: Float[Tensor, "*batch channel frame"]) -> Float[Tensor, "*batch bin frame"]:
     """Their natural logarithm, above a floor."""
     return torch.log(magnitude(coefficients) + LOG_FLOOR)
+
+
+def running_level(coefficients: Float[Tensor, "batch channel frame"]) -> Float[Tensor, "batch 1 frame"]:
+    """The RMS of this and all earlier frames; of silence so far 1.
+
+    Up to a factor: that of ``unit_level`` where windows overlap by half.
+    """
+    power = coefficients.square().sum(dim=1, keepdim=True)  # (batch, 1, frame)
+    frames = torch.arange(1, power.shape[-1] + 1, device=power.device)
+    rms = (power.cumsum(dim=-1) / frames / (coefficients.shape[1] // 2 - 1)).sqrt()
+    return torch.where(rms > SILENT_RMS, rms, torch.ones_like(rms))

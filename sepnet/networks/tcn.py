@@ -6,10 +6,61 @@ separation", TASLP 2019, section II-C and figure 1.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sepnet.types import SepnetError
+
+EPS = 1e-8
+
+
+class CumulativeNorm(nn.Module):
+    """cLN: mean and variance of all channels in this and all earlier frames (Luo and Mesgarani, eq. 10).
+
+    In float32 also under autocast: sums over a long clip would drown later frames in bfloat16.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_channels, 1))
+        self.bias = nn.Parameter(torch.zeros(n_channels, 1))
+
+    def forward(self, x: Float[Tensor, "batch channel frame"]) -> Float[Tensor, "batch channel frame"]:
+        """The frames, each normalised by what was heard up to it."""
+        with torch.autocast(x.device.type, enabled=False):
+            frames = torch.arange(1, x.shape[2] + 1, device=x.device)
+            mean = x.float().mean(dim=1, keepdim=True).cumsum(dim=2) / frames  # (batch, 1, frame)
+            power = x.float().square().mean(dim=1, keepdim=True).cumsum(dim=2) / frames
+            scale = (power - mean.square()).clamp_min(0.0).add(EPS).rsqrt()
+        return (x - mean.to(x)) * scale.to(x) * self.weight.to(x) + self.bias.to(x)
+
+
+def _norm(n_channels: int, *, causal: bool) -> nn.Module:
+    """Over channels and frames: of the whole clip (gLN), or of what was heard so far (cLN)."""
+    return CumulativeNorm(n_channels) if causal else nn.GroupNorm(1, n_channels, eps=EPS)
+
+
+class _Conv(nn.Conv1d):
+    """As many frames out as in: an output sees as many frames on either side, or earlier ones alone."""
+
+    def __init__(
+        self, n_in: int, n_out: int, kernel: int, *, dilation: int, causal: bool, groups: int = 1
+    ) -> None:
+        self.reach = dilation * (kernel - 1)
+        super().__init__(
+            n_in,
+            n_out,
+            kernel,
+            padding=0 if causal else self.reach // 2,
+            dilation=dilation,
+            groups=groups,
+        )
+        self.causal = causal
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (self.reach, 0)) if self.causal else x)
 
 
 class ConvBlock(nn.Module):
@@ -21,20 +72,19 @@ class ConvBlock(nn.Module):
     """
 
     def __init__(
-        self, *, n_channels: int, n_hidden: int, kernel: int, dilation: int, separable: bool
+        self, *, n_channels: int, n_hidden: int, kernel: int, dilation: int, separable: bool, causal: bool
     ) -> None:
         super().__init__()
-        padding = dilation * (kernel - 1) // 2
         if separable:
             expand: list[nn.Module] = [
                 nn.Conv1d(n_channels, n_hidden, 1),
                 nn.PReLU(),
-                nn.GroupNorm(1, n_hidden, eps=1e-8),
-                nn.Conv1d(n_hidden, n_hidden, kernel, padding=padding, dilation=dilation, groups=n_hidden),
+                _norm(n_hidden, causal=causal),
+                _Conv(n_hidden, n_hidden, kernel, dilation=dilation, causal=causal, groups=n_hidden),
             ]
         else:
-            expand = [nn.Conv1d(n_channels, n_hidden, kernel, padding=padding, dilation=dilation)]
-        self.body = nn.Sequential(*expand, nn.PReLU(), nn.GroupNorm(1, n_hidden, eps=1e-8))
+            expand = [_Conv(n_channels, n_hidden, kernel, dilation=dilation, causal=causal)]
+        self.body = nn.Sequential(*expand, nn.PReLU(), _norm(n_hidden, causal=causal))
         self.residual = nn.Conv1d(n_hidden, n_channels, 1)
 
     def forward(self, x: Float[Tensor, "batch channel frame"]) -> Float[Tensor, "batch channel frame"]:
@@ -50,8 +100,8 @@ class TCN(nn.Module):
 
         1 + n_repeats (2^n_blocks - 1) (kernel - 1)
 
-    frames around it, and of the whole clip the means and variances. Raises SepnetError for an even
-    kernel, which has no middle.
+    frames around it, and of the whole clip the means and variances; ``causal``: all that reach, and the
+    means and variances, lie in the past. Raises SepnetError for an even kernel, which has no middle.
 
     Departs from the paper in having no skip connections beside the residual ones: the output is read
     from the last block, and the residual path already carries every block there.
@@ -68,11 +118,13 @@ class TCN(nn.Module):
         n_blocks: int = 8,
         n_repeats: int = 3,
         separable: bool = True,
+        causal: bool = False,
     ) -> None:
         super().__init__()
+        self.causal = causal
         if kernel % 2 == 0:
             raise SepnetError(f"kernel is {kernel}, but has to be odd: take {kernel - 1} or {kernel + 1}")
-        self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
+        self.bottleneck = nn.Sequential(_norm(n_in, causal=causal), nn.Conv1d(n_in, n_channels, 1))
         self.blocks = nn.Sequential(
             *(
                 ConvBlock(
@@ -81,6 +133,7 @@ class TCN(nn.Module):
                     kernel=kernel,
                     dilation=2**block,
                     separable=separable,
+                    causal=causal,
                 )
                 for _ in range(n_repeats)
                 for block in range(n_blocks)

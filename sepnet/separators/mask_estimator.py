@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sepnet.dsp.consistency import make_consistent
-from sepnet.dsp.features import log_magnitude, magnitude, unit_level
+from sepnet.dsp.features import log_magnitude, magnitude, running_level, unit_level
 from sepnet.dsp.filterbank import STFT, Filterbank
 from sepnet.losses import magnitude_mse, negative, phase_sensitive_target, pit
 from sepnet.metrics import Metric, improvement, pairwise, permute, si_sdr
@@ -27,6 +27,7 @@ from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
 Activation = Literal["sigmoid", "relu", "softmax", "complex"]
 Features = Literal["log_magnitude", "compressed", "coefficients"]
+Level = Literal["whole", "running"]
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,14 @@ class MaskEstimator(nn.Module):
         features: Features = "log_magnitude",
         activation: Activation = "sigmoid",
         consistent: bool = True,
+        level: Level = "whole",
     ) -> None:
         super().__init__()
-        for value, known in ((features, get_args(Features)), (activation, get_args(Activation))):
+        for value, known in (
+            (features, get_args(Features)),
+            (activation, get_args(Activation)),
+            (level, get_args(Level)),
+        ):
             if value not in known:
                 raise SepnetError(f"{value!r} is none of {', '.join(known)}")
         spectral = (
@@ -129,14 +135,21 @@ class MaskEstimator(nn.Module):
         self.filterbank, self.objective = filterbank, objective
         self.n_sources, self.sample_rate = n_sources, sample_rate
         self.features, self.activation, self.consistent = features, activation, consistent
+        self.level = level
         n_channels = filterbank.n_channels
         n_in = n_channels // 2 if features == "log_magnitude" else n_channels
         real_mask = isinstance(filterbank, STFT) and activation != "complex"
         self.n_mask = n_channels // 2 if real_mask else n_channels
         self.network = network(n_in, n_sources * self.n_mask)
 
+    @property
+    def latency_seconds(self) -> float | None:
+        """How far the estimates lag behind what was heard; None where they wait for the end of the clip."""
+        causal = self.level == "running" and getattr(self.network, "causal", False)
+        return self.filterbank.window_samples / self.sample_rate if causal else None
+
     def forward(self, signal: Float[Tensor, "batch time"]) -> Estimate:
-        """Estimates of a mixture at unit level."""
+        """Estimates of a mixture, which is at unit level where level is ``whole``."""
         analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
         output = self.network(self._features(analysis)).float()
         logits = output.unflatten(1, (self.n_sources, self.n_mask))  # (batch, source, mask, frame)
@@ -169,11 +182,15 @@ class MaskEstimator(nn.Module):
                 f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
             )
         device = next(self.parameters()).device
-        signal, level = unit_level(mixture.audio[:1].to(device))
-        sources = self(signal).sources[0] * level
-        return Separation(sources.to(mixture.audio.device))
+        signal, level = mixture.audio[:1].to(device), None
+        if self.level == "whole":
+            signal, level = unit_level(signal)
+        sources = self(signal).sources[0]
+        return Separation((sources if level is None else sources * level).to(mixture.audio.device))
 
     def _features(self, analysis: Tensor) -> Tensor:
+        if self.level == "running":
+            analysis = analysis / running_level(analysis)
         if self.features == "coefficients":
             return analysis
         if self.features == "log_magnitude":
