@@ -21,6 +21,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "dense tcn": lambda: TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False
     ),
+    "tcn with skips": lambda: TCN(N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, n_skip=5),
     "causal tcn": lambda: TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False, causal=True
     ),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torchaudio.models import ConvTasNet
 
 from sepnet import artifact
 from sepnet.data.corpus import Manifest, Utterance
@@ -83,6 +84,7 @@ SEPARATORS = [
     Case("energy_reference_textbook", {"descent": {"steps": 4}}),
     Case("pit", TINY_TCN),
     Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
+    Case("conv_tasnet", {**TINY_TCN, "filterbank": {"n_filters": 16}}, consistent=False),
     Case("pit_causal", TINY_TCN),
     Case("deep_clustering", TINY_TCN, refuses="^41 sources"),
     Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
@@ -546,6 +548,34 @@ def test_complex_masks_turn_the_phase() -> None:
 def test_what_wants_an_stft_refuses_learned_filters(settings: dict[str, Any]) -> None:
     with pytest.raises(SepnetError, match=r"want an STFT, but the filterbank is LearnedFilterbank"):
         estimator(filterbank=LearnedFilterbank(), **settings)
+
+
+@pytest.mark.parametrize("time", [800, 803, 1607])
+@pytest.mark.parametrize("n_sources", [2, 3])
+def test_conv_tasnet_is_that_of_torchaudio(n_sources: int, time: int) -> None:
+    torch.manual_seed(0)
+    peer = ConvTasNet(num_sources=n_sources, msk_num_layers=4, msk_num_stacks=2)
+    node = OmegaConf.load(artifact.config_folder() / "model" / "conv_tasnet.yaml")
+    sizes = {"n_sources": n_sources, "network": {"n_blocks": 4, "n_repeats": 2}}
+    ours: MaskEstimator = artifact.build(OmegaConf.merge(node, sizes))
+    theirs = peer.state_dict()
+    filters = [theirs.pop("encoder.weight"), theirs.pop("decoder.weight")]
+    ours.network.load_state_dict(
+        {name: theirs[peers] for name, peers in zip(ours.network.state_dict(), theirs, strict=True)}
+    )
+    ours.filterbank.load_state_dict(dict(zip(ours.filterbank.state_dict(), filters, strict=True)))
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in peer.parameters())
+    signal = noise(2, time)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(signal).sources, peer(signal[:, None]), atol=1e-5, rtol=0)
+
+
+def test_conv_tasnet_has_the_size_of_torchaudio_s() -> None:
+    node = OmegaConf.load(artifact.config_folder() / "model" / "conv_tasnet.yaml")
+    ours, theirs = (
+        sum(p.numel() for p in each.parameters()) for each in (artifact.build(node), ConvTasNet())
+    )
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("changed_from", [0, 100, 1000, 2500])

@@ -119,16 +119,28 @@ class STFT(Filterbank):
 
 
 class LearnedFilterbank(Filterbank):
-    """Learned filters, the analysis rectified (Luo and Mesgarani 2019, section II-B)."""
+    """Learned filters, the analysis rectified or, as the paper finds as good, linear.
 
-    def __init__(self, *, n_filters: int = 256, window_samples: int = 16, hop_samples: int = 8) -> None:
+    Luo and Mesgarani 2019, sections II-B and IV-A.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_filters: int = 256,
+        window_samples: int = 16,
+        hop_samples: int = 8,
+        rectified: bool = True,
+    ) -> None:
         super().__init__(
             encoder=Encoder(FreeFB(n_filters, window_samples, stride=hop_samples)),
             decoder=Decoder(FreeFB(n_filters, window_samples, stride=hop_samples)),
             window_samples=window_samples,
             hop_samples=hop_samples,
         )
+        self.rectified = rectified
 
     def encode(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch channel frame"]:
-        """Analyse, then rectify: the coefficients are not negative."""
-        return super().encode(signal).relu()
+        """Analyse; rectified coefficients are not negative."""
+        coefficients = super().encode(signal)
+        return coefficients.relu() if self.rectified else coefficients

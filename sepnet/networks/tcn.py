@@ -68,11 +68,21 @@ class ConvBlock(nn.Module):
 
     ``separable``: the convolution runs on each channel apart, as in Conv-TasNet. Otherwise expansion
     and dilated convolution are one dense convolution: more arithmetic but fewer passes over memory,
-    which is what a processor with matrix instructions wants.
+    which is what a processor with matrix instructions wants. ``n_skip``: channels of a second way out,
+    past all later blocks; 0: none. ``last``: a block with that way out that has no first one.
     """
 
     def __init__(
-        self, *, n_channels: int, n_hidden: int, kernel: int, dilation: int, separable: bool, causal: bool
+        self,
+        *,
+        n_channels: int,
+        n_hidden: int,
+        kernel: int,
+        dilation: int,
+        separable: bool,
+        causal: bool,
+        n_skip: int = 0,
+        last: bool = False,
     ) -> None:
         super().__init__()
         if separable:
@@ -85,12 +95,16 @@ class ConvBlock(nn.Module):
         else:
             expand = [_Conv(n_channels, n_hidden, kernel, dilation=dilation, causal=causal)]
         self.body = nn.Sequential(*expand, nn.PReLU(), _norm(n_hidden, causal=causal))
-        self.residual = nn.Conv1d(n_hidden, n_channels, 1)
+        self.residual = None if n_skip and last else nn.Conv1d(n_hidden, n_channels, 1)
+        self.skip = nn.Conv1d(n_hidden, n_skip, 1) if n_skip else None
 
-    def forward(self, x: Float[Tensor, "batch channel frame"]) -> Float[Tensor, "batch channel frame"]:
-        """The input plus what the block adds."""
-        added: Tensor = self.residual(self.body(x))
-        return x + added
+    def forward(
+        self, x: Float[Tensor, "batch channel frame"]
+    ) -> tuple[Float[Tensor, "batch channel frame"], Float[Tensor, "batch skip frame"] | None]:
+        """The input plus what the block adds, and what it sends past the later ones."""
+        hidden = self.body(x)
+        onward = x if self.residual is None else x + self.residual(hidden)
+        return onward, None if self.skip is None else self.skip(hidden)
 
 
 class TCN(nn.Module):
@@ -103,8 +117,8 @@ class TCN(nn.Module):
     frames around it, and of the whole clip the means and variances; ``causal``: all that reach, and the
     means and variances, lie in the past. Raises SepnetError for an even kernel, which has no middle.
 
-    Departs from the paper in having no skip connections beside the residual ones: the output is read
-    from the last block, and the residual path already carries every block there.
+    n_skip: of the paper's skip connections, whose sum the output is then read from. With 0 there are none:
+    it is read from the last block, where the residual path carries every block, too.
     """
 
     def __init__(
@@ -119,29 +133,37 @@ class TCN(nn.Module):
         n_repeats: int = 3,
         separable: bool = True,
         causal: bool = False,
+        n_skip: int = 0,
     ) -> None:
         super().__init__()
         self.causal = causal
         if kernel % 2 == 0:
             raise SepnetError(f"kernel is {kernel}, but has to be odd: take {kernel - 1} or {kernel + 1}")
         self.bottleneck = nn.Sequential(_norm(n_in, causal=causal), nn.Conv1d(n_in, n_channels, 1))
-        self.blocks = nn.Sequential(
-            *(
+        dilations = [2**block for block in range(n_blocks)] * n_repeats
+        self.blocks = nn.ModuleList(
+            [
                 ConvBlock(
                     n_channels=n_channels,
                     n_hidden=n_hidden,
                     kernel=kernel,
-                    dilation=2**block,
+                    dilation=dilation,
                     separable=separable,
                     causal=causal,
+                    n_skip=n_skip,
+                    last=number == len(dilations),
                 )
-                for _ in range(n_repeats)
-                for block in range(n_blocks)
-            )
+                for number, dilation in enumerate(dilations, start=1)
+            ]
         )
-        self.out = nn.Sequential(nn.PReLU(), nn.Conv1d(n_channels, n_out, 1))
+        self.out = nn.Sequential(nn.PReLU(), nn.Conv1d(n_skip or n_channels, n_out, 1))
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
         """One output vector a frame, from the receptive field around it."""
-        output: Tensor = self.out(self.blocks(self.bottleneck(features)))
+        x = self.bottleneck(features)
+        skipped: list[Tensor] = []
+        for block in self.blocks:
+            x, skip = block(x)
+            skipped += [] if skip is None else [skip]
+        output: Tensor = self.out(sum(skipped[1:], skipped[0]) if skipped else x)
         return output
