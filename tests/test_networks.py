@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.networks.blstm import BLSTM
+from sepnet.networks.dprnn import DPRNN, join, split
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.types import SepnetError
 
@@ -17,6 +18,7 @@ N_IN, N_OUT = 7, 10
 MAKERS: dict[str, Callable[[], nn.Module]] = {
     "blstm": lambda: BLSTM(N_IN, N_OUT, hidden=12, n_layers=2),
     "blstm of one layer": lambda: BLSTM(N_IN, N_OUT, hidden=12, n_layers=1, dropout=0.5),
+    "dprnn": lambda: DPRNN(N_IN, N_OUT, n_channels=8, hidden=6, chunk=6, n_blocks=2),
     "separable tcn": lambda: TCN(N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2),
     "dense tcn": lambda: TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False
@@ -125,6 +127,32 @@ def test_the_cumulative_norm_is_that_of_the_paper() -> None:
 def test_a_kernel_without_a_middle_is_refused() -> None:
     with pytest.raises(SepnetError, match=r"kernel is 4.*take 3 or 5"):
         TCN(N_IN, N_OUT, kernel=4)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 7, 12, 50])
+@pytest.mark.parametrize("chunk", [2, 6, 20])
+def test_chunks_hold_each_frame_twice_and_join_again(frames: int, chunk: int) -> None:
+    x = noise(2, 3, frames)
+    chunks = split(x, chunk)
+    assert chunks.shape[:3] == (2, 3, chunk)
+    torch.testing.assert_close(chunks.sum(dim=(2, 3)), 2 * x.sum(dim=2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(join(chunks, frames), x)
+
+
+def test_a_dual_path_sees_the_whole_clip() -> None:
+    torch.manual_seed(0)
+    network = DPRNN(N_IN, N_OUT, n_channels=8, hidden=6, chunk=4, n_blocks=1)
+    for module in network.modules():
+        if hasattr(module, "norm"):
+            module.norm = nn.Identity()
+    network.bottleneck[0] = nn.Identity()
+    for frame in (0, 10, 29):
+        assert seen_by(network, frame, 30) == list(range(30))
+
+
+def test_an_odd_chunk_is_refused() -> None:
+    with pytest.raises(SepnetError, match=r"chunk is 5.*take 6"):
+        DPRNN(N_IN, N_OUT, chunk=5)
 
 
 def test_a_blstm_sees_the_whole_clip() -> None:

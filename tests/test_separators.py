@@ -85,6 +85,13 @@ SEPARATORS = [
     Case("pit", TINY_TCN),
     Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
     Case("conv_tasnet", {**TINY_TCN, "filterbank": {"n_filters": 16}}, consistent=False),
+    Case(
+        "dprnn",
+        {
+            "filterbank": {"n_filters": 16},
+            "network": {"n_channels": 8, "hidden": 6, "chunk": 10, "n_blocks": 1},
+        },
+    ),
     Case("pit_causal", TINY_TCN),
     Case("deep_clustering", TINY_TCN, refuses="^41 sources"),
     Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
