@@ -6,6 +6,7 @@ speech separation", ICASSP 2020, section 2.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
