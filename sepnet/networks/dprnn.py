@@ -85,10 +85,7 @@ def split(x: Float[Tensor, "batch channel frame"], chunk: int) -> Chunks:
 
 def join(chunks: Chunks, n_frames: int) -> Float[Tensor, "batch channel frame"]:
     """The mean of the two chunks over each frame: the inverse of ``split``."""
-    half = chunks.shape[2] // 2
-    first, second = (
-        chunks.transpose(2, 3).unflatten(3, (2, half)).unbind(dim=3)
-    )  # (batch, channel, chunk, half)
+    first, second = torch.chunk(chunks.transpose(2, 3), 2, dim=3)  # (batch, channel, chunk, half) each
     mean = (second[:, :, :-1] + first[:, :, 1:]) / 2
     joined: Tensor = mean.flatten(2)[..., :n_frames]
     return joined
