@@ -211,6 +211,26 @@ def test_the_floor_is_first_the_ceiling_last_and_the_best_method_before_the_othe
     assert "has no" not in page.text  # neither floor nor ceiling is missing
 
 
+@pytest.mark.parametrize(("highest_db", "left_out"), [(60.0, True), (20.0, False)])
+def test_a_ceiling_far_above_all_else_does_not_squeeze_the_figures(
+    tmp_path: Path, highest_db: float, left_out: bool
+) -> None:
+    found = [
+        *some_rows("magnitudes", 1, 13.0, role="ceiling"),
+        *some_rows("phases too", 2, highest_db, role="ceiling"),
+        *some_rows("good", 3, 11.0),
+    ]
+    report(write(tmp_path, found))
+    page = check_links(tmp_path)
+    assert page.cells("phases too")  # the table tells it all the same
+    drawn = " ".join(image["alt"] or "" for image in page.images)
+    assert ("phases too" not in drawn) == left_out
+    assert ("The ceiling, magnitudes, is at" in page.text) == left_out
+    assert ("The ceiling phases too, at" in page.text) == left_out
+    assert "good" in drawn
+    assert "magnitudes" in drawn
+
+
 def test_means_over_different_mixtures_are_told_apart(tmp_path: Path) -> None:
     report(write(tmp_path, [*some_rows("all", 1), *some_rows("half", 2, n=15)]))
     page = check_links(tmp_path)

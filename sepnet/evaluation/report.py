@@ -33,6 +33,7 @@ REAL_TIME_MEANING = (
     "seconds of compute for a second of audio, the median over mixtures: on one thread while other mixtures "
     "are separated beside it, and on two threads alone on the machine; lower is better"
 )
+FAR = 2.0  # times the best of the others: from there on a ceiling would squeeze all else in the figures
 FULL_TINT_DB = 6.0  # a difference that is shown in the strongest colour
 PESQ_BANDS = {8000: "narrow band, P.862.1", 16000: "wide band, P.862.2"}
 
@@ -67,6 +68,8 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         raise SepnetError(f"there is no file {rows_csv}: run the evaluation first")
     folder, rows, measures = rows_csv.parent, rows_file.read(rows_csv), rows_file.measures_of(rows_csv)
     table = lines(rows)
+    far = _far(table)
+    drawn = [line for line in table if line is not far]
     origin = provenance.read(rows_csv)
     pairs = compare({line.name: line.improvements for line in table if line.improvements})
     parts = breakdowns(table)
@@ -78,15 +81,15 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         "data": _data(rows),
         "macs_meaning": MACS_MEANING,
         "real_time_meaning": REAL_TIME_MEANING,
-        "headline": _headline(table),
-        "notes": _notes(table),
+        "headline": _headline(table, far),
+        "notes": _notes(table, far),
         "remarks": {line.name: told for line in table if (told := line.remarks(measures))},
         "pairs": pairs,
         "matrix": _matrix(table, pairs),
-        "box": _box_plot(folder, table),
+        "box": _box_plot(folder, drawn),
         "breakdowns": parts,
-        "panels": _panels(folder, table, parts),
-        "scatters": _scatters(folder, table),
+        "panels": _panels(folder, drawn, parts),
+        "scatters": _scatters(folder, drawn),
         "examples": heard,
         "anchors": {name: f"examples-{position}" for position, name in enumerate(heard, 1)},
         "opened": next((line.name for line in table if line.name in heard and line.role == "method"), ""),
@@ -157,7 +160,21 @@ def _data(rows: Sequence[Row]) -> str:
     )
 
 
-def _headline(table: Sequence[Line]) -> str:
+def _far(table: Sequence[Line]) -> Line | None:
+    """The ceiling that lies far above all others, as a mask that brings the phase back does."""
+    scored = [line for line in table if line.improvements]
+    best = max(scored, key=_mean_db, default=None)
+    others = [line for line in scored if line is not best]
+    if best is None or best.role != "ceiling" or all(line.role != "ceiling" for line in others):
+        return None
+    return best if _mean_db(best) > FAR * max(1.0, *map(_mean_db, others)) else None
+
+
+def _mean_db(line: Line) -> float:
+    return line.scores[SI_SDRI.key].mean
+
+
+def _headline(table: Sequence[Line], far: Line | None) -> str:
     """The result in a sentence or two."""
     if not table:
         return "There are no rows: nothing was evaluated yet."
@@ -169,16 +186,21 @@ def _headline(table: Sequence[Line]) -> str:
         best = methods[0].scores[SI_SDRI.key]
         interval = f" [{number(best.low, 1)}, {number(best.high, 1)}]" if best.n > 1 else ""
         parts.append(f"{methods[0].name} improves most, by {number(best.mean, 1)} dB{interval} of SI-SDR.")
-    ceilings = [line for line in table if line.role == "ceiling" and line.improvements]
+    ceilings = [line for line in table if line.role == "ceiling" and line.improvements and line is not far]
     if ceilings:
         top = ceilings[0]
         parts.append(f"The ceiling, {top.name}, is at {number(top.scores[SI_SDRI.key].mean, 1)} dB.")
     return " ".join(parts) or "Only the floor was scored."
 
 
-def _notes(table: Sequence[Line]) -> list[str]:
+def _notes(table: Sequence[Line], far: Line | None) -> list[str]:
     """What a reader has to know before comparing the lines."""
     notes = []
+    if far is not None:
+        height = number(far.scores[SI_SDRI.key].mean, 1)
+        notes.append(
+            f"The ceiling {far.name}, at {height} dB, is so far above that the figures leave it out."
+        )
     for role, what in (("floor", "the mixture itself"), ("ceiling", "an oracle")):
         if table and all(line.role != role for line in table):
             notes.append(f"This table has no {role} ({what}), so it is hard to say what a number is worth.")
@@ -211,7 +233,11 @@ def _panels(folder: Path, table: Sequence[Line], parts: Sequence[Breakdown]) -> 
     pictures = []
     for part in parts:
         path = f"figures/by-{part.facet.key}.svg"
-        means = {name: [summary.mean for summary in scores] for name, scores in part.scores.items()}
+        means = {
+            name: [summary.mean for summary in scores]
+            for name, scores in part.scores.items()
+            if name in roles
+        }
         labels = [f"{each.label} ({each.n_mixtures})" for each in part.bins]
         figures.panel(folder / path, means, roles, labels)
         alt = f"SI-SDR improvement of each method by {part.facet.label.lower()}, as in the table below."
