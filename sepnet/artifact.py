@@ -47,6 +47,8 @@ CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD = (
 )
 PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq")
 RUNS = Path("runs")
+SHIPPED = Path(__file__).resolve().parent / "weights"  # run folders that come with the package
+DEFAULT = "pit-2spk-8k"  # of those, what serves who names nothing
 TRUSTED = ("sepnet", "torch.optim")  # what a configuration of one's own may build
 METHODS = ("sepnet.separators", "sepnet.networks", "sepnet.losses", "sepnet.metrics", "sepnet.dsp")
 """What a stranger's may build: these compute, and touch no file, process or network."""
@@ -107,12 +109,13 @@ def save(
 
 
 def load(name_or_folder: str | Path) -> Separator:
-    """A separator by the name of a file in conf/model, from a run folder or one of its checkpoints.
+    """A separator by the name of a file in conf/model or of shipped weights, or from a run folder.
 
-    Raises SepnetError for an unknown name (the nearest is offered), a model that has to be trained
-    first, and weights that are missing, broken or of another architecture.
+    Of a run folder the best weights; one of its checkpoints can be named instead. Raises SepnetError for
+    an unknown name (the nearest is offered), a model that has to be trained first, and weights that are
+    missing, broken or of another architecture.
     """
-    folder, name = Path(name_or_folder), str(name_or_folder)
+    folder, name = locate(name_or_folder), str(name_or_folder)
     if folder.suffix == ".ckpt":
         return _load_weights(run_folder(folder), folder, _checkpoint_weights)
     if (folder / CONFIG).is_file():
@@ -122,9 +125,26 @@ def load(name_or_folder: str | Path) -> Separator:
         return _load_untrained(name)
     if folder.is_dir():
         raise SepnetError(f"{folder} is no run folder: it has no {CONFIG}")
-    near = difflib.get_close_matches(name, models, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(models)}"
+    known = [*shipped(), *models]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
     raise SepnetError(f"no run folder and no model is called {name!r}: {hint}")
+
+
+def shipped() -> list[str]:
+    """The names of the weights that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def locate(name_or_folder: str | Path) -> Path:
+    """The folder of shipped weights by their name; any other name or path as it is."""
+    path = Path(name_or_folder)
+    return SHIPPED / path if str(path) in shipped() and not path.exists() else path
+
+
+def preferred(runs: Path = RUNS) -> Path:
+    """What separates where nothing is named: the newest run, or where there is none the shipped default."""
+    return newest_run(runs) if any(runs.glob(f"*/{WEIGHTS}")) else SHIPPED / DEFAULT
 
 
 def newest_run(runs: Path = RUNS) -> Path:

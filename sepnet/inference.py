@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepnet.artifact import load, newest_run
+from sepnet.artifact import load, preferred
 from sepnet.separators.wrappers import Resampled
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
 
@@ -35,15 +35,15 @@ def separate(
     """Separate a recording.
 
     audio: (channel, time) or (time,), floats with full scale 1.0. sample_rate: in Hz; a model of another
-    rate is served by resampling. model: the name of a file in conf/model, a run folder, or a separator
-    from ``load``; None for the newest run. n_sources: for methods that want to be told. query: an
-    example (time,) of the sound to find and its rate, for methods that take one.
+    rate is served by resampling. model: what ``load`` takes, or a separator from it; None for the newest
+    run under runs, or the shipped weights where there is none. n_sources: for methods that want to be
+    told. query: an example (time,) of the sound to find and its rate, for methods that take one.
 
     Returns ``sources`` (source, time) at the rate, the length and the level of the input: images at
     channel 0. Raises SepnetError for audio that can't be separated, and CannotSeparate where the method
     can't serve it.
     """
-    separator = model if isinstance(model, Separator) else load(newest_run() if model is None else model)
+    separator = model if isinstance(model, Separator) else load(preferred() if model is None else model)
     if n_sources is not None and n_sources < 1:
         raise SepnetError(f"n_sources is {n_sources}: ask for one source or more, or leave it out")
     built_for = getattr(separator, "n_sources", None)

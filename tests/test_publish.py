@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from sepnet.cli.publish import publish
+import sepnet
+from sepnet import artifact
+from sepnet.cli.publish import publish, ship
 from sepnet.evaluation.curves import curves_figure, curves_table, read_curve
 from sepnet.evaluation.insert import insert
-from sepnet.types import SepnetError
+from sepnet.metrics import si_sdr
+from sepnet.types import Mixture, SepnetError
 
 HEADER = "epoch,step,train/audio_seconds_per_second,train/hours_of_audio,train/minutes,val/si_sdri\n"
 
@@ -60,7 +64,7 @@ def test_several_evaluations_go_between_marks_of_their_own(tmp_path: Path) -> No
         folder.mkdir()
         (folder / "summary.md").write_text(f"| {mark} |\n")
         (folder / "report.md").write_text(full.format(mark))
-    settings = {"page": str(page), "curves": [], "full": False}
+    settings = {"page": str(page), "curves": [], "full": False, "weights": None}
     several = {mark: str(folder) for mark, folder in folders.items()}
     publish(OmegaConf.create(settings | {"evaluation": None, "evaluations": several}))
     assert "<!-- results -->\n| results |\n<!-- /results -->" in page.read_text()
@@ -90,3 +94,81 @@ def test_insert_refuses_a_page_without_its_marks(tmp_path: Path, content: str) -
     with pytest.raises(SepnetError, match="needs the lines"):
         insert(page, "t", "new")
     assert page.read_text() == content
+
+
+# Weights
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, DictConfig]:
+    """A run folder, and how it is to be described."""
+    run, evaluation = tmp_path / "2026-01-02_03-04-05-tiny", tmp_path / "evaluation"
+    node = OmegaConf.load(artifact.config_folder() / "model" / "pit.yaml")
+    tiny = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
+    config = OmegaConf.create({"model": OmegaConf.merge(node, tiny), "data": {"root": "/my/speech"}})
+    torch.manual_seed(0)
+    metrics = {"si_sdri_db": 7.5, "step": 10, "hours_of_audio": 12.0}
+    artifact.save(artifact.build(config.model), run, config=config, metrics=metrics, data_fingerprint="f00")
+    evaluation.mkdir()
+    rows = "".join(f"| {name} | 1 |\n" for name in ("identity (floor)", "tiny", "nmf", "irm (ceiling)"))
+    (evaluation / "summary.md").write_text(f"| Method | dB |\n|:--|--:|\n{rows}\nData f00.\n")
+    described = {"name": "tiny-8k", "run": str(run), "evaluation": str(evaluation)}
+    words = {key: f"the {key} of it" for key in ("recipe", "data", "limits", "licence")}
+    return run, OmegaConf.create({**described, **words})
+
+
+def test_weights_go_into_the_package(
+    trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, described = trained
+    monkeypatch.setattr(artifact, "SHIPPED", tmp_path / "weights")
+    page = {"page": "README.md", "evaluations": None, "evaluation": None, "curves": [], "full": False}
+    publish(OmegaConf.create({**page, "weights": described}))
+    folder = tmp_path / "weights" / "tiny-8k"
+    assert artifact.shipped() == ["tiny-8k"]
+    mixture = Mixture(0.1 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0)), 8000)
+    shipped, whole = (artifact.load(which).separate(mixture).sources for which in ("tiny-8k", run))
+    assert si_sdr(shipped, whole).min() > 40  # what half precision loses
+    assert (folder / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    assert "/my/speech" not in "".join(
+        path.read_text() for path in folder.iterdir() if path.suffix != ".safetensors"
+    )
+    card = (folder / "README.md").read_text()
+    for words in ("# tiny-8k", "| tiny | 1 |", "| identity (floor) | 1 |", "7.50 dB", "the limits of it"):
+        assert words in card
+    assert "nmf" not in card
+
+
+def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(
+    trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, described = trained
+    target = tmp_path / "weights" / "tiny"
+    with pytest.raises(SepnetError, match="finished run"):
+        ship(target, OmegaConf.merge(described, {"run": str(tmp_path / "evaluation")}))
+    (tmp_path / "evaluation" / "summary.md").write_text("| Method |\n|:--|\n| other |\n")
+    with pytest.raises(SepnetError, match="no row tiny: evaluate"):
+        ship(target, described)
+    monkeypatch.setattr("sepnet.cli.publish.MOST_BYTES", 100)
+    with pytest.raises(SepnetError, match="in half precision"):
+        ship(target, described)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", artifact.shipped())
+def test_shipped_weights_load_and_say_whose_they_are(name: str) -> None:
+    folder = artifact.locate(name)
+    assert (folder / "model.safetensors").stat().st_size < 12.1e6
+    card = (folder / "README.md").read_text()
+    for words in ("## Learnt from", "CC BY 4.0", "## Where it fails", "## Licence", "SI-SDRi"):
+        assert words in card
+    separator = sepnet.load(name)
+    mixture = Mixture(0.1 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0)), 8000)
+    found = separator.separate(mixture.only(separator.needs)).sources
+    torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-5, rtol=0)
+
+
+def test_shipped_weights_are_few() -> None:
+    assert artifact.DEFAULT in artifact.shipped()
+    sizes = [path.stat().st_size for path in artifact.SHIPPED.rglob("*.safetensors")]
+    assert sum(sizes) < 40e6

@@ -109,7 +109,7 @@ def _contender(name_or_folder: str | Path) -> Contender:
 
     Without weights, of its settings: rows of one name are always made by one and the same method.
     """
-    path = Path(name_or_folder)
+    path = artifact.locate(name_or_folder)
     weights = path if path.is_file() else path / artifact.WEIGHTS
     config = _model_config(path)
     version = f"{SETTINGS}{_digest(config.encode())}" if config else ""
@@ -123,10 +123,15 @@ def _contender(name_or_folder: str | Path) -> Contender:
 
 def _without_times(contenders: list[Contender]) -> list[Contender]:
     """Runs under the names behind the times that their folders begin with, where these tell them apart."""
-    names = [STARTED.sub("", contender.name) for contender in contenders]
+    names = [strip_time(contender.name) for contender in contenders]
     if len(set(names)) < len(names):
         return contenders
     return [replace(contender, name=name) for contender, name in zip(contenders, names, strict=True)]
+
+
+def strip_time(name: str) -> str:
+    """The name of a run folder behind the time that it begins with."""
+    return STARTED.sub("", name)
 
 
 def _digest(content: bytes) -> str:

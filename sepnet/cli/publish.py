@@ -1,16 +1,58 @@
-"""python scripts/publish.py: puts the tables of finished runs and evaluations into the README."""
+"""python scripts/publish.py: puts tables of evaluations into a page, and weights into the package."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from itertools import dropwhile, takewhile
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from safetensors.torch import load_file, save_file
+from torch import nn
 
+from sepnet import artifact
 from sepnet.cli import app
+from sepnet.cli.evaluate import strip_time
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.types import SepnetError
+
+MOST_BYTES = 12_000_000
+CARD = """# {name}
+
+{parameters:.2f} M parameters in half precision, made with sepnet: `sepnet.load("{name}")`, or
+
+    python scripts/separate.py mix.wav model={name}
+
+## Learnt from
+
+{data}
+
+## How
+
+`{recipe}`, which took {metrics[hours_of_audio]:.0f} hours of audio in {metrics[step]} steps, on
+{made[cpu]} in {made[threads]} thread(s) (sepnet {made[git_commit]}, torch {made[packages][torch]}).
+On the validation set it reached {metrics[si_sdri_db]:.2f} dB SI-SDRi.
+
+## What it reaches
+
+{table}
+
+## Where it fails
+
+{limits}
+
+## Licence
+
+{licence}
+
+## Configuration
+
+```yaml
+{model}```
+"""
 
 
 def main() -> None:
@@ -30,7 +72,77 @@ def publish(config: DictConfig) -> None:
         folders = [Path(folder) for folder in config.curves]
         insert(page, "curves", curves_table(folders))
         curves_figure(folders, Path(config.figure))
-    print(f"{page} is up to date")
+    if config.get("weights"):
+        app.require_all(config)
+        ship(artifact.SHIPPED / config.weights.name, config.weights)
+        print(f"{artifact.SHIPPED / config.weights.name} is up to date")
+    if evaluations or config.curves:
+        print(f"{page} is up to date")
+
+
+def ship(folder: Path, described: DictConfig) -> None:
+    """Copy a run folder into the package: weights in half precision, and a card that says what they are.
+
+    described: a file of conf/weights. Raises SepnetError for a run without weights, one that the evaluation
+    has no row for, and weights of more than 12 MB.
+    """
+    run = Path(described.run)
+    source = run / artifact.WEIGHTS
+    if not source.is_file():
+        raise SepnetError(f"there is no {source}: name the folder of a finished run")
+    halves = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(source).items()
+    }
+    size = sum(tensor.nbytes for tensor in halves.values())
+    if size > MOST_BYTES:
+        raise SepnetError(
+            f"{source} is {size / 1e6:.1f} MB in half precision: at most {MOST_BYTES / 1e6} ship"
+        )
+    config, separator = artifact.read_config(run), artifact.load(run)
+    assert isinstance(separator, nn.Module)  # it has weights
+    card = CARD.format(
+        name=folder.name,
+        parameters=sum(p.numel() for p in separator.parameters()) / 1e6,
+        table=_table_of(run, Path(described.evaluation)),
+        metrics=json.loads((run / artifact.METRICS).read_text()),
+        made=json.loads((run / artifact.PROVENANCE).read_text()),
+        model=OmegaConf.to_yaml(config.model),
+        **{key: described[key] for key in ("data", "limits", "licence", "recipe")},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(halves, folder / artifact.WEIGHTS)
+    OmegaConf.save(_without_paths(config), folder / artifact.CONFIG)
+    for name in (artifact.METRICS, artifact.PROVENANCE):
+        shutil.copyfile(run / name, folder / name)
+    (folder / artifact.CARD).write_text(card)
+
+
+def _table_of(run: Path, evaluation: Path) -> str:
+    """The rows of an evaluation's table for the floor, the run and the ceiling, and its sources."""
+    lines = _table(evaluation, full=False).splitlines()
+    head = [line for line in lines if line.startswith("|")][:2]
+    names = (f"| {strip_time(run.name)} ", "| identity", "| ibm", "| irm")
+    rows = [line for line in lines if line.startswith(names)]
+    if not any(line.startswith(names[0]) for line in rows):
+        raise SepnetError(
+            f"the table of {evaluation} has no row {strip_time(run.name)}: evaluate the run first"
+        )
+    return "\n".join(head + rows)
+
+
+def _without_paths(config: DictConfig) -> DictConfig:
+    """Without the places of the machine that it was made on: they are to be given anew."""
+
+    def cleaned(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: cleaned(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [cleaned(value) for value in node]
+        return "???" if isinstance(node, str) and Path(node).is_absolute() else node
+
+    without: DictConfig = OmegaConf.create(cleaned(OmegaConf.to_container(config)))
+    return without
 
 
 def _table(folder: Path, *, full: bool) -> str:

@@ -35,8 +35,10 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
         raise SepnetError("no sound file was given: python scripts/separate.py mix.wav")
     for path in paths:
         audio.info(path)
-    name = config.model or artifact.newest_run(Path(config.runs))
+    name = config.model or artifact.preferred(Path(config.runs))
     separator = artifact.load(name)
+    if config.model is None:
+        print(f"model={name.name}, for none was named")
     query = None
     if config.query is not None:
         sound, rate = audio.read(config.query)
