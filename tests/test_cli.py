@@ -420,11 +420,20 @@ def test_a_full_disk_leaves_no_half_file(
     assert [path.name for path in mixture.parent.glob("*.*")] == ["mix.wav"]
 
 
+def test_without_a_run_the_shipped_weights_separate_and_are_named(
+    mixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    separated([f"runs={tmp_path}/none"], mixture)
+    assert "model=pit-2spk-8k, for none was named" in capsys.readouterr().out
+    whole = soundfile.read(mixture, dtype="float32")[0]
+    parts = [soundfile.read(mixture.with_name(f"mix_s{k}.wav"), dtype="float32")[0] for k in (1, 2)]
+    np.testing.assert_allclose(parts[0] + parts[1], whole, atol=1e-5)
+
+
 def test_models_that_are_not_there_or_not_trained_are_told(
     home: Path, mixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for word, reason in {
-        f"runs={tmp_path}/none": "no run with weights lies under",
         "model=piit": "did you mean 'pit'?",
         "model=pit": "has to be trained before it can separate",
         f"model={tmp_path}": "is no run folder",

@@ -250,7 +250,9 @@ def test_no_method_peeks(case: Case) -> None:
 
 
 def test_another_rate_is_refused_where_a_network_was_made_for_one(case: Case) -> None:
-    mixture = replace(told(SIGNALS["777 samples"]), sample_rate=16000)
+    mixture = told(SIGNALS["777 samples"])
+    queries = tuple(replace(query, sample_rate=16000) for query in mixture.queries or ())
+    mixture = replace(mixture, sample_rate=16000, queries=queries)
     if hasattr(build(case.model), "sample_rate"):
         with pytest.raises(CannotSeparate, match=r"made for 8000 Hz.*16000 Hz.*Resampled"):
             separate(case, mixture)
