@@ -97,7 +97,7 @@ def ship(folder: Path, described: DictConfig) -> None:
     size = sum(tensor.nbytes for tensor in halves.values())
     if size > MOST_BYTES:
         raise SepnetError(
-            f"{source} is {size / 1e6:.1f} MB in half precision: at most {MOST_BYTES / 1e6} ship"
+            f"{source} is {size / 1e6:.1f} MB in half precision: at most {MOST_BYTES / 1e6:g} MB ship"
         )
     config, separator = artifact.read_config(run), artifact.load(run)
     assert isinstance(separator, nn.Module)  # it has weights

@@ -27,6 +27,7 @@ from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.kmeans import kmeans
 from sepnet.losses import affinity_loss, magnitude_mse, phase_sensitive_target, pit, whitened_kmeans_loss
 from sepnet.metrics import pairwise
+from sepnet.separators.wrappers import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
 Clustering = Literal["affinity", "whitened_kmeans"]
@@ -130,11 +131,7 @@ class DeepClustering(nn.Module):
         Raises CannotSeparate at another sample rate than the network's, and where fewer bins hold sound
         than there are sources.
         """
-        if mixture.sample_rate != self.sample_rate:
-            raise CannotSeparate(
-                f"the network was made for {self.sample_rate} Hz, but the mixture is at "
-                f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
-            )
+        require_rate(mixture, self.sample_rate, made="the network was")
         device = next(self.parameters()).device
         signal, level = unit_level(mixture.audio[:1].to(device))
         analysis = self.filterbank.encode(signal)

@@ -23,7 +23,8 @@ from sepnet.dsp.features import log_magnitude, magnitude, running_level, unit_le
 from sepnet.dsp.filterbank import STFT, Filterbank
 from sepnet.losses import magnitude_mse, negative, phase_sensitive_target, pit
 from sepnet.metrics import Metric, improvement, pairwise, permute, si_sdr
-from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
+from sepnet.separators.wrappers import require_rate
+from sepnet.types import Batch, Mixture, Separation, SepnetError
 
 Activation = Literal["sigmoid", "relu", "softmax", "complex"]
 Features = Literal["log_magnitude", "compressed", "coefficients"]
@@ -176,11 +177,7 @@ class MaskEstimator(nn.Module):
     @torch.no_grad()
     def separate(self, mixture: Mixture) -> Separation:
         """Separate channel 0. Raises CannotSeparate at another sample rate than the network's."""
-        if mixture.sample_rate != self.sample_rate:
-            raise CannotSeparate(
-                f"the network was made for {self.sample_rate} Hz, but the mixture is at "
-                f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
-            )
+        require_rate(mixture, self.sample_rate, made="the network was")
         device = next(self.parameters()).device
         signal, level = mixture.audio[:1].to(device), None
         if self.level == "whole":

@@ -32,6 +32,7 @@ from sepnet.dsp import nmf
 from sepnet.dsp.blocks import excerpt, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
+from sepnet.separators.wrappers import require_rate
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SepnetError
 
 UNKNOWN = "unknown"
@@ -215,11 +216,7 @@ class SupervisedNMF(nn.Module):
         return Separation(estimates, labels if labels is not None and len(labels) == n_sources else None)
 
     def _check(self, mixture: Mixture) -> None:
-        if mixture.sample_rate != self.sample_rate:
-            raise CannotSeparate(
-                f"the dictionaries were made for {self.sample_rate} Hz, but the mixture is at "
-                f"{mixture.sample_rate} Hz: wrap it in sepnet.separators.wrappers.Resampled"
-            )
+        require_rate(mixture, self.sample_rate, made="the dictionaries were")
         assert mixture.n_sources is not None
         most, least = self.n_groups + self.unknown, 1 + self.unknown
         if not least <= mixture.n_sources <= most:

@@ -7,7 +7,16 @@ from typing import ClassVar
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.resample import resample
-from sepnet.types import Mixture, Query, Separation, Separator
+from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator
+
+
+def require_rate(mixture: Mixture, sample_rate: int, *, made: str) -> None:
+    """Raises CannotSeparate for a mixture at another rate. made: what was made for that rate, in words."""
+    if mixture.sample_rate != sample_rate:
+        raise CannotSeparate(
+            f"{made} made for {sample_rate} Hz, but the mixture is at {mixture.sample_rate} Hz: "
+            "wrap it in sepnet.separators.wrappers.Resampled"
+        )
 
 
 class Resampled:
