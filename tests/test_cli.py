@@ -360,6 +360,12 @@ def test_files_may_be_called_anything(name: str, home: Path, mixture: Path, tmp_
     assert (tmp_path / "here" / f"{Path(name).stem}_s2.wav").is_file()
 
 
+def test_labels_become_names_of_files(mixture: Path, tmp_path: Path) -> None:
+    words = ["model=energy_reference", f"query={mixture}", f"out={tmp_path / 'here'}"]
+    separated(words, mixture)
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"mix_query_1.wav", "mix_residual.wav"}
+
+
 def bad_files(folder: Path, good: Path) -> Iterator[tuple[Path, str]]:
     """Files that can't be separated, each with words of the reason."""
     yield folder / "missing.wav", "there is no file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +16,8 @@ from sepnet import artifact, inference
 from sepnet.cli import app
 from sepnet.data import audio
 from sepnet.types import Separator, SepnetError
+
+UNSAFE = re.compile(r"[^\w.-]+")  # in a label, for a file name: "query 1", "sea/waves"
 
 
 def main() -> None:
@@ -54,7 +57,7 @@ def _one(config: DictConfig, separator: Separator, file: Path, query: tuple[np.n
     sources = separation.sources.cpu().numpy()
     labels = separation.labels or tuple(f"s{k + 1}" for k in range(len(sources)))
     folder = Path(config.out) if config.out else file.parent
-    targets = [folder / f"{file.stem}_{label}.wav" for label in labels]
+    targets = [folder / f"{file.stem}_{UNSAFE.sub('_', label)}.wav" for label in labels]
     standing = [str(path) for path in targets if path.exists()]
     if standing and not config.overwrite:
         raise SepnetError(
