@@ -231,6 +231,13 @@ def test_a_ceiling_far_above_all_else_does_not_squeeze_the_figures(
     assert "magnitudes" in drawn
 
 
+def test_the_order_of_the_rows_changes_no_table(tmp_path: Path) -> None:
+    found = [*some_rows("one", 1), *some_rows("two", 2)]
+    report(write(tmp_path / "a", found))
+    report(write(tmp_path / "b", [*found[40:60], *found[:40], *found[:59:-1]]))
+    assert (tmp_path / "a" / "summary.md").read_text() == (tmp_path / "b" / "summary.md").read_text()
+
+
 def test_means_over_different_mixtures_are_told_apart(tmp_path: Path) -> None:
     report(write(tmp_path, [*some_rows("all", 1), *some_rows("half", 2, n=15)]))
     page = check_links(tmp_path)

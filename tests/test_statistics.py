@@ -104,6 +104,6 @@ def test_sources_are_averaged_within_their_mixture() -> None:
 def test_the_mixture_is_the_unit() -> None:
     """Sources that repeat each other must not narrow the interval, as counting them one by one would."""
     values = np.random.default_rng(4).normal(size=60)
-    rows = [row(f"{index}", source, value) for index, value in enumerate(values) for source in (1, 2)]
+    rows = [row(f"{index:02d}", source, value) for index, value in enumerate(values) for source in (1, 2)]
     means = mixture_means(rows, lambda r: r.scores["si_sdr"])
     assert summarise(np.array(list(means.values()))) == summarise(values)

@@ -69,10 +69,11 @@ def resampled_means(
 def mixture_means(rows: Iterable[Row], value: Callable[[Row], float]) -> dict[str, float]:
     """``value`` averaged over the sources of each mixture that were scored, by mixture id.
 
-    Sources for which it is nan are left out, and mixtures without any other.
+    Sources for which it is nan are left out, and mixtures without any other. Sorted, so that a bootstrap of
+    the values does not hang on the order in which they were scored.
     """
     by_mixture: dict[str, list[float]] = {}
     for row in rows:
         if row.status == "ok" and not math.isnan(number := value(row)):
             by_mixture.setdefault(row.mixture_id, []).append(number)
-    return {mixture_id: math.fsum(numbers) / len(numbers) for mixture_id, numbers in by_mixture.items()}
+    return {name: math.fsum(numbers) / len(numbers) for name, numbers in sorted(by_mixture.items())}
