@@ -116,10 +116,8 @@ def load(name_or_folder: str | Path) -> Separator:
     missing, broken or of another architecture.
     """
     folder, name = locate(name_or_folder), str(name_or_folder)
-    if folder.suffix == ".ckpt":
-        return _load_weights(run_folder(folder), folder, _checkpoint_weights)
-    if (folder / CONFIG).is_file():
-        return _load_weights(folder, folder / WEIGHTS, load_file)
+    if folder.suffix == ".ckpt" or (folder / CONFIG).is_file():
+        return _load_trained(folder)
     models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
     if name in models:
         return _load_untrained(name)
@@ -161,6 +159,18 @@ def run_folder(path: str | Path) -> Path:
         if (folder / CONFIG).is_file():
             return folder
     raise SepnetError(f"{path} is no run folder, and no checkpoint in one: {CONFIG} is not there")
+
+
+def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    """The tensors of a run folder, or of one of its checkpoints. Raises SepnetError for what can't be read."""
+    is_checkpoint = path.suffix == ".ckpt"
+    file = path if is_checkpoint else path / WEIGHTS
+    if not file.is_file():
+        raise SepnetError(f"{file} is not there: the run has not finished its first validation")
+    try:
+        return _checkpoint_weights(file) if is_checkpoint else load_file(file)
+    except (safetensors.SafetensorError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise SepnetError(f"{file} can't be read ({_short(error)}): copy it again, or train anew") from error
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -209,18 +219,13 @@ def _load_untrained(name: str) -> Separator:
     return separator
 
 
-def _load_weights(folder: Path, path: Path, read: Callable[[Path], Mapping[str, torch.Tensor]]) -> Separator:
-    """The separator that a run folder describes, with the weights of a file in it."""
-    separator: Separator = build(read_config(folder).model, packages=METHODS)
+def _load_trained(path: Path) -> Separator:
+    """The separator that a run folder describes, with its best weights or those of a checkpoint."""
+    separator: Separator = build(read_config(run_folder(path)).model, packages=METHODS)
     if not isinstance(separator, nn.Module):
         return separator
-    if not path.is_file():
-        raise SepnetError(f"{path} is not there: the run has not finished its first validation")
-    try:
-        weights = read(path)
-    except (safetensors.SafetensorError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise SepnetError(f"{path} can't be read ({_short(error)}): copy it again, or train anew") from error
-    _check_weights(path, weights, separator.state_dict())
+    weights = read_weights(path)
+    _check_weights(path if path.suffix == ".ckpt" else path / WEIGHTS, weights, separator.state_dict())
     separator.load_state_dict(weights)
     return separator.eval()
 

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
-from sepnet.training import fitting, loggers
+from sepnet.training import fitting, loggers, warm_start
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
@@ -58,6 +58,8 @@ def train(config: DictConfig) -> None:
     """Train what the configuration describes. Raises SepnetError for what can't be."""
     _quiet()
     app.require_all(config)
+    if config.ckpt is not None:
+        config = warm_start.adopt_model(config, _overrides())
     _check(config)
     pl.seed_everything(config.seed, verbose=False)
     data, separator = artifact.build(config.data), artifact.build(config.model)
@@ -66,6 +68,8 @@ def train(config: DictConfig) -> None:
         return
     standing = _find(config) if config.resume else None
     module = MixtureDataModule(data=data, **config.loader)
+    if config.ckpt is not None:
+        print(warm_start.begin_from(separator, config.ckpt))
     task = SeparationTask(separator=separator, optimizer=artifact.build(config.optimizer))
     module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
     folder = standing or _new(config)
@@ -89,6 +93,8 @@ def train(config: DictConfig) -> None:
 
 def _fit_at_once(config: DictConfig, separator: FittedSeparator, data: MixtureData) -> None:
     """Train what learns without steps. There is a run folder only once it is done."""
+    if config.ckpt is not None:
+        raise SepnetError(f"{type(separator).__name__} learns anew from all clips at once: leave out ckpt")
     if config.resume:
         raise SepnetError(
             f"{type(separator).__name__} learns all at once, so there is nothing to go on with: "
@@ -259,6 +265,11 @@ def _check(config: DictConfig) -> None:
             raise SepnetError(f"Lightning's Trainer has no setting {name!r}{app.nearest(name, known)}")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise SepnetError("trainer=gpu was asked for, but torch sees no GPU: take trainer=cpu")
+
+
+def _overrides() -> list[str]:
+    """What the command line said, where there is one."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def _quiet() -> None:

@@ -1,8 +1,9 @@
 """Losses of embeddings: points of the same source are to lie together, points of different ones apart.
 
-V (point, dim) are embeddings and Y (point, source) one-hot labels, both with rows scaled by the square root
-of a weight w. In all of these the affinities of N x N pairs of points are never formed: by
-|A B'|^2 = tr(A'A B'B) the products are of the size of the embedding (Hershey et al. 2016, eq. 3).
+V (point, dim) are embeddings, of which the direction alone counts, and Y (point, source) one-hot labels, both
+with rows of the length of the square root of a weight w. In all of these the affinities of N x N pairs of
+points are never formed: by |A B'|^2 = tr(A'A B'B) the products are of the size of the embedding (Hershey et
+al. 2016, eq. 3).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 Embeddings = Float[Tensor, "batch point dim"]
 Labels = Float[Tensor, "batch point source"]
 Weights = Float[Tensor, "batch point"]
+EPS = 1e-12
 
 
 def affinity_loss(embeddings: Embeddings, labels: Labels, weights: Weights) -> Float[Tensor, " batch"]:
@@ -21,9 +23,9 @@ def affinity_loss(embeddings: Embeddings, labels: Labels, weights: Weights) -> F
 
     Hershey et al., "Deep clustering: discriminative embeddings for segmentation and separation", ICASSP
     2016, eq. 2; with weights as in Wang, Le Roux, Hershey, "Alternative objective functions for deep
-    clustering", ICASSP 2018. Embeddings are of unit length. Without any weight the loss is 0.
+    clustering", ICASSP 2018. Without any weight the loss is 0.
     """
-    v, y = _scaled(embeddings, weights), _scaled(labels, weights)
+    v, y = _of_length(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
     total = weights.sum(dim=-1).square()
     loss = _squared(v.mT @ v) - 2 * _squared(v.mT @ y) + _squared(y.mT @ y)
     return torch.where(total > 0, loss / total.clamp_min(_tiny(total)), 0.0)
@@ -38,7 +40,7 @@ def whitened_kmeans_loss(
     to (V'V) / sum w, whose trace is 1, so that embeddings in a plane have an inverse; a source without
     points counts for nothing. Without any weight the loss is dim.
     """
-    v, y = _scaled(embeddings, weights), _scaled(labels, weights)
+    v, y = _of_length(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
     total = weights.sum(dim=-1).clamp_min(_tiny(weights))[:, None, None]
     covariance = v.mT @ v / total  # (batch, dim, dim)
     covariance = covariance + ridge * torch.eye(covariance.shape[-1]).to(covariance)
@@ -50,10 +52,10 @@ def whitened_kmeans_loss(
     return loss
 
 
-def _scaled(
-    rows: Float[Tensor, "batch point column"], weights: Weights
-) -> Float[Tensor, "batch point column"]:
-    return rows * weights.sqrt().unsqueeze(-1)
+def _of_length(rows: Embeddings, weights: Weights) -> Embeddings:
+    """The rows, brought to the length sqrt(w) in one pass over them."""
+    power = rows.square().sum(dim=-1)
+    return rows * (weights.sqrt() * power.clamp_min(EPS).rsqrt()).unsqueeze(-1)
 
 
 def _squared(matrix: Float[Tensor, "batch row column"]) -> Float[Tensor, " batch"]:

@@ -25,6 +25,7 @@ from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import log_magnitude, magnitude, unit_level
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.kmeans import kmeans
+from sepnet.dsp.masks import ideal_binary_mask
 from sepnet.losses import affinity_loss, magnitude_mse, phase_sensitive_target, pit, whitened_kmeans_loss
 from sepnet.metrics import pairwise
 from sepnet.separators.wrappers import require_rate
@@ -98,11 +99,10 @@ class DeepClustering(nn.Module):
     def forward(
         self, analysis: Float[Tensor, "batch channel frame"]
     ) -> tuple[Float[Tensor, "batch bin frame dim"], Float[Tensor, "batch source bin frame"]]:
-        """Embeddings of unit length, and the masks of the head (of 0 sources where there is none)."""
+        """Embeddings of any length, and the masks of the head (of 0 sources where there is none)."""
         output = self.network(log_magnitude(analysis)).float()
         output = output.unflatten(1, (-1, self.filterbank.n_bins))  # (batch, dim and source, bin, frame)
-        embeddings = torch.nn.functional.normalize(output[:, : self.n_dims].movedim(1, -1), dim=-1)
-        return embeddings, output[:, self.n_dims :].softmax(dim=1)
+        return output[:, : self.n_dims].movedim(1, -1), output[:, self.n_dims :].softmax(dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The clustering loss, and with a head its share of the masks' squared error."""
@@ -110,11 +110,10 @@ class DeepClustering(nn.Module):
         analysis = self.filterbank.encode(signal)
         spectrograms = self.filterbank.spectrogram(batch.sources / level.unsqueeze(-1))
         embeddings, masks = self(analysis)
-        loudest = spectrograms.abs().argmax(dim=1)  # (batch, bin, frame)
-        labels = torch.nn.functional.one_hot(loudest, spectrograms.shape[1]).to(embeddings)
+        labels = ideal_binary_mask(spectrograms)  # (batch, source, bin, frame)
         weights = self._weights(magnitude(analysis))
         clustering = self.loss_function(
-            embeddings.flatten(1, 2), labels.flatten(1, 2), weights.flatten(1)
+            embeddings.flatten(1, 2), labels.flatten(2).mT, weights.flatten(1)
         ).mean()
         if not self.head_sources:
             return {"loss": clustering}
@@ -138,6 +137,7 @@ class DeepClustering(nn.Module):
         if not signal.any():
             return Separation(mixture.audio[:1].expand(mixture.n_sources or 1, -1).clone())
         embeddings, head = self(analysis)
+        embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         points, weights = self._loud(embeddings[0], magnitude(analysis)[0])
         n_sources = mixture.n_sources or self.counted(points, weights)
         if n_sources == self.head_sources:

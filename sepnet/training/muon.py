@@ -1,0 +1,103 @@
+"""Muon for the matrices of a network, AdamW for the rest, in one optimizer.
+
+K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024
+(https://kellerjordan.github.io/posts/muon); the size of the steps after J. Liu et al., "Muon is scalable
+for LLM training", 2025, eq. 4. torch.optim.Muon takes two-dimensional parameters alone; here the kernel of
+a convolution is the matrix (out channels, in channels x taps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, by Jordan et al.: steepest at zero
+
+
+class Muon(Optimizer):
+    """Steps of orthogonal matrices: the momentum U S V' of a weight becomes U V'.
+
+    Parameters of less than two dimensions, and those whose longer side is more than ``widest`` times the
+    shorter, take AdamW's steps (betas, eps). lr and weight_decay serve both: a step of Muon is scaled to
+    the RMS that AdamW's has. momentum: of Nesterov's kind. n_iterations: of Newton and Schulz.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        momentum: float = 0.95,
+        n_iterations: int = 5,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        matrices, others = [], []
+        for parameter in params:
+            (matrices if _is_matrix(parameter) else others).append(parameter)
+        common = {"lr": lr, "weight_decay": weight_decay}
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "momentum": momentum, "n_iterations": n_iterations},
+            {"params": others, "betas": betas, "eps": eps},
+        ]
+        super().__init__([group for group in groups if group["params"]], common)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """One step along the gradients; ``closure`` computes them, where given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            move = self._orthogonal_step if "momentum" in group else self._adamw_step
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    move(parameter, parameter.grad, group)
+        return loss
+
+    def _orthogonal_step(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
+        scale = 0.2 * max(update.shape) ** 0.5
+        update = orthogonalised(update, n_iterations=group["n_iterations"])
+        parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
+
+    def _adamw_step(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        first, second = group["betas"]
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].lerp_(gradient.square(), 1 - second)
+        count = float(state["step"])
+        spread = (state["square"] / (1 - second**count)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(state["mean"], spread, value=-group["lr"] / (1 - first**count))
+
+
+def orthogonalised(
+    matrix: Float[Tensor, "row column"], *, n_iterations: int = 5
+) -> Float[Tensor, "row column"]:
+    """About U V' of the matrix U S V': its singular values are brought to between 0.7 and 1.2."""
+    a, b, c = COEFFICIENTS
+    x = (matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix).bfloat16()
+    x = x / x.norm().clamp_min(1e-7)
+    for _ in range(n_iterations):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if matrix.shape[0] > matrix.shape[1] else x).to(matrix)
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return parameter.ndim >= 2 and min(parameter.shape[0], parameter[0].numel()) > 1

@@ -1,0 +1,52 @@
+"""Beginning from weights that are there: fine-tuning, or another head on the same network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from sepnet import artifact
+from sepnet.types import SepnetError
+
+
+def adopt_model(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The configuration with the model of ``config.ckpt`` in place of the default one.
+
+    overrides: what the command line said. ``model=...`` keeps the model that it names, and
+    ``model.x=...`` changes the adopted one.
+    """
+    if any(word.startswith("model=") for word in overrides):
+        return config
+    folder = artifact.run_folder(artifact.locate(config.ckpt))
+    changes = OmegaConf.from_dotlist([word for word in overrides if word.startswith("model.")])
+    adopted = config.copy()
+    OmegaConf.set_struct(adopted, False)
+    adopted.model = OmegaConf.merge(artifact.read_config(folder).model, changes.get("model", {}))
+    OmegaConf.set_struct(adopted, True)
+    return adopted
+
+
+def begin_from(separator: nn.Module, name: str) -> str:
+    """Give a separator the weights of a shipped name, a run folder or a checkpoint that fit it.
+
+    Those fit whose name and shape agree; the others stay as they were drawn. Returns a sentence that
+    tells them. Raises SepnetError where none fits.
+    """
+    path = artifact.locate(name)
+    artifact.run_folder(path)  # refuses what is none
+    found, wanted = artifact.read_weights(Path(path)), separator.state_dict()
+    fitting = {
+        key: tensor for key, tensor in found.items() if key in wanted and tensor.shape == wanted[key].shape
+    }
+    learnt = {key for key, _ in separator.named_parameters()}
+    if not learnt & fitting.keys():
+        raise SepnetError(
+            f"none of the {len(found)} tensors in {path} fits the model, by name and shape: "
+            "leave out model=, to go on with the one that they belong to"
+        )
+    separator.load_state_dict(fitting, strict=False)
+    new = sorted(learnt - fitting.keys())
+    rest = f"; new: {', '.join(new)}" if new else ""
+    return f"beginning from {name}: {len(learnt) - len(new)} of {len(learnt)} tensors{rest}"

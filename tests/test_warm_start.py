@@ -1,0 +1,89 @@
+"""Beginning from weights that are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from training_fixtures import TINY_BLSTM, checkpoint, compose, logged, make_corpus, only_run, run, settings
+
+import sepnet
+from sepnet.cli.train import train
+from sepnet.training.warm_start import adopt_model, begin_from
+from sepnet.types import SepnetError
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_corpus(tmp_path_factory.mktemp("warm") / "wavs")
+
+
+@pytest.fixture(scope="module")
+def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of two epochs."""
+    home = tmp_path_factory.mktemp("base")
+    train(compose(settings(corpus, home)))
+    return only_run(home)
+
+
+def test_fine_tuning_begins_with_the_weights_of_the_run(corpus: Path, base: Path, tmp_path: Path) -> None:
+    """With a rate of nothing, what comes out is what went in."""
+    still = ("optimizer.lr=0", "optimizer.weight_decay=0", f"ckpt={base}")
+    train(compose(settings(corpus, tmp_path, *still)))
+    before, after = sepnet.load(base), sepnet.load(only_run(tmp_path))
+    assert isinstance(before, torch.nn.Module)
+    assert isinstance(after, torch.nn.Module)
+    for name, tensor in before.state_dict().items():
+        assert torch.equal(tensor, after.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("place", ["checkpoints/last.ckpt", ""])
+def test_the_command_line_takes_the_model_of_the_run(
+    place: str, corpus: Path, base: Path, tmp_path: Path
+) -> None:
+    """No setting of the model is given, and the default one would be three thousand times as large."""
+    without_model = [word for word in settings(corpus, tmp_path) if not word.startswith("model")]
+    done = run("train", [*without_model, f"ckpt={base / place}"], tmp_path)
+    assert done.wait() == 0, done.told
+    assert "beginning from" in done.out
+    assert "new:" not in done.out
+    model = (only_run(tmp_path) / "config.yaml").read_text().partition("model:")[2].partition("\ndata:")[0]
+    assert model == (base / "config.yaml").read_text().partition("model:")[2].partition("\ndata:")[0]
+
+
+def test_another_number_of_outputs_keeps_the_rest(corpus: Path, base: Path, tmp_path: Path) -> None:
+    settled = settings(corpus, tmp_path, f"ckpt={base}", "data.mixing.n_sources=[3]")
+    without_model = [word for word in settled if not word.startswith("model.")]
+    done = run("train", [*without_model, "model.n_sources=3", "trainer.max_steps=1"], tmp_path)
+    assert done.wait() == 0, done.told
+    assert "new: network.out.1.bias, network.out.1.weight" in done.out
+    weights = checkpoint(only_run(tmp_path))["state_dict"]
+    assert weights["separator.network.out.1.weight"].shape[0] == 3 * 129
+
+
+def test_a_named_model_is_kept(base: Path, corpus: Path, tmp_path: Path) -> None:
+    config = compose(settings(corpus, tmp_path, f"ckpt={base}", base=TINY_BLSTM))
+    assert adopt_model(config, ["model=pit_blstm"]).model == config.model
+    assert adopt_model(config, []).model != config.model
+
+
+def test_weights_that_fit_nowhere_are_refused(base: Path, corpus: Path, tmp_path: Path) -> None:
+    separator = torch.nn.Linear(3, 4)
+    with pytest.raises(SepnetError, match=r"none of the \d+ tensors in .* fits the model"):
+        begin_from(separator, str(base))
+
+
+@pytest.mark.parametrize("name", ["pit-2spk-9k", "nothing/here"])
+def test_a_name_of_nothing_is_refused_before_there_is_a_run(name: str, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match="is no run folder"):
+        train(compose(settings(corpus, tmp_path, f"ckpt={name}")))
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_fine_tuning_adapts_to_other_voices(corpus: Path, base: Path, tmp_path: Path) -> None:
+    """The loss at the start of fine-tuning is lower than that at the start of training from nothing."""
+    for name, more in (("tuned", f"ckpt={base}"), ("new", "seed=7")):
+        train(compose(settings(corpus, tmp_path / name, more)))
+    first = [min(logged(only_run(tmp_path / name), "train/loss").items())[1] for name in ("tuned", "new")]
+    assert first[0] < first[1]
