@@ -162,7 +162,7 @@ def run_folder(path: str | Path) -> Path:
 
 
 def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
-    """The tensors of a run folder, or of one of its checkpoints. Raises SepnetError for what can't be read."""
+    """The tensors of a run folder, or of one of its checkpoints. Raises SepnetError if it can't read them."""
     is_checkpoint = path.suffix == ".ckpt"
     file = path if is_checkpoint else path / WEIGHTS
     if not file.is_file():
