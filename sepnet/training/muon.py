@@ -37,9 +37,9 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        matrices, others = [], []
-        for parameter in params:
-            (matrices if _is_matrix(parameter) else others).append(parameter)
+        every = list(params)
+        matrices = [parameter for parameter in every if _is_matrix(parameter)]
+        others = [parameter for parameter in every if not _is_matrix(parameter)]
         common = {"lr": lr, "weight_decay": weight_decay}
         groups: list[dict[str, Any]] = [
             {"params": matrices, "momentum": momentum, "n_iterations": n_iterations},
@@ -48,7 +48,7 @@ class Muon(Optimizer):
         super().__init__([group for group in groups if group["params"]], common)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step along the gradients; ``closure`` computes them, where given."""
         loss = None
         if closure is not None:
