@@ -43,7 +43,8 @@ class Mixture:
     """What a separator is given.
 
     audio: (channel, time), float32. references: (source, time), images at channel 0; oracles alone
-    ever see them. Raises SepnetError for another shape or dtype, no samples, NaN or infinity.
+    ever see them. labels: the class of each reference, where it has one; no separator sees them. Raises
+    SepnetError for another shape or dtype, no samples, NaN or infinity.
     """
 
     audio: Tensor
@@ -51,6 +52,7 @@ class Mixture:
     n_sources: int | None = None
     queries: tuple[Query, ...] | None = None
     references: Tensor | None = None
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.audio.shape)
@@ -82,6 +84,7 @@ class Mixture:
             n_sources=self.n_sources if "n_sources" in wanted else None,
             queries=self.queries if "queries" in wanted else None,
             references=self.references if "references" in wanted else None,
+            labels=None,
         )
 
 

@@ -251,6 +251,49 @@ def test_labels_of_a_method_that_was_not_shown_the_sources_leave_the_order_open(
         assert row.scores["si_sdr"] > 60
 
 
+class Classes(Halves):
+    """As Halves; of three classes it knows that the third is never there."""
+
+    n_sources = 3
+    labels = ("late", "early", "never")
+
+    def separate(self, mixture: Mixture) -> Separation:
+        two = super().separate(mixture).sources
+        return Separation(torch.cat([two, torch.zeros_like(two[:1])]), self.labels)
+
+
+class Named(InTurns):
+    """Mixtures whose references are named."""
+
+    names: ClassVar[tuple[str, str]] = ("early", "late")
+
+    def __getitem__(self, index: int) -> Mixture:
+        return replace(super().__getitem__(index), labels=self.names)
+
+
+class Misnamed(Named):
+    names = ("late", "early")
+
+
+class Unknown(Named):
+    names = ("early", "elsewhere")
+
+
+def test_outputs_that_stand_for_classes_are_taken_at_their_word(tmp_path: Path) -> None:
+    contenders = [contender("classes", Classes), contender("halves", Halves)]
+    for row in rows.read(here(contenders, tmp_path / "right", Named())):
+        assert row.permutation == 3 - row.source
+        assert row.scores["si_sdr"] > 60
+    for row in rows.read(here(contenders, tmp_path / "wrong", Misnamed())):
+        assert row.permutation == row.source
+        assert row.scores["si_sdr"] < 0
+    for row in table(here(contenders, tmp_path / "unknown", Unknown())):
+        if row["separator"] == "classes":
+            assert (row["status"], row["reason"]) == ("cannot_separate", "gives 3 sources, not 2")
+        else:  # its two labels say nothing of these
+            assert row["status"] == "ok"
+
+
 def test_a_method_made_for_another_number_of_sources_refuses(tmp_path: Path) -> None:
     class Three(InTurns):
         def __getitem__(self, index: int) -> Mixture:

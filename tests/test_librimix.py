@@ -348,6 +348,41 @@ def test_too_few_speakers_are_told_with_the_counts(tmp_path: Path) -> None:
         draw_list(several, n_mixtures=0)
 
 
+def classes(root: Path, labels: Sequence[str] = ("bark", "rain", "bell"), n_clips: int = 3) -> Manifest:
+    """<class>/<clip>.wav in fold1, every clip of another level."""
+    rows = []
+    for place, label in enumerate(labels):
+        for clip in range(n_clips):
+            number = place * n_clips + clip
+            write(root / label / f"{label}-{clip}.wav", 4000, 8000, level=0.05 + 0.02 * number, seed=number)
+            rows.append(f"{label}/{label}-{clip}.wav,{label},1,{number}")
+    (root / "metadata.csv").write_text("path,class,fold,freesound_id\n" + "\n".join(rows) + "\n")
+    return index(root, layout="classes", progress=False)[0]
+
+
+def test_sources_of_different_classes_at_the_same_power(tmp_path: Path) -> None:
+    manifest = classes(tmp_path)
+    mixtures = draw_list(manifest, n_mixtures=12, labels=["bark", "rain"], equal_power=True)
+    fixed = FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=8000)
+    for mixture in fixed:
+        assert mixture.labels is not None
+        assert sorted(mixture.labels) == ["bark", "rain"]
+        powers = mixture.references.square().mean(dim=1)
+        assert float(powers[0] / powers[1]) == pytest.approx(1.0, rel=1e-4)
+    for mixture, row in zip(fixed, mixtures, strict=True):
+        assert mixture.labels == tuple(path.split("/")[0] for path, _ in row.sources)
+    with pytest.raises(SepnetError, match=r"nothing of the class howl; it has bark, bell, rain"):
+        draw_list(manifest, n_mixtures=1, labels=["bark", "howl"])
+    with pytest.raises(SepnetError, match=r"3 classes are needed .* has 2 \(6 utterances"):
+        draw_list(manifest, n_mixtures=1, n_sources=3, labels=["bark", "bell"])
+
+
+def test_speech_has_no_classes(tmp_path: Path) -> None:
+    manifest = corpus(tmp_path)
+    fixed = FixedSet(mixtures=draw_list(manifest, n_mixtures=1), manifest=manifest, sample_rate=8000)
+    assert fixed[0].labels is None
+
+
 def test_silence_is_refused(tmp_path: Path) -> None:
     for speaker in "ab":
         audio.write(tmp_path / speaker / "1.wav", np.zeros(8000), 8000)

@@ -188,6 +188,31 @@ def test_labelled_slots_hold_their_label(tmp_path: Path) -> None:
         Mixer(cache, Mixing(slots=("drums", "flute"), seconds=0.5))
 
 
+def test_of_the_slots_as_many_sound_as_are_asked_for(tmp_path: Path) -> None:
+    hertz = {"dog": 500.0, "rain": 1500.0, "bell": 100.0, "sea": 2500.0}
+    clips = {
+        f"train/track{t}/{label}.wav": 0.1 * np.sin(2 * np.pi * f / RATE * np.arange(8000)).astype(np.float32)
+        for t in range(4)
+        for label, f in hertz.items()
+    }
+    cache = cache_of(
+        tmp_path, {**clips, "train/track0/vocals.wav": clips["train/track0/dog.wav"]}, layout="stems"
+    )
+    seen: set[tuple[int, ...]] = set()
+    for example in draws(cache, Mixing(slots=tuple(hertz), active=(1, 2), seconds=0.5), 80):
+        assert example.sources.shape == (4, RATE // 2)
+        places = tuple(np.flatnonzero(np.abs(example.sources).max(axis=1)).tolist())
+        seen.add(places)
+        for place in places:
+            loudest = np.argmax(np.abs(np.fft.rfft(example.sources[place]))) * 2
+            assert loudest == pytest.approx(list(hertz.values())[place], abs=4)
+        np.testing.assert_allclose(example.mixture[0], example.sources.sum(axis=0), atol=1e-6)
+    assert len(seen) == 4 + 6  # each alone, and each pair
+    for slots, active in ((None, [1]), (["dog"], [2]), (["dog"], [0]), (["dog"], [])):
+        with pytest.raises(SepnetError, match=r"active is .* slots: give numbers from 1 to theirs"):
+            Mixing(slots=slots, active=active)
+
+
 # Lengths
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.networks.blstm import BLSTM
+from sepnet.networks.conv_autoencoder import ConvAutoencoder
 from sepnet.networks.dprnn import DPRNN, join, split
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.types import SepnetError
@@ -208,3 +209,44 @@ def test_it_learns(network: nn.Module) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.25 * losses[0]  # without neighbours 0.37 is reached
+
+
+# The conv autoencoder, whose outputs are multiples of its inputs in number
+
+
+def autoencoder(n_sources: int = 2, **settings: int) -> ConvAutoencoder:
+    torch.manual_seed(0)
+    small = {"n_frames": 6, "n_vertical": 5, "n_horizontal": 4, "reach": 3, "n_bottleneck": 8}
+    return ConvAutoencoder(N_IN, n_sources * N_IN, **{**small, **settings}).eval()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5, 6, 7, 20])
+def test_an_autoencoder_takes_clips_of_any_length(frames: int) -> None:
+    assert autoencoder(3)(torch.randn(2, N_IN, frames)).shape == (2, 3 * N_IN, frames)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 17])
+def test_blocks_that_say_the_same_are_faded_into_it(frames: int) -> None:
+    """With a decoder that repeats its block, what comes out is what went in, and twice it for the second."""
+    network = autoencoder()
+    network.encoder = nn.Identity()
+    network.decoders = nn.ModuleList([nn.Identity(), nn.Hardtanh(-0.5, 0.5)])
+    x = torch.randn(2, N_IN, frames)
+    torch.testing.assert_close(network(x), torch.cat([x, x.clamp(-0.5, 0.5)], dim=1))
+
+
+def test_an_autoencoder_hears_its_two_blocks_alone() -> None:
+    """Blocks of 6 frames at a hop of 3: frame 10 is in those of the frames 6 to 11 and 9 to 14."""
+    x = torch.randn(1, N_IN, 24, requires_grad=True)
+    autoencoder()(x)[..., 10].sum().backward()
+    assert x.grad is not None
+    heard = x.grad.abs().sum(dim=1)[0].nonzero().flatten().tolist()
+    assert heard == list(range(6, 15))
+
+
+@pytest.mark.parametrize("settings", [{"n_frames": 7}, {"reach": 8}])
+def test_blocks_that_can_not_be(settings: dict[str, int]) -> None:
+    with pytest.raises(SepnetError, match="has to be even and at least reach="):
+        autoencoder(**settings)
+    with pytest.raises(SepnetError, match="n_out=15 a multiple of n_in=7"):
+        ConvAutoencoder(7, 15)

@@ -92,6 +92,15 @@ SEPARATORS = [
             "network": {"n_channels": 8, "hidden": 6, "chunk": 10, "n_blocks": 1},
         },
     ),
+    Case(
+        "conv_autoencoder",
+        {
+            "sample_rate": RATE,
+            "n_sources": 2,
+            "labels": ["dog", "rain"],
+            "network": {"n_vertical": 6, "n_horizontal": 4, "n_bottleneck": 8},
+        },
+    ),
     Case("pit_causal", TINY_TCN),
     Case("deep_clustering", TINY_TCN, refuses="^41 sources"),
     Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
@@ -718,3 +727,41 @@ def test_wrappers_wrap_wrappers() -> None:
     assert isinstance(separator, Separator)
     estimates = separator.separate(mixture.only(separator.needs)).sources
     torch.testing.assert_close(estimates.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=1e-5)
+
+
+# The conv autoencoder, and classes in fixed slots
+
+
+def test_outputs_that_stand_for_classes_are_labelled_and_trained_in_order() -> None:
+    separator = build("conv_autoencoder")
+    assert isinstance(separator, MaskEstimator)
+    audio = 0.1 * noise(1, 2000)
+    assert separator.separate(Mixture(audio, RATE)).labels == ("dog", "rain")
+    sources = 0.1 * noise(3, 2, 2000)
+    batch = Batch(sources.sum(dim=1, keepdim=True), sources, ("a", "b", "c"), RATE)
+    turned = replace(batch, sources=sources.flip(1))
+    losses = [float(separator.loss(one)["loss"].detach()) for one in (batch, turned)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    node = OmegaConf.load(artifact.config_folder() / "model" / "conv_autoencoder.yaml")
+    case = next(case for case in SEPARATORS if case.model == "conv_autoencoder")
+    torch.manual_seed(0)
+    free = artifact.build(OmegaConf.merge(node, case.overrides, {"pit": True})).eval()
+    assert free.separate(Mixture(audio, RATE)).labels is None
+    losses = [float(free.loss(one)["loss"].detach()) for one in (batch, turned)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_ratio_masks_are_shares_and_a_silent_class_has_a_finite_loss() -> None:
+    separator = build("conv_autoencoder")
+    assert isinstance(separator, MaskEstimator)
+    sources = 0.1 * noise(2, 2, 2000) * torch.tensor([1.0, 0.0])[:, None]
+    estimate = separator(sources.sum(dim=1))
+    torch.testing.assert_close(estimate.masked.sum(dim=1), estimate.analysis, atol=1e-5, rtol=1e-5)
+    loss = separator.loss(Batch(sources.sum(dim=1, keepdim=True), sources, ("a", "b"), RATE))["loss"]
+    assert loss.isfinite()
+
+
+def test_labels_and_their_number_have_to_agree() -> None:
+    node = OmegaConf.load(artifact.config_folder() / "model" / "conv_autoencoder.yaml")
+    with pytest.raises(SepnetError, match=r"n_sources=3, but there are 5 labels \(dog_bark, rain"):
+        artifact.build(OmegaConf.merge(node, {"n_sources": 3}))

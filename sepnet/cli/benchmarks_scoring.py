@@ -24,7 +24,8 @@ from sepnet import artifact
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
 from sepnet.evaluation.run import THREAD_VARIABLES, environment
-from sepnet.evaluation.scoring import align, score
+from sepnet.evaluation.scoring import score
+from sepnet.metrics import align
 from sepnet.types import Separation, SepnetError
 
 MEASURES = ("si_sdr", "sdr", "pesq", "estoi")
@@ -114,7 +115,7 @@ def _race(
 def score_case(case: Case) -> Scores:
     """As an evaluation scores: the permutation by SI-SDR, and each measure for all sources at once."""
     references, mixture = torch.from_numpy(case.references), torch.from_numpy(case.mixture)
-    estimates, _ = align(Separation(torch.from_numpy(case.estimates)), references, needs=frozenset())
+    estimates, _ = align(Separation(torch.from_numpy(case.estimates)), references)
     found: Scores = {}
     for prefix, signals in (("input_", mixture.expand_as(references)), ("", estimates)):
         scores = score(MEASURES, signals, references, case.sample_rate)

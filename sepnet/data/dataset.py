@@ -103,8 +103,8 @@ class MixtureData:
 
     corpus: where the utterances are. mixing: the training mixtures. sample_rate: of all audio; files at
     another rate are refused unless ``resample``. epoch_size: mixtures in an epoch. train_split: the
-    split to learn from. valid, test: fixed sets. noise: a corpus of noise for the training mixtures.
-    cache_dir: where decoded audio lies.
+    split to learn from, or several. valid, test: fixed sets. noise: a corpus of noise for the training
+    mixtures. cache_dir: where decoded audio lies.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class MixtureData:
         sample_rate: int = 8000,
         resample: bool = False,
         epoch_size: int = 4000,
-        train_split: str = "train",
+        train_split: str | Sequence[str] = "train",
         seed: int = 0,
         noise: Corpus | None = None,
         cache_dir: str | Path = "data/cache",
@@ -125,18 +125,19 @@ class MixtureData:
         self.corpus, self.mixing, self.noise = corpus, mixing, noise
         self.valid_list, self.test_list = valid, test
         self.sample_rate, self.resample = sample_rate, resample
-        self.epoch_size, self.train_split, self.seed = epoch_size, train_split, seed
+        self.epoch_size, self.seed = epoch_size, seed
+        self.train_splits = (train_split,) if isinstance(train_split, str) else tuple(train_split)
         self.cache_dir = Path(cache_dir)
 
     def train(self) -> TrainingMixtures:
         """The training mixtures; builds the cache the first time."""
         noise = self._cache(self.noise.manifest()) if self.noise else None
-        mixer = Mixer(self._cache(self.corpus.manifest().split(self.train_split)), self.mixing, noise)
+        mixer = Mixer(self._cache(self.corpus.manifest().split(*self.train_splits)), self.mixing, noise)
         return TrainingMixtures(mixer, seed=self.seed)
 
     def clips(self) -> Clips:
         """The utterances of the training split, for methods that learn from single sources."""
-        return Clips(self._cache(self.corpus.manifest().split(self.train_split)))
+        return Clips(self._cache(self.corpus.manifest().split(*self.train_splits)))
 
     def valid(self) -> FixedSet:
         """The mixtures to choose by."""
@@ -150,7 +151,7 @@ class MixtureData:
     def fingerprint(self) -> str:
         """A digest of the corpora, the recipe and the seed: equal means equal training mixtures."""
         recipe = (
-            self.corpus.manifest().split(self.train_split).fingerprint,
+            self.corpus.manifest().split(*self.train_splits).fingerprint,
             self.noise.manifest().fingerprint if self.noise else None,
             self.mixing,
             self.sample_rate,

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -38,6 +38,7 @@ from sepnet.types import Mixture, Query, SepnetError
 
 MODES = ("min", "max")
 LOUDNESS_LUFS = (-33.0, -25.0)  # each source's, uniform
+EQUAL_POWER_DB = -26.0  # each source's, re full scale, where all have the same
 LARGEST_PEAK = 0.9
 SOURCE_PATH = re.compile(r"source_(\d+)_path")
 
@@ -100,31 +101,48 @@ def write_list(csv: str | Path, mixtures: Sequence[FixedMixture]) -> None:
 
 
 def draw_list(
-    manifest: Manifest, *, n_mixtures: int, n_sources: int = 2, seed: int = 0, min_seconds: float = 0.0
+    manifest: Manifest,
+    *,
+    n_mixtures: int,
+    n_sources: int = 2,
+    seed: int = 0,
+    min_seconds: float = 0.0,
+    labels: Sequence[str] | None = None,
+    equal_power: bool = False,
 ) -> list[FixedMixture]:
     """Draw a list as LibriMix does: different speakers, each utterance about as often as any other.
 
-    The loudness of each source is uniform in -33 to -25 LUFS; where the sum of the whole utterances has
-    a peak over 0.9, all gains of the mixture are lowered together. The draw depends on the manifest's
-    rows and on ``seed`` alone. min_seconds leaves shorter utterances out. Raises SepnetError if there
-    are fewer speakers than sources, and for an utterance too quiet to have a loudness.
+    The loudness of each source is uniform in -33 to -25 LUFS, or with ``equal_power`` all have the same
+    power; where the sum of the whole utterances has a peak over 0.9, all gains of the mixture are lowered
+    together. The draw depends on the manifest's rows and on ``seed`` alone. min_seconds leaves shorter
+    utterances out. labels: the classes to draw from; the sources of a mixture are then of different ones.
+    Raises SepnetError if there are fewer speakers or classes than sources, for a class that is not there,
+    and for an utterance too quiet to have a loudness.
     """
     if n_mixtures < 1 or n_sources < 1:
         raise SepnetError(f"{n_mixtures} mixtures of {n_sources} sources: both have to be 1 or more")
-    utterances = sorted((u for u in manifest if u.seconds >= min_seconds), key=lambda u: u.path)
-    n_speakers = len({u.speaker for u in utterances})
-    if n_speakers < n_sources:
+    if missing := sorted({*(labels or ())} - {*manifest.labels}):
         raise SepnetError(
-            f"{n_sources} speakers are needed for a mixture, but {manifest.root} has {n_speakers} "
-            f"({len(utterances)} utterances of {min_seconds} s or more of {len(manifest)}): "
-            "index more speakers or lower n_sources"
+            f"{manifest.root} has nothing of the class {', '.join(missing)}; it has "
+            f"{', '.join(manifest.labels) or 'none'}"
+        )
+    eligible = [u for u in manifest if u.seconds >= min_seconds and (labels is None or u.label in labels)]
+    utterances = sorted(eligible, key=lambda u: u.path)
+    kinds = {u.path: u.speaker if labels is None else u.label for u in utterances}
+    n_kinds = len({*kinds.values()})
+    if n_kinds < n_sources:
+        raise SepnetError(
+            f"{n_sources} {'speakers' if labels is None else 'classes'} are needed for a mixture, but "
+            f"{manifest.root} has {n_kinds} ({len(utterances)} utterances of {min_seconds} s or more of "
+            f"{len(manifest)}): index more or lower n_sources"
         )
     rng = np.random.default_rng(seed)
     taken: Counter[str] = Counter()
     loudness: dict[str, float] = {}
     mixtures = []
-    for chosen in _draw_groups(utterances, n_mixtures, n_sources, rng):
-        gains = _draw_gains([manifest.path(u) for u in chosen], loudness, rng)
+    for chosen in _draw_groups(utterances, kinds, n_mixtures, n_sources, rng):
+        paths = [manifest.path(u) for u in chosen]
+        gains = _draw_gains(paths, loudness, None if equal_power else rng)
         name = "_".join(PurePosixPath(u.path).stem for u in chosen)
         taken[name] += 1
         unique = name if taken[name] == 1 else f"{name}-{taken[name]}"
@@ -133,9 +151,13 @@ def draw_list(
 
 
 def _draw_groups(
-    utterances: Sequence[Utterance], n_mixtures: int, n_sources: int, rng: np.random.Generator
+    utterances: Sequence[Utterance],
+    kinds: Mapping[str, str],
+    n_mixtures: int,
+    n_sources: int,
+    rng: np.random.Generator,
 ) -> Iterator[list[Utterance]]:
-    """Groups of different speakers: always the utterances used the least, in random order among equals."""
+    """Groups of different kinds: always the utterances used the least, in random order among equals."""
     deck = [(0, float(rng.random()), number) for number in range(len(utterances))]
     heapq.heapify(deck)
     for _ in range(n_mixtures):
@@ -143,11 +165,11 @@ def _draw_groups(
         aside = []
         while len(drawn) < n_sources:
             card = heapq.heappop(deck)
-            speaker = utterances[card[2]].speaker
-            if speaker in drawn:
+            kind = kinds[utterances[card[2]].path]
+            if kind in drawn:
                 aside.append(card)
             else:
-                drawn[speaker] = card
+                drawn[kind] = card
         yield [utterances[number] for _, _, number in drawn.values()]
         for card in aside:
             heapq.heappush(deck, card)
@@ -164,21 +186,32 @@ def _mono(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
     return samples[0], sample_rate
 
 
-def _draw_gains(paths: Sequence[Path], known: dict[str, float], rng: np.random.Generator) -> list[float]:
-    """A gain for each file. known: the loudness of files, in LUFS, kept because each is drawn again."""
+def _draw_gains(
+    paths: Sequence[Path], known: dict[str, float], rng: np.random.Generator | None
+) -> list[float]:
+    """A gain for each file, drawn, or without ``rng`` to the same power.
+
+    known: the loudness of files, in LUFS (or 20 log10 of the RMS), kept because each is drawn again.
+    """
     sounds = [_mono(path) for path in paths]
     gains = []
     for path, (samples, rate) in zip(map(str, paths), sounds, strict=True):
         if path not in known:
-            known[path] = integrated_loudness(samples, rate)
+            known[path] = integrated_loudness(samples, rate) if rng else _rms_db(samples)
         if not math.isfinite(known[path]):
             raise SepnetError(f"{path} is too quiet to have a loudness: leave it out of the corpus (exclude)")
-        gains.append(10 ** ((rng.uniform(*LOUDNESS_LUFS) - known[path]) / 20))
+        wanted = rng.uniform(*LOUDNESS_LUFS) if rng else EQUAL_POWER_DB
+        gains.append(10 ** ((wanted - known[path]) / 20))
     lowest = min(rate for _, rate in sounds)
     scaled = [resample(x, rate, lowest) * gain for (x, rate), gain in zip(sounds, gains, strict=True)]
     peak = float(np.abs(np.sum(_fitted(scaled, "max"), axis=0)).max())
     # To six digits, so that a list says the same on every machine.
     return [float(f"{gain * min(1.0, LARGEST_PEAK / peak):.6g}") for gain in gains]
+
+
+def _rms_db(samples: Float[np.ndarray, " time"]) -> float:
+    power = float(np.square(samples, dtype=np.float64).mean())
+    return 10 * math.log10(power) if power > 0 else -math.inf
 
 
 def _fitted(signals: Sequence[np.ndarray], mode: str) -> list[np.ndarray]:
@@ -283,6 +316,7 @@ class FixedSet:
         self.responses, self.response_seed = responses, response_seed
         self._sha1 = {utterance.path: utterance.sha1 for utterance in manifest}
         self._sex = {utterance.path: manifest.sexes.get(utterance.speaker, "") for utterance in manifest}
+        self._label = {utterance.path: utterance.label for utterance in manifest}
         self._root = manifest.root
         meant = locate(manifest, (path for mixture in self.mixtures for path, _ in mixture.sources))
         if missing := [path for path, located in meant.items() if located is None]:
@@ -315,6 +349,11 @@ class FixedSet:
     def sexes(self, index: int) -> tuple[str, ...]:
         """For the speaker of each source f or m, or nothing where the corpus does not tell it."""
         return tuple(self._sex[self._located[path]] for path, _ in self.mixtures[index].sources)
+
+    def labels(self, index: int) -> tuple[str, ...] | None:
+        """The class of each source; None where the corpus has none."""
+        found = tuple(self._label[self._located[path]] for path, _ in self.mixtures[index].sources)
+        return found if all(found) else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -350,8 +389,8 @@ class FixedSet:
         n_sources = len(row.sources)
         references = signals[:n_sources, 0].clone()
         mixture = signals.sum(dim=0)  # (channel, time)
-        queries = self._make_queries(row)
-        return Mixture(mixture, self.sample_rate, n_sources, queries, references)
+        queries, labels = self._make_queries(row), self.labels(index)
+        return Mixture(mixture, self.sample_rate, n_sources, queries, references, labels)
 
     def _images(self, row: FixedMixture, dry: Float[np.ndarray, "source time"]) -> Tensor:
         """(source, channel, time): what each microphone hears of each source; the dry source without any."""
@@ -444,6 +483,8 @@ class DrawnList:
         limit: int | None = None,
         max_seconds: float | None = None,
         min_seconds: float = 0.0,
+        labels: Sequence[str] | None = None,
+        equal_power: bool = False,
         query_seconds: float | None = None,
         responses: Responses | None = None,
         response_seed: int = 0,
@@ -457,6 +498,7 @@ class DrawnList:
         self.limit = limit
         self.max_seconds = max_seconds
         self.min_seconds = min_seconds
+        self.labels, self.equal_power = labels, equal_power
         self.query_seconds = query_seconds
         self.responses, self.response_seed = responses, response_seed
 
@@ -470,6 +512,8 @@ class DrawnList:
             n_sources=self.n_sources,
             seed=self.seed,
             min_seconds=self.min_seconds,
+            labels=self.labels,
+            equal_power=self.equal_power,
         )
         if self.csv is not None:
             write_list(self.csv, drawn)

@@ -63,7 +63,8 @@ class Mixing:
     loudness_lufs: interval of each source's loudness, uniform. overlap: interval of the ratio r above.
     speeds: factors to draw from; 1.1 is faster and higher. noise_snr_db: interval of the level of all
     sources over the noise, where there is a noise corpus. responses: a room or a mixing matrix.
-    slots: a label for each source, in order (``n_sources`` is then their number). short: what to do
+    slots: a label for each source, in order (``n_sources`` is then their number). active: how many of the
+    slots sound in a mixture, drawn, the others being silent; None: all. short: what to do
     with utterances shorter than a crop: refuse, skip, or pad with silence at a drawn place.
     peak: the highest sample allowed; above it mixture and sources are scaled down together.
     """
@@ -77,17 +78,25 @@ class Mixing:
     noise_snr_db: Interval = (0.0, 20.0)
     responses: Responses | None = None
     slots: Sequence[str] | None = None
+    active: Sequence[int] | None = None
     short: Short = "refuse"
     peak: float = 0.9
 
     def __post_init__(self) -> None:
         # Lists from YAML become tuples, so that the recipe can be hashed.
-        for name in ("n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "slots"):
+        for name in ("n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "slots", "active"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
         if self.slots is not None:
             object.__setattr__(self, "n_sources", (len(self.slots),))
+        if self.active is not None and not (
+            self.slots and self.active and 1 <= min(self.active) <= max(self.active) <= len(self.slots)
+        ):
+            raise SepnetError(
+                f"active is {list(self.active)}, but there are {len(self.slots or ())} slots: give numbers "
+                "from 1 to theirs"
+            )
         if not self.n_sources or min(self.n_sources) < 1:
             raise SepnetError(
                 f"n_sources is {list(self.n_sources)}: give one number or more, each at least 1"
@@ -106,10 +115,15 @@ class Mixing:
             if value not in known:
                 raise SepnetError(f"{value!r} is none of {', '.join(known)}")
 
+    @property
+    def at_once(self) -> Sequence[int]:
+        """The numbers of sources that may sound in a mixture."""
+        return self.n_sources if self.active is None else self.active
+
     def longest_crop(self, sample_rate: int) -> int:
         """Samples of an utterance that the longest crop takes, at the highest speed; equation (2)."""
         time = round(self.seconds * sample_rate)
-        segment = math.ceil(time / (1 + (min(self.n_sources) - 1) * (1 - self.overlap[1])))
+        segment = math.ceil(time / (1 + (min(self.at_once) - 1) * (1 - self.overlap[1])))
         return math.ceil(segment * max(self.speeds))
 
 
@@ -156,19 +170,20 @@ class Mixer:
                     f"{', '.join(map(repr, sorted(set(labels.tolist()))))}: name these in slots"
                 )
         speakers = len(np.unique(self._speakers[np.any(pools, axis=0)]))
-        if speakers < max(mixing.n_sources):
+        if speakers < max(mixing.at_once):
             raise SepnetError(
                 f"{cache.folder} has {speakers} speakers with usable utterances, but mixtures of "
-                f"{max(mixing.n_sources)} need as many: add speakers, or lower n_sources"
+                f"{max(mixing.at_once)} need as many: add speakers, or lower n_sources"
             )
         return [np.flatnonzero(pool) for pool in pools]
 
     def __call__(self, rng: np.random.Generator) -> Example:
         """Draw one mixture. A pure function of the generator's state."""
         mixing, cache = self.mixing, self.cache
-        n = _pick(rng, mixing.n_sources)
+        places, n_outputs = self._places(rng)
+        n = len(places)
         overlap = _within(rng, mixing.overlap)
-        chosen = self._choose(rng, n)
+        chosen = self._choose(rng, places)
         speeds = [_pick(rng, mixing.speeds) for _ in chosen]
         lengths = [int(cache.lengths[u] / speed) for u, speed in zip(chosen, speeds, strict=True)]
         if mixing.mode == "crop":
@@ -180,26 +195,35 @@ class Mixer:
         starts = [int(k * hop) for k in range(n)]
         if mixing.mode != "crop":
             time = max(start + length for start, length in zip(starts, lengths, strict=True))  # (1)
-        sources = np.zeros((n, time), dtype=np.float32)
+        sources = np.zeros((n_outputs, time), dtype=np.float32)
         for k, (utterance, speed, start) in enumerate(zip(chosen, speeds, starts, strict=True)):
             segment = self._segment(rng, utterance, speed, min(lengths[k], time - start))
             level = _within(rng, mixing.loudness_lufs) - cache.loudness_lufs[utterance]
-            np.multiply(segment, 10 ** (level / 20), out=sources[k, start : start + len(segment)])
+            np.multiply(segment, 10 ** (level / 20), out=sources[places[k], start : start + len(segment)])
         return self._mix(rng, sources, "_".join(cache.utterances[u].path for u in chosen))
 
-    def _choose(self, rng: np.random.Generator, n: int) -> list[int]:
-        """n utterances of n different speakers, each uniform over what its slot allows."""
+    def _places(self, rng: np.random.Generator) -> tuple[list[int], int]:
+        """Which of the sources sound, in order, and how many there are."""
+        if self.mixing.active is None:
+            n = _pick(rng, self.mixing.n_sources)
+            return list(range(n)), n
+        n_slots = len(self._slots)
+        places = rng.choice(n_slots, size=_pick(rng, self.mixing.active), replace=False)
+        return sorted(places.tolist()), n_slots
+
+    def _choose(self, rng: np.random.Generator, places: Sequence[int]) -> list[int]:
+        """Utterances of different speakers, each uniform over what its place allows."""
         chosen: list[int] = []
         speakers: set[int] = set()
-        for k in range(n):
-            pool = self._slots[k % len(self._slots)]
+        for place in places:
+            pool = self._slots[place % len(self._slots)]
             for _ in range(DRAWS):
                 utterance = int(pool[rng.integers(len(pool))])
                 if self._speakers[utterance] not in speakers:
                     break
             else:
                 raise SepnetError(
-                    f"no {k + 1} different speakers in {DRAWS} draws from {self.cache.folder}: "
+                    f"no {len(chosen) + 1} different speakers in {DRAWS} draws from {self.cache.folder}: "
                     "nearly all usable utterances are of the same few; balance the corpus"
                 )
             chosen.append(utterance)

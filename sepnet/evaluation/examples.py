@@ -14,10 +14,9 @@ from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.contender import Contender, Mixtures
 from sepnet.evaluation.figures import spectrograms
 from sepnet.evaluation.rows import Row
-from sepnet.evaluation.scoring import align
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI
-from sepnet.metrics import is_silent, si_sdr
+from sepnet.metrics import align, is_silent, si_sdr
 from sepnet.types import SepnetError
 
 KINDS = ("best", "median", "worst")
@@ -85,7 +84,7 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
         if mixture.references is None:
             raise SepnetError(f"mixture {mixture_id} has no references")
         separation = separator.separate(mixture.only(separator.needs))
-        estimates, _ = align(separation, mixture.references, needs=separator.needs)
+        estimates, _ = align(separation, mixture.references, needs=separator.needs, labels=mixture.labels)
         signals = {"mixture": mixture.audio[0]}
         for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
             signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}

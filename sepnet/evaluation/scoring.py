@@ -1,4 +1,4 @@
-"""The measures of an evaluation, and which output belongs to which reference.
+"""The measures of an evaluation.
 
 Time for both sources of a mixture of 4 s at 8 kHz (at 16 kHz), on one thread of a shared server core: PESQ
 80 (190) ms, ESTOI and STOI 15 each, SDR 25, the other ratios under 1 ms; an eighth of a second for all.
@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sepnet.metrics import (
     Metric,
-    best_permutation,
     estoi,
-    pairwise,
-    permute,
     pesq,
     sd_sdr,
     sdr,
@@ -27,7 +23,7 @@ from sepnet.metrics import (
     snr,
     stoi,
 )
-from sepnet.types import Separation, SepnetError
+from sepnet.types import SepnetError
 
 DEFAULT_MEASURES = ("si_sdr", "sdr", "snr", "pesq", "stoi", "estoi")
 Measure = Callable[[Tensor, Tensor, int], list[float]]
@@ -88,31 +84,3 @@ def score(
         for source, value in zip(scores, values, strict=True):
             source[measure] = value
     return scores
-
-
-def align(
-    separation: Separation, references: Float[Tensor, "source time"], *, needs: Collection[str]
-) -> tuple[Float[Tensor, "source time"], tuple[int, ...]]:
-    """The outputs in the order of the references, and which output each one was.
-
-    needs: the separator's. One that was shown which source is which, by queries or references, and labels
-    its outputs, stands by its order; for any other it is the one with the best mean SI-SDR: its labels
-    ("harmonic") say nothing of the references. Raises SepnetError for outputs that can't be judged: another
-    number of sources or another length, NaN or infinity.
-    """
-    sources = separation.sources.detach().cpu().float()
-    if sources.shape != references.shape:
-        raise SepnetError(
-            f"the estimates are {tuple(sources.shape)}, but the references (source, time) "
-            f"{tuple(references.shape)}"
-        )
-    if bad := int((~torch.isfinite(sources)).sum()):
-        raise SepnetError(f"{bad} samples of {sources.numel()} in the estimates are NaN or infinite")
-    if separation.labels is not None:
-        if len(separation.labels) != len(sources):
-            raise SepnetError(f"{len(separation.labels)} labels were given for {len(sources)} estimates")
-        if not {"queries", "references"}.isdisjoint(needs):
-            return sources, tuple(range(len(sources)))
-    # A silent reference scores the same with every output, so the others decide.
-    order = best_permutation(pairwise(si_sdr, sources[None], references[None]))
-    return permute(sources[None], order)[0], tuple(order[0].tolist())

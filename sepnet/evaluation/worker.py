@@ -16,7 +16,8 @@ from sepnet.evaluation.cost import Cost, given_to, measure
 from sepnet.evaluation.facts import level_differences_db, overlap, sexes
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
-from sepnet.evaluation.scoring import align, score
+from sepnet.evaluation.scoring import score
+from sepnet.metrics import align, stand_for
 from sepnet.metrics.sdr import is_silent
 from sepnet.separators.identity import Identity
 from sepnet.types import CannotSeparate, Mixture, SeparationWarning, Separator, SepnetError
@@ -145,7 +146,8 @@ class Worker:
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     separator = loaded.separator
     built_for = getattr(separator, "n_sources", None)
-    if built_for not in (None, len(references)):
+    by_class = stand_for(getattr(separator, "labels", None), mixture.labels)
+    if built_for not in (None, len(references)) and not by_class:
         return _Attempt("cannot_separate", f"gives {built_for} sources, not {len(references)}")
     try:
         given = given_to(separator, mixture)
@@ -158,7 +160,7 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
         compute_seconds = time.process_time() - begin
         taken_mb = resident_mb("VmHWM") - before_mb
         peak_mb = max(loaded.loading_mb, loaded.held_mb + taken_mb, 0.0)
-        estimates, order = align(separation, references, needs=separator.needs)
+        estimates, order = align(separation, references, needs=separator.needs, labels=mixture.labels)
     except CannotSeparate as error:
         return _Attempt("cannot_separate", one_line(error))
     except Exception as error:

@@ -1,12 +1,15 @@
 """Losses, each a negated measure or a distance."""
 
 from sepnet.losses.clustering import affinity_loss, whitened_kmeans_loss
-from sepnet.losses.pit import PairwiseLoss, negative, pit
+from sepnet.losses.pit import Assignment, PairwiseLoss, in_any_order, in_order, negative, pit
 from sepnet.losses.spectral import magnitude_mse, phase_sensitive_mse, phase_sensitive_target
 
 __all__ = [
+    "Assignment",
     "PairwiseLoss",
     "affinity_loss",
+    "in_any_order",
+    "in_order",
     "magnitude_mse",
     "negative",
     "phase_sensitive_mse",

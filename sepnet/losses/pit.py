@@ -10,16 +10,22 @@ separation", ICASSP 2017; per utterance: Kolbaek et al., IEEE/ACM TASLP 25(10), 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sepnet.metrics.permutation import best_permutation
+from sepnet.metrics.permutation import best_permutation, pairwise
 from sepnet.metrics.sdr import Metric
 from sepnet.types import SepnetError
 
 PairwiseLoss = Callable[[Tensor, Tensor], Tensor]
 """(batch, estimate, *item), (batch, reference, *item) -> (batch, estimate, reference)."""
+
+
+Assignment = Callable[[Metric, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``in_any_order`` or ``in_order``: (loss of a pair, estimates, references) -> (loss per item, indices)."""
 
 
 def negative(metric: Metric) -> Metric:
@@ -52,3 +58,22 @@ def pit(
     indices = best_permutation(losses, maximise=False)
     chosen = losses.gather(1, indices.unsqueeze(1)).squeeze(1)  # (batch, 1, reference) -> (batch, reference)
     return chosen.mean(dim=-1), indices
+
+
+def in_any_order(
+    loss: Metric,
+    estimates: Float[Tensor, "batch estimate *item"],
+    references: Float[Tensor, "batch reference *item"],
+) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch reference"]]:
+    """``pit`` with the loss of a pair."""
+    return pit(partial(pairwise, loss), estimates, references)
+
+
+def in_order(
+    loss: Metric,
+    estimates: Float[Tensor, "batch source *item"],
+    references: Float[Tensor, "batch source *item"],
+) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch source"]]:
+    """As ``in_any_order`` for outputs that stand for classes: each estimate is that of its reference."""
+    order = torch.arange(references.shape[1], device=references.device).expand(len(references), -1)
+    return loss(estimates, references).mean(dim=-1), order

@@ -1,5 +1,6 @@
 """Measures of separation, each a pure function: ``(estimate, reference)``, in that order."""
 
+from sepnet.metrics.alignment import align, stand_for
 from sepnet.metrics.perceptual import estoi, pesq, stoi
 from sepnet.metrics.permutation import best_permutation, pairwise, permute
 from sepnet.metrics.sdr import (
@@ -16,6 +17,7 @@ from sepnet.metrics.sdr import (
 
 __all__ = [
     "Metric",
+    "align",
     "best_permutation",
     "estoi",
     "improvement",
@@ -28,6 +30,7 @@ __all__ = [
     "si_sdr",
     "si_sdr_improvement",
     "snr",
+    "stand_for",
     "stoi",
     "thresholded_snr",
 ]

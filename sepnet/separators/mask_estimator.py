@@ -9,9 +9,9 @@ after Y. Luo, N. Mesgarani, "Conv-TasNet", TASLP 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -21,13 +21,21 @@ from torch import Tensor, nn
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import log_magnitude, magnitude, running_level, unit_level
 from sepnet.dsp.filterbank import STFT, Filterbank
-from sepnet.losses import magnitude_mse, negative, phase_sensitive_target, pit
-from sepnet.metrics import Metric, improvement, pairwise, permute, si_sdr
+from sepnet.losses import (
+    Assignment,
+    in_any_order,
+    in_order,
+    magnitude_mse,
+    negative,
+    phase_sensitive_target,
+)
+from sepnet.metrics import Metric, improvement, permute, si_sdr
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Batch, Mixture, Separation, SepnetError
 
-Activation = Literal["sigmoid", "relu", "softmax", "complex"]
-Features = Literal["log_magnitude", "compressed", "coefficients"]
+LEAST = 1e-6  # of what a ratio mask divides
+Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex"]
+Features = Literal["magnitude", "log_magnitude", "compressed", "coefficients"]
 Level = Literal["whole", "running"]
 
 
@@ -36,43 +44,59 @@ class Estimate:
     """What the network makes of a batch at unit level.
 
     analysis: (batch, channel, frame) of the mixture. masked: (batch, source, channel, frame).
-    sources: (batch, source, time).
+    sources: (batch, source, time), made of ``masked`` when first asked for: not all losses want them.
     """
 
     analysis: Tensor
     masked: Tensor
-    sources: Tensor
+    synthesise: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def sources(self) -> Tensor:
+        return self.synthesise(self.masked)
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What to minimise: gives a loss and an assignment for each mixture, as sepnet.losses.pit."""
+    """What to minimise: gives a loss and an assignment for each mixture, as ``assign`` has them."""
 
     def __call__(
-        self, estimate: Estimate, references: Tensor, filterbank: Filterbank
+        self,
+        estimate: Estimate,
+        references: Tensor,
+        filterbank: Filterbank,
+        assign: Assignment = in_any_order,
     ) -> tuple[Tensor, Tensor]: ...
 
 
 class WaveformObjective:
-    """PIT with a negated metric of waveforms: SI-SDR, SNR, thresholded SNR."""
+    """A negated metric of waveforms: SI-SDR, SNR, thresholded SNR."""
 
     def __init__(self, *, metric: Metric = si_sdr) -> None:
         self.metric = metric
 
     def __call__(
-        self, estimate: Estimate, references: Tensor, filterbank: Filterbank
+        self,
+        estimate: Estimate,
+        references: Tensor,
+        filterbank: Filterbank,
+        assign: Assignment = in_any_order,
     ) -> tuple[Tensor, Tensor]:
-        return pit(partial(pairwise, negative(self.metric)), estimate.sources, references)
+        return assign(negative(self.metric), estimate.sources, references)
 
 
 class SpectralObjective:
-    """PIT with the squared error of magnitudes (Kolbaek et al. 2017, eq. 9; phase-sensitive: eq. 10)."""
+    """The squared error of magnitudes (Kolbaek et al. 2017, eq. 9; phase-sensitive: eq. 10)."""
 
     def __init__(self, *, phase_sensitive: bool = True) -> None:
         self.phase_sensitive = phase_sensitive
 
     def __call__(
-        self, estimate: Estimate, references: Tensor, filterbank: Filterbank
+        self,
+        estimate: Estimate,
+        references: Tensor,
+        filterbank: Filterbank,
+        assign: Assignment = in_any_order,
     ) -> tuple[Tensor, Tensor]:
         assert isinstance(filterbank, STFT)  # MaskEstimator refuses others
         spectrograms = filterbank.spectrogram(references)  # (batch, source, bin, frame)
@@ -82,7 +106,7 @@ class SpectralObjective:
             targets = spectrograms.abs()
         else:
             targets = phase_sensitive_target(mixture.unsqueeze(1), spectrograms)
-        return pit(partial(pairwise, magnitude_mse), magnitudes, targets)
+        return assign(magnitude_mse, magnitudes, targets)
 
 
 class MaskEstimator(nn.Module):
@@ -90,11 +114,14 @@ class MaskEstimator(nn.Module):
 
     network: called with (n_in, n_out), returns a module (batch, n_in, frame) -> (batch, n_out, frame).
     n_sources: what it is built for. sample_rate: in Hz; mixtures at another are refused.
-    features: what the network sees: ``coefficients`` as they are, or, of an STFT, ``log_magnitude`` or
-    ``compressed`` (real and imaginary parts over the square root of the magnitude).
-    activation: what makes masks of its output; ``complex`` (of an STFT) multiplies as complex numbers,
-    with parts within +-2. consistent: whether what the estimates lack of the mixture is shared among
-    them (sepnet.dsp.consistency), which also gives them their level, that SI-SDR leaves open.
+    features: what the network sees: ``coefficients`` as they are, or, of an STFT, ``magnitude``,
+    ``log_magnitude`` or ``compressed`` (real and imaginary parts over the square root of the magnitude).
+    activation: what makes masks of its output; ``ratio`` divides their positive parts by the sum over the
+    sources; ``complex`` (of an STFT) multiplies as complex numbers, with parts within +-2.
+    consistent: whether what the estimates lack of the mixture is shared among them
+    (sepnet.dsp.consistency), which also gives them their level, that SI-SDR leaves open.
+    labels: the class that each output stands for, in order; a mixture need not hold all of them. None, or
+    with ``pit``: the outputs are of one kind, and the training finds out which is which.
 
     The mixture is brought to unit RMS before the network and the estimates back after it: scale the
     input, and the output scales alike. Raises SepnetError for features, activation or objective that
@@ -115,6 +142,8 @@ class MaskEstimator(nn.Module):
         activation: Activation = "sigmoid",
         consistent: bool = True,
         level: Level = "whole",
+        labels: Sequence[str] | None = None,
+        pit: bool = False,
     ) -> None:
         super().__init__()
         for value, known in (
@@ -124,6 +153,11 @@ class MaskEstimator(nn.Module):
         ):
             if value not in known:
                 raise SepnetError(f"{value!r} is none of {', '.join(known)}")
+        if labels is not None and not pit and len(labels) != n_sources:
+            raise SepnetError(
+                f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
+                "to agree"
+            )
         spectral = (
             activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
         )
@@ -137,8 +171,9 @@ class MaskEstimator(nn.Module):
         self.n_sources, self.sample_rate = n_sources, sample_rate
         self.features, self.activation, self.consistent = features, activation, consistent
         self.level = level
+        self.labels = None if labels is None or pit else tuple(labels)
         n_channels = filterbank.n_channels
-        n_in = n_channels // 2 if features == "log_magnitude" else n_channels
+        n_in = n_channels // 2 if features in ("magnitude", "log_magnitude") else n_channels
         real_mask = isinstance(filterbank, STFT) and activation != "complex"
         self.n_mask = n_channels // 2 if real_mask else n_channels
         self.network = network(n_in, n_sources * self.n_mask)
@@ -155,17 +190,15 @@ class MaskEstimator(nn.Module):
         output = self.network(self._features(analysis)).float()
         logits = output.unflatten(1, (self.n_sources, self.n_mask))  # (batch, source, mask, frame)
         masked = self._mask(logits, analysis.unsqueeze(1))
-        sources = self.filterbank.decode(masked, signal.shape[-1])
-        if self.consistent:
-            sources = make_consistent(sources, signal)
-        return Estimate(analysis, masked, sources)
+        return Estimate(analysis, masked, partial(self._synthesise, signal=signal))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB."""
         signal, level = unit_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
         estimate = self(signal)
-        losses, order = self.objective(estimate, references, self.filterbank)
+        assign = in_any_order if self.labels is None else in_order
+        losses, order = self.objective(estimate, references, self.filterbank, assign)
         with torch.no_grad():
             sources = permute(estimate.sources, order)
             gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
@@ -183,13 +216,20 @@ class MaskEstimator(nn.Module):
         if self.level == "whole":
             signal, level = unit_level(signal)
         sources = self(signal).sources[0]
-        return Separation((sources if level is None else sources * level).to(mixture.audio.device))
+        sources = sources if level is None else sources * level
+        return Separation(sources.to(mixture.audio.device), self.labels)
+
+    def _synthesise(self, masked: Tensor, *, signal: Tensor) -> Tensor:
+        sources = self.filterbank.decode(masked, signal.shape[-1])
+        return make_consistent(sources, signal) if self.consistent else sources
 
     def _features(self, analysis: Tensor) -> Tensor:
         if self.level == "running":
             analysis = analysis / running_level(analysis)
         if self.features == "coefficients":
             return analysis
+        if self.features == "magnitude":
+            return magnitude(analysis)
         if self.features == "log_magnitude":
             return log_magnitude(analysis)
         return analysis * (magnitude(analysis) + 1e-4).rsqrt().repeat(1, 2, 1)
@@ -208,6 +248,9 @@ class MaskEstimator(nn.Module):
             )
         if self.activation == "softmax":
             masks = logits.softmax(dim=1)
+        elif self.activation == "ratio":
+            positive = logits.relu() + LEAST  # where all are zero the sources share alike
+            masks = positive / positive.sum(dim=1, keepdim=True)
         else:
             masks = logits.sigmoid() if self.activation == "sigmoid" else logits.relu()
         if isinstance(self.filterbank, STFT):

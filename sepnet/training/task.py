@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sepnet.metrics import best_permutation, improvement, is_silent, pairwise, permute, si_sdr
+from sepnet.metrics import align, improvement, is_silent, si_sdr
 from sepnet.types import Batch, Mixture, SepnetError, TrainableSeparator
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -91,10 +91,9 @@ def si_sdr_gain(separator: Any, mixture: Mixture) -> Tensor | None:
     references = mixture.references
     assert references is not None
     with torch.autocast(mixture.audio.device.type, enabled=False):  # as the evaluation does
-        estimates = separator.separate(mixture.only(separator.needs)).sources
-    estimates, references = estimates.double(), references.double()
-    order = best_permutation(pairwise(si_sdr, estimates[None], references[None]))
-    ordered = permute(estimates[None], order)[0]
+        separation = separator.separate(mixture.only(separator.needs))
+    ordered, _ = align(separation, references, needs=separator.needs, labels=mixture.labels)
+    ordered, references = ordered.double(), references.double()
     gains = improvement(si_sdr, ordered, references, mixture.audio[:1].double().expand_as(references))
     audible = ~is_silent(references)
     return gains[audible].mean() if bool(audible.any()) else None
