@@ -10,7 +10,7 @@ from training_fixtures import TINY_BLSTM, checkpoint, compose, logged, make_corp
 
 import sepnet
 from sepnet.cli.train import train
-from sepnet.training.warm_start import adopt_model, begin_from
+from sepnet.cli.warm_start import adopt_model, begin_from
 from sepnet.types import SepnetError
 
 

@@ -27,9 +27,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sepnet import artifact
-from sepnet.cli import app
+from sepnet.cli import app, warm_start
 from sepnet.data.dataset import MixtureData
-from sepnet.training import fitting, loggers, warm_start
+from sepnet.training import fitting, loggers
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
