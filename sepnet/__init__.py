@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepnet.artifact import load
+    from sepnet.hub import Pretrained
     from sepnet.inference import separate
 
 __version__ = "0.1.0"
-__all__ = ["load", "separate"]
+__all__ = ["Pretrained", "load", "separate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> Any:
         from sepnet.artifact import load
 
         return load
+    if name == "Pretrained":
+        from sepnet.hub import Pretrained
+
+        return Pretrained
     if name == "separate":
         from sepnet.inference import separate
 

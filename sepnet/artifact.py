@@ -36,6 +36,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from yaml import YAMLError
 
+from sepnet import hub
 from sepnet.types import Separator, SepnetError
 
 CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD = (
@@ -109,7 +110,7 @@ def save(
 
 
 def load(name_or_folder: str | Path) -> Separator:
-    """A separator by the name of a file in conf/model or of shipped weights, or from a run folder.
+    """A separator by the name of a file in conf/model or of shipped weights, from a run folder or the hub.
 
     Of a run folder the best weights; one of its checkpoints can be named instead. Raises SepnetError for
     an unknown name (the nearest is offered), a model that has to be trained first, and weights that are
@@ -135,9 +136,16 @@ def shipped() -> list[str]:
 
 
 def locate(name_or_folder: str | Path) -> Path:
-    """The folder of shipped weights by their name; any other name or path as it is."""
+    """The folder of shipped weights or of a model on the hub by their names; any other path as it is.
+
+    Raises SepnetError where owner/name is neither here nor to be had from the hub.
+    """
     path = Path(name_or_folder)
-    return SHIPPED / path if str(path) in shipped() and not path.exists() else path
+    if path.exists():
+        return path
+    if str(path) in shipped():
+        return SHIPPED / path
+    return hub.fetch(str(path)) if hub.could_be_named(str(path)) else path
 
 
 def preferred(runs: Path = RUNS) -> Path:

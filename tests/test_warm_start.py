@@ -74,7 +74,7 @@ def test_weights_that_fit_nowhere_are_refused(base: Path, corpus: Path, tmp_path
         begin_from(separator, str(base))
 
 
-@pytest.mark.parametrize("name", ["pit-2spk-9k", "nothing/here"])
+@pytest.mark.parametrize("name", ["pit-2spk-9k", "runs/nothing"])
 def test_a_name_of_nothing_is_refused_before_there_is_a_run(name: str, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match="is no run folder"):
         train(compose(settings(corpus, tmp_path, f"ckpt={name}")))

@@ -1,0 +1,179 @@
+"""Models on the hub, which here is a server of our own on the loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sepnet
+from sepnet import artifact, hub
+from sepnet.types import Mixture, SepnetError
+
+SHIPPED = artifact.SHIPPED / artifact.DEFAULT
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SEPARATE = """
+import sys, torch, sepnet
+noise = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+separator = sepnet.load(sys.argv[1])
+print(float(separator.separate(sepnet.types.Mixture(noise, 8000)).sources[0].abs().sum()))
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What fetching asks: what a model is and what it holds, and of each file the head and the body."""
+
+    files: dict[str, bytes] = {}  # noqa: RUF012
+    asked: list[str] = []  # noqa: RUF012
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.asked.append(path)
+        prefix = f"/someone/voices/resolve/{COMMIT}/"
+        if path.startswith("/api/models/someone/voices/tree/"):
+            tree = [
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for name, content in self.files.items()
+            ]
+            self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"}, body)
+        elif path.startswith("/api/models/someone/voices"):
+            names = [{"rfilename": name} for name in self.files]
+            told = json.dumps({"id": "someone/voices", "sha": COMMIT, "siblings": names, "tags": []}).encode()
+            self._send(200, told, {"Content-Type": "application/json"}, body)
+        elif path.startswith(prefix) and path.removeprefix(prefix) in self.files:
+            content = self.files[path.removeprefix(prefix)]
+            etag = hashlib.sha1(content).hexdigest()
+            self._send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, body)
+        else:
+            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body)
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str], body: bool) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+@pytest.fixture(name="server")
+def _server() -> Iterator[str]:
+    Hub.files = {path.name: path.read_bytes() for path in SHIPPED.iterdir()}
+    Hub.files["train.py"] = b"raise SystemExit('never fetched')"
+    Hub.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def python(code: str, *words: str, home: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, since huggingface_hub reads its settings when imported."""
+    settings = {
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": endpoint,
+        "NO_PROXY": "127.0.0.1",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **settings}, cwd=home
+    )
+
+
+def test_a_name_on_the_hub_loads_as_a_folder_and_is_kept(server: str, tmp_path: Path) -> None:
+    fetched = python(SEPARATE, "someone/voices", home=tmp_path, endpoint=server)
+    assert fetched.returncode == 0, fetched.stderr
+    here = python(SEPARATE, str(SHIPPED), home=tmp_path, endpoint="http://127.0.0.1:9")
+    assert fetched.stdout == here.stdout
+    assert not any(path.endswith("train.py") for path in Hub.asked)  # a run folder's own files alone
+    again = python(SEPARATE, "someone/voices", home=tmp_path, endpoint="http://127.0.0.1:9")
+    assert again.stdout == fetched.stdout, again.stderr  # the hub is gone, the files are kept
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "reason"),
+    [
+        ("someone/voices", False, "'someone/voices' is no folder here, and the hub can't be asked for it"),
+        ("someone/vioces", True, "'someone/vioces' is no folder here and no model on the hub"),
+    ],
+)
+def test_what_can_not_be_had_is_told_in_a_sentence(
+    name: str, there: bool, reason: str, server: str, tmp_path: Path
+) -> None:
+    done = python(SEPARATE, name, home=tmp_path, endpoint=server if there else "http://127.0.0.1:9")
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"sepnet.types.SepnetError: {reason}")
+
+
+def test_what_is_saved_loads_and_separates_alike(tmp_path: Path) -> None:
+    first = sepnet.Pretrained.from_pretrained(artifact.DEFAULT)
+    first.save_pretrained(tmp_path / "copy")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == {
+        path.name: path.read_bytes() for path in SHIPPED.iterdir()
+    }
+    again = sepnet.Pretrained.from_pretrained(tmp_path / "copy")
+    mixture = Mixture(torch.randn(1, 3000, generator=torch.Generator().manual_seed(1)), 8000)
+    assert torch.equal(first.separate(mixture).sources, again.separate(mixture).sources)
+    assert again.needs == again.separator.needs
+    assert isinstance(again, sepnet.types.Separator)  # so that it serves wherever a separator does
+    assert sepnet.separate(mixture.audio, 8000, model=again).sources.shape == (2, 3000)
+
+
+def test_pushing_hands_over_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushed: dict[str, bytes] = {}
+
+    class Api:
+        def __init__(self, **_: Any) -> None: ...
+
+        def create_repo(self, repo_id: str, **_: Any) -> Any:
+            return type("Url", (), {"repo_id": repo_id})
+
+        def upload_folder(self, *, folder_path: Path, **_: Any) -> str:
+            pushed.update({path.name: path.read_bytes() for path in Path(folder_path).iterdir()})
+            return "done"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    assert sepnet.Pretrained.from_pretrained(SHIPPED).push_to_hub("me/mine") == "done"
+    assert pushed == {path.name: path.read_bytes() for path in SHIPPED.iterdir()}
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match="is no run folder"):
+        sepnet.Pretrained.from_pretrained(tmp_path)
+    shutil.copy(SHIPPED / "config.yaml", tmp_path)
+    with pytest.raises(SepnetError, match=r"model\.safetensors is not there"):
+        sepnet.Pretrained.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "could"),
+    [("a/b", True), ("runs/b", False), ("a", False), ("a/b/c", False), ("tests/b", False), ("a b/c", False)],
+)
+def test_paths_are_not_taken_for_names(
+    name: str, could: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert hub.could_be_named(name) == could
