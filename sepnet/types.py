@@ -143,6 +143,15 @@ class Separator(Protocol):
         ...
 
 
+@runtime_checkable
+class CountingSeparator(Separator, Protocol):
+    """A separator that may find out by itself how many sources there are."""
+
+    def count(self, mixture: Mixture) -> int | None:
+        """How many sources it finds in a mixture without being told; None where it can't count."""
+        ...
+
+
 class TrainableSeparator(Separator, Protocol):
     """A separator that is an nn.Module and learns from batches."""
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sepnet.evaluation import provenance, rows, scoring
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.run import run
+from sepnet.evaluation.table import lines
 from sepnet.evaluation.worker import count_parameters
 from sepnet.separators.identity import Identity
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
@@ -249,6 +250,32 @@ def test_labels_of_a_method_that_was_not_shown_the_sources_leave_the_order_open(
     for row in rows.read(here([contender("halves", Halves)], tmp_path, InTurns())):
         assert row.permutation == 3 - row.source
         assert row.scores["si_sdr"] > 60
+
+
+class Counts(Identity):
+    """Finds two sources whatever there is."""
+
+    def count(self, mixture: Mixture) -> int:
+        assert mixture.n_sources is None
+        assert mixture.references is None
+        return 2
+
+
+def test_how_well_a_method_counts_is_told(tmp_path: Path) -> None:
+    class TwoOrThree(InTurns):
+        def __getitem__(self, index: int) -> Mixture:
+            two = super().__getitem__(index)
+            third = torch.cat([two.references, two.audio * 0.1])
+            return two if index < 3 else replace(two, n_sources=3, references=third)
+
+    path = here([contender("counts", Counts), contender("identity")], tmp_path, TwoOrThree())
+    read = rows.read(path)
+    assert {row.n_found for row in read if row.separator == "counts"} == {2}
+    assert {row.n_found for row in read if row.separator == "identity"} == {None}
+    told = {line.name: line.remarks(["si_sdr"]) for line in lines(read)}
+    assert "counts right in 3 of 3 mixtures of 2 (100%)" in told["counts"]
+    assert "counts right in 0 of 1 mixtures of 3 (0%)" in told["counts"]
+    assert not any("counts" in remark for remark in told["identity"])
 
 
 class Classes(Halves):

@@ -266,9 +266,9 @@ def test_a_drawn_list_is_kept_and_not_mistaken_for_another(tmp_path: Path) -> No
     write_list(kept, [*first[:5], replace(first[5], id="by hand")])
     assert drawn.fixed_set(manifest, 8000).id(5) == "by hand"
     assert len(DrawnList(split="dev", n_mixtures=6, csv=kept, limit=2).fixed_set(manifest, 8000)) == 2
-    with pytest.raises(SepnetError, match=r"holds 6 mixtures of \[2\] sources, but 7 of 2"):
+    with pytest.raises(SepnetError, match=r"holds 6 mixtures of \[2\] sources, but 7 of \[2\]"):
         DrawnList(split="dev", n_mixtures=7, csv=kept).mixtures(manifest)
-    with pytest.raises(SepnetError, match="but 6 of 3"):
+    with pytest.raises(SepnetError, match=r"but 6 of \[3\]"):
         DrawnList(split="dev", n_mixtures=6, n_sources=3, csv=kept).mixtures(manifest)
     with pytest.raises(SepnetError, match="no split test"):
         DrawnList(split="test", n_mixtures=6).mixtures(manifest)
@@ -375,6 +375,15 @@ def test_sources_of_different_classes_at_the_same_power(tmp_path: Path) -> None:
         draw_list(manifest, n_mixtures=1, labels=["bark", "howl"])
     with pytest.raises(SepnetError, match=r"3 classes are needed .* has 2 \(6 utterances"):
         draw_list(manifest, n_mixtures=1, n_sources=3, labels=["bark", "bell"])
+
+
+def test_a_list_of_several_numbers_of_sources(tmp_path: Path) -> None:
+    manifest = corpus(tmp_path / "corpus")
+    kept = DrawnList(split="dev", n_mixtures=8, n_sources=[1, 2, 3], csv=tmp_path / "list.csv")
+    first = kept.mixtures(manifest)
+    assert Counter(len(mixture.sources) for mixture in first) == {1: 3, 2: 3, 3: 2}
+    assert kept.mixtures(manifest) == first  # read from the file
+    assert [m.n_sources for m in kept.fixed_set(manifest, 8000)] == [1] * 3 + [2] * 3 + [3] * 2
 
 
 def test_speech_has_no_classes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sepnet.networks.blstm import BLSTM
 from sepnet.networks.conv_autoencoder import ConvAutoencoder
 from sepnet.networks.dprnn import DPRNN, join, split
+from sepnet.networks.locoformer import ConvSwiGLU, Locoformer, RMSGroupNorm, rotated
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.types import SepnetError
 
@@ -250,3 +251,64 @@ def test_blocks_that_can_not_be(settings: dict[str, int]) -> None:
         autoencoder(**settings)
     with pytest.raises(SepnetError, match="n_out=15 a multiple of n_in=7"):
         ConvAutoencoder(7, 15)
+
+
+# TF-Locoformer
+
+
+def test_the_small_locoformer_is_of_the_size_of_the_paper() -> None:
+    network = Locoformer(258, 516)
+    assert 4.9e6 < sum(parameter.numel() for parameter in network.parameters()) < 5.1e6
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9])
+def test_a_locoformer_takes_any_length_and_one_clip_does_not_hear_another(frames: int) -> None:
+    torch.manual_seed(0)
+    network = Locoformer(10, 20, n_channels=8, n_hidden=8, n_heads=2, n_groups=2, n_blocks=2).eval()
+    clips = torch.randn(3, 10, frames)
+    together = network(clips)
+    assert together.shape == (3, 20, frames)
+    torch.testing.assert_close(together[1:2], network(clips[1:2]), atol=1e-5, rtol=1e-4)
+    # Attention along both: each output bin and frame hears every input.
+    clip = torch.randn(1, 10, 4, requires_grad=True)
+    network(clip)[0, 0, 0].backward()
+    assert clip.grad is not None
+    assert (clip.grad != 0).all()
+
+
+def test_rotation_tells_distances_alone() -> None:
+    query, key = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    products = rotated(query.expand(20, 8)) @ rotated(key.expand(20, 8)).T
+    for distance in (0, 1, 7):
+        along = products.diagonal(distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along), atol=1e-5, rtol=0)
+    assert products[0].std() > 0.01
+    torch.testing.assert_close(
+        rotated(query.expand(20, 8)).norm(dim=1), query.norm().expand(20), atol=1e-5, rtol=0
+    )
+
+
+def test_groups_are_at_unit_rms() -> None:
+    z = RMSGroupNorm(12, 3)(5 * torch.randn(4, 6, 12))
+    torch.testing.assert_close(
+    power = z.view(4, 6, 3, 4).square().mean(dim=-1)
+    torch.testing.assert_close(power, torch.ones(4, 6, 3), atol=1e-3, rtol=0)
+    )
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 4])
+def test_the_feed_forward_network_hears_its_neighbours(kernel: int) -> None:
+    torch.manual_seed(0)
+    network = ConvSwiGLU(6, 8, kernel)
+    z = torch.randn(1, 21, 6, requires_grad=True)
+    network(z)[0, 10].sum().backward()
+    assert z.grad is not None
+    heard = z.grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
+    assert heard == list(range(10 - kernel + 1, 10 + kernel))  # of two convolutions
+
+
+def test_channels_have_to_be_shared_evenly() -> None:
+    with pytest.raises(SepnetError, match=r"n_channels=10 has to be a multiple of 2 n_heads=8"):
+        Locoformer(10, 20, n_channels=10)
+    with pytest.raises(SepnetError, match=r"n_out=15 a multiple of it: give it spectra"):
+        Locoformer(10, 15)

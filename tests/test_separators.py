@@ -46,7 +46,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 class Case:
     """A separator under contract: a file of conf/model, made small.
 
-    consistent: whether the estimates sum to the mixture. refuses: a pattern that the reason of each
+    consistent: whether the estimates sum to the mixture. at_once: whether half an hour fits into memory, which
+    all pairs of its frames do not. refuses: a pattern that the reason of each
     CannotSeparate has to match, where the method may refuse a mixture at all.
     """
 
@@ -54,6 +55,7 @@ class Case:
     overrides: dict[str, Any] = field(default_factory=dict)
     consistent: bool = True
     refuses: str | None = None
+    at_once: bool = True
 
     def __str__(self) -> str:
         return self.model
@@ -101,8 +103,14 @@ SEPARATORS = [
             "network": {"n_vertical": 6, "n_horizontal": 4, "n_bottleneck": 8},
         },
     ),
+    Case("pit_any", TINY_TCN, refuses="^41 sources"),
     Case("pit_causal", TINY_TCN),
     Case("deep_clustering", TINY_TCN, refuses="^41 sources"),
+    Case(
+        "pit_locoformer",
+        {"network": {"n_channels": 8, "n_hidden": 8, "n_heads": 2, "n_groups": 2, "n_blocks": 1}},
+        at_once=False,
+    ),
     Case("pit_tcn", {**TINY_TCN, "filterbank": {"n_filters": 16}}),
 ]
 
@@ -234,6 +242,8 @@ def test_more_sources_than_channels_and_components(case: Case) -> None:
 
 @pytest.mark.slow
 def test_half_an_hour_at_once(case: Case) -> None:
+    if not case.at_once:
+        pytest.skip("attention over the whole clip: half an hour has to go in blocks")
     time = 30 * 60 * RATE
     audio = 0.1 * (noise(2, 2) @ noise(2, time, seed=1).pow(3))
     sources = separate(case, told(audio))
@@ -765,3 +775,86 @@ def test_labels_and_their_number_have_to_agree() -> None:
     node = OmegaConf.load(artifact.config_folder() / "model" / "conv_autoencoder.yaml")
     with pytest.raises(SepnetError, match=r"n_sources=3, but there are 5 labels \(dog_bark, rain"):
         artifact.build(OmegaConf.merge(node, {"n_sources": 3}))
+
+
+# An unknown number of sources
+
+
+class Bands(nn.Module):
+    """A network that has learnt all: each third of the frequencies is another source's."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.n_in, self.n_sources = n_in, n_out // n_in
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        batch, bins, frames = features.shape
+        logits = torch.full((batch, self.n_sources, bins, frames), -30.0)
+        for place in range(bins):
+            logits[:, self.n_sources * place // bins, place] = 30.0
+        return self.scale * logits.flatten(1, 2)
+
+
+def in_bands(*bands: int) -> Tensor:
+    """Noises (source, time), each in one third of the frequencies."""
+    spectrum = torch.fft.rfft(noise(len(bands), 8000))
+    for source, band in enumerate(bands):
+        inside = torch.zeros(spectrum.shape[-1], dtype=torch.bool)
+        inside[1333 * band + 150 : 1333 * (band + 1) - 150] = True
+        spectrum[source, ~inside] = 0
+    return 0.1 * torch.fft.irfft(spectrum, n=8000)
+
+
+def counting(count: str) -> MaskEstimator:
+    return MaskEstimator(
+        filterbank=STFT(),
+        network=Bands,
+        objective=WaveformObjective(metric=thresholded_snr, silent=True),
+        n_sources=3,
+        count=count,
+    ).eval()
+
+
+@pytest.mark.parametrize("bands", [(0,), (2,), (0, 1), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("gain", [1e-3, 1.0])
+def test_sources_are_counted_and_the_loudest_are_given(bands: tuple[int, ...], gain: float) -> None:
+    references = gain * in_bands(*bands)
+    mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=len(bands))
+    found, told_number = counting("estimated"), counting("given")
+    assert found.needs == frozenset()
+    assert told_number.needs == frozenset({"n_sources"})
+    assert found.count(mixture) == told_number.count(mixture) == len(bands)
+    assert found.n_sources is None
+    for separator in (found, told_number):
+        sources = separator.separate(mixture.only(separator.needs)).sources
+        assert sources.shape == references.shape
+        assert si_sdr(sources, references).min() > 25
+        torch.testing.assert_close(sources.sum(dim=0), mixture.audio[0], atol=1e-5 * gain, rtol=0)
+
+
+def test_what_always_gives_the_same_number_does_not_count() -> None:
+    assert build("pit").count(told(SIGNALS["half a second"])) is None  # type: ignore[attr-defined]
+    assert counting("estimated").count(Mixture(torch.zeros(1, 3000), RATE)) == 1
+
+
+def test_a_network_that_leaves_the_absent_silent_has_the_least_loss() -> None:
+    """Three outputs for two sources: the third is silent, and a leak into it costs."""
+    references = in_bands(0, 1)[None]
+    batch = Batch(references.sum(dim=1, keepdim=True), references, ("a",), RATE)
+    padded = replace(batch, sources=torch.cat([references, torch.zeros(1, 1, 8000)], dim=1))
+    right = counting("given").loss(batch)["loss"].item()
+    assert right == pytest.approx(counting("given").loss(padded)["loss"].item(), abs=1e-4)
+    assert right < -25  # each of the three is at most 30 dB
+    leaky = counting("given")
+    with torch.no_grad():
+        leaky.network.scale.mul_(0.05)  # masks of 0.82 and 0.18 instead of 1 and 0
+    loss = leaky.loss(batch)["loss"]
+    assert loss.item() > right + 10
+    loss.backward()
+    assert leaky.network.scale.grad.isfinite()
+
+
+def test_an_objective_that_knows_no_silence_is_refused() -> None:
+    with pytest.raises(SepnetError, match=r"with count=given outputs may have to be silent"):
+        MaskEstimator(filterbank=STFT(), network=Bands, objective=WaveformObjective(), count="given")

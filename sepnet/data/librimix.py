@@ -469,14 +469,18 @@ class LibriMixList:
 
 
 class DrawnList:
-    """A list drawn from a split; see ``draw_list``. csv: where to keep it, and to read it from again."""
+    """A list drawn from a split; see ``draw_list``.
+
+    n_sources: one number, or several, of each as many mixtures. csv: where to keep the list, and to read it
+    from again.
+    """
 
     def __init__(
         self,
         *,
         split: str,
         n_mixtures: int,
-        n_sources: int = 2,
+        n_sources: int | Sequence[int] = 2,
         seed: int = 0,
         mode: str = "min",
         csv: str | Path | None = None,
@@ -491,7 +495,7 @@ class DrawnList:
     ) -> None:
         self.split = split
         self.n_mixtures = n_mixtures
-        self.n_sources = n_sources
+        self.n_sources = (n_sources,) if isinstance(n_sources, int) else tuple(n_sources)
         self.seed = seed
         self.mode = mode
         self.csv = None if csv is None else Path(csv).expanduser()
@@ -506,15 +510,17 @@ class DrawnList:
         """The list: read where ``csv`` is there, else drawn, and written if ``csv`` is given."""
         if self.csv is not None and self.csv.is_file():
             return self._kept(self.csv)
-        drawn = draw_list(
-            manifest.split(self.split),
-            n_mixtures=self.n_mixtures,
-            n_sources=self.n_sources,
-            seed=self.seed,
-            min_seconds=self.min_seconds,
-            labels=self.labels,
-            equal_power=self.equal_power,
-        )
+        drawn: list[FixedMixture] = []
+        for place, n_sources in enumerate(self.n_sources):  # as many of each as can be
+            drawn += draw_list(
+                manifest.split(self.split),
+                n_mixtures=len(range(place, self.n_mixtures, len(self.n_sources))),
+                n_sources=n_sources,
+                seed=self.seed,
+                min_seconds=self.min_seconds,
+                labels=self.labels,
+                equal_power=self.equal_power,
+            )
         if self.csv is not None:
             write_list(self.csv, drawn)
         return drawn
@@ -522,10 +528,10 @@ class DrawnList:
     def _kept(self, csv: Path) -> list[FixedMixture]:
         mixtures = read_list(csv)
         counts = sorted({len(mixture.sources) for mixture in mixtures})
-        if len(mixtures) != self.n_mixtures or counts != [self.n_sources]:
+        if len(mixtures) != self.n_mixtures or counts != sorted({*self.n_sources}):
             raise SepnetError(
                 f"{csv} holds {len(mixtures)} mixtures of {counts} sources, but {self.n_mixtures} of "
-                f"{self.n_sources} are asked for: delete it to draw anew, or name another csv"
+                f"{sorted({*self.n_sources})} are asked for: delete it to draw anew, or name another csv"
             )
         return mixtures
 

@@ -12,6 +12,7 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``status``            ok | cannot_separate | failed | excluded (the reference is silent, or all that there is)
 ``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
+``n_found``           how many sources the separator finds in the mixture, unasked; empty: it can't count
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
 ``compute_seconds``   processor time of ``separate`` for the mixture on one thread, in each source's row
 ``two_thread_seconds``  wall time of the same on two threads; for the first few mixtures of a set
@@ -53,6 +54,7 @@ BEFORE_MEASURES = (
     "status",
     "reason",
     "permutation",
+    "n_found",
 )
 AFTER_MEASURES = (
     "compute_seconds",
@@ -62,7 +64,9 @@ AFTER_MEASURES = (
     "macs_per_second",
     "role",
 )
-ADDED = frozenset({"sexes", "overlap", "level_difference_db", "two_thread_seconds", "macs_per_second"})
+ADDED = frozenset(
+    {"sexes", "overlap", "level_difference_db", "two_thread_seconds", "macs_per_second", "n_found"}
+)
 SILENT_ESTIMATE = "the estimate is silent"  # the reason of an ok row; any other is a SeparationWarning's
 
 
@@ -93,6 +97,7 @@ class Row:
     level_difference_db: float | None = None
     two_thread_seconds: float | None = None
     macs_per_second: float | None = None
+    n_found: int | None = None
 
     def improvement(self, measure: str) -> float:
         """The estimate's score less the mixture's, nan where either is undefined."""
@@ -221,6 +226,7 @@ def _row(cells: Mapping[str, str], measures: Sequence[str]) -> Row:
         level_difference_db=_known(cells.get("level_difference_db", "")),
         two_thread_seconds=_known(cells.get("two_thread_seconds", "")),
         macs_per_second=_known(cells.get("macs_per_second", "")),
+        n_found=int(cells["n_found"]) if cells.get("n_found") else None,
     )
 
 

@@ -172,6 +172,7 @@ class Line:
             for measure in measures
             if (count := sum(math.isnan(row.scores.get(measure, math.nan)) for row in ok))
         ]
+        found += self._counted()
         noted = Counter(row.reason for row in ok if row.reason)
         if silent := noted.pop(SILENT_ESTIMATE, 0):
             found.append(f"{silent} of {len(ok)} estimates are silent, and score the worst that there is")
@@ -184,6 +185,18 @@ class Line:
             if len(reasons) > 3:
                 found.append(f"{verb} others for {len(reasons) - 3} more reasons")
         return found
+
+    def _counted(self) -> list[str]:
+        """How well it counts the sources, for each number of them."""
+        counted = [row for row in self.rows if row.source == 1 and row.n_found is not None]
+        told = []
+        for n_sources in sorted({row.n_sources for row in counted}):
+            found = [row.n_found for row in counted if row.n_sources == n_sources]
+            right = found.count(n_sources)
+            told.append(
+                f"counts right in {right} of {len(found)} mixtures of {n_sources} ({right / len(found):.0%})"
+            )
+        return told
 
 
 def shortened(text: str, length: int) -> str:

@@ -20,7 +20,7 @@ from sepnet.evaluation.scoring import score
 from sepnet.metrics import align, stand_for
 from sepnet.metrics.sdr import is_silent
 from sepnet.separators.identity import Identity
-from sepnet.types import CannotSeparate, Mixture, SeparationWarning, Separator, SepnetError
+from sepnet.types import CannotSeparate, CountingSeparator, Mixture, SeparationWarning, Separator, SepnetError
 
 Scores = Sequence[Mapping[str, float]]  # a dict of measures per source
 LONGEST_REASON = 300
@@ -75,6 +75,7 @@ class Worker:
             same = mixture.audio[:1].expand_as(references)
             known = self._scores(same, references, judged, mixture.sample_rate)
         attempt = _attempt(loaded, mixture, references) if bool(judged.any()) else _Attempt("excluded")
+        n_found = _count(loaded.separator, mixture)
         scores: Scores = [{} for _ in references]
         if attempt.estimates is not None:
             scores = self._scores(attempt.estimates, references, judged, mixture.sample_rate)
@@ -104,6 +105,7 @@ class Worker:
                 level_difference_db=differences_db[source],
                 two_thread_seconds=cost.two_thread_seconds,
                 macs_per_second=cost.macs_per_second,
+                n_found=n_found,
             )
             rows.append(row)
         return rows
@@ -166,6 +168,16 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     except Exception as error:
         return _Attempt("failed", one_line(error))
     return _Attempt("ok", "; ".join(reservations), estimates, order, compute_seconds, peak_mb)
+
+
+def _count(separator: Separator, mixture: Mixture) -> int | None:
+    """How many sources it finds, where it can count and does not fail."""
+    if not isinstance(separator, CountingSeparator):
+        return None
+    try:
+        return separator.count(mixture.only(()))
+    except Exception:
+        return None  # separating tells why
 
 
 @contextmanager

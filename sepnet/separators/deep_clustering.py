@@ -148,6 +148,17 @@ class DeepClustering(nn.Module):
         sources = make_consistent(self.filterbank.decode(masked, signal.shape[-1]), signal[0]) * level
         return Separation(sources.to(mixture.audio.device))
 
+    @torch.no_grad()
+    def count(self, mixture: Mixture) -> int:
+        """How many sources it finds in a mixture, unasked; in silence one."""
+        require_rate(mixture, self.sample_rate, made="the network was")
+        signal, _ = unit_level(mixture.audio[:1].to(next(self.parameters()).device))
+        if not signal.any():
+            return 1
+        analysis = self.filterbank.encode(signal)
+        embeddings = torch.nn.functional.normalize(self(analysis)[0], dim=-1)
+        return self.counted(*self._loud(embeddings[0], magnitude(analysis)[0]))
+
     def counted(self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]) -> int:
         """How many sources the embeddings speak of; see the class."""
         covariance = (points * weights[:, None]).T @ points / weights.sum()

@@ -10,103 +10,28 @@ after Y. Luo, N. Mesgarani, "Conv-TasNet", TASLP 2019.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
+from functools import partial
+from typing import ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import log_magnitude, magnitude, running_level, unit_level
 from sepnet.dsp.filterbank import STFT, Filterbank
-from sepnet.losses import (
-    Assignment,
-    in_any_order,
-    in_order,
-    magnitude_mse,
-    negative,
-    phase_sensitive_target,
-)
-from sepnet.metrics import Metric, improvement, permute, si_sdr
+from sepnet.losses import in_any_order, in_order
+from sepnet.metrics import improvement, permute, si_sdr
+from sepnet.separators.objectives import Estimate, Objective, SpectralObjective, WaveformObjective
 from sepnet.separators.wrappers import require_rate
-from sepnet.types import Batch, Mixture, Separation, SepnetError
+from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
 LEAST = 1e-6  # of what a ratio mask divides
-Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex"]
+Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex", "mapping"]
 Features = Literal["magnitude", "log_magnitude", "compressed", "coefficients"]
 Level = Literal["whole", "running"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the network makes of a batch at unit level.
-
-    analysis: (batch, channel, frame) of the mixture. masked: (batch, source, channel, frame).
-    sources: (batch, source, time), made of ``masked`` when first asked for: not all losses want them.
-    """
-
-    analysis: Tensor
-    masked: Tensor
-    synthesise: Callable[[Tensor], Tensor]
-
-    @cached_property
-    def sources(self) -> Tensor:
-        return self.synthesise(self.masked)
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """What to minimise: gives a loss and an assignment for each mixture, as ``assign`` has them."""
-
-    def __call__(
-        self,
-        estimate: Estimate,
-        references: Tensor,
-        filterbank: Filterbank,
-        assign: Assignment = in_any_order,
-    ) -> tuple[Tensor, Tensor]: ...
-
-
-class WaveformObjective:
-    """A negated metric of waveforms: SI-SDR, SNR, thresholded SNR."""
-
-    def __init__(self, *, metric: Metric = si_sdr) -> None:
-        self.metric = metric
-
-    def __call__(
-        self,
-        estimate: Estimate,
-        references: Tensor,
-        filterbank: Filterbank,
-        assign: Assignment = in_any_order,
-    ) -> tuple[Tensor, Tensor]:
-        return assign(negative(self.metric), estimate.sources, references)
-
-
-class SpectralObjective:
-    """The squared error of magnitudes (Kolbaek et al. 2017, eq. 9; phase-sensitive: eq. 10)."""
-
-    def __init__(self, *, phase_sensitive: bool = True) -> None:
-        self.phase_sensitive = phase_sensitive
-
-    def __call__(
-        self,
-        estimate: Estimate,
-        references: Tensor,
-        filterbank: Filterbank,
-        assign: Assignment = in_any_order,
-    ) -> tuple[Tensor, Tensor]:
-        assert isinstance(filterbank, STFT)  # MaskEstimator refuses others
-        spectrograms = filterbank.spectrogram(references)  # (batch, source, bin, frame)
-        mixture = torch.complex(*estimate.analysis.chunk(2, dim=-2))  # (batch, bin, frame)
-        magnitudes = magnitude(estimate.masked)
-        if not self.phase_sensitive:
-            targets = spectrograms.abs()
-        else:
-            targets = phase_sensitive_target(mixture.unsqueeze(1), spectrograms)
-        return assign(magnitude_mse, magnitudes, targets)
+Count = Literal["fixed", "given", "estimated"]
 
 
 class MaskEstimator(nn.Module):
@@ -117,11 +42,15 @@ class MaskEstimator(nn.Module):
     features: what the network sees: ``coefficients`` as they are, or, of an STFT, ``magnitude``,
     ``log_magnitude`` or ``compressed`` (real and imaginary parts over the square root of the magnitude).
     activation: what makes masks of its output; ``ratio`` divides their positive parts by the sum over the
-    sources; ``complex`` (of an STFT) multiplies as complex numbers, with parts within +-2.
+    sources; ``complex`` (of an STFT) multiplies as complex numbers, with parts within +-2; ``mapping`` is no
+    mask, but takes the output for the sources' coefficients.
     consistent: whether what the estimates lack of the mixture is shared among them
     (sepnet.dsp.consistency), which also gives them their level, that SI-SDR leaves open.
     labels: the class that each output stands for, in order; a mixture need not hold all of them. None, or
     with ``pit``: the outputs are of one kind, and the training finds out which is which.
+
+    count: how many of the outputs are sources: all of them (``fixed``); as many as one is told, the loudest
+    (``given``); or those that are louder than ``quiet_db`` below the mixture (``estimated``).
 
     The mixture is brought to unit RMS before the network and the estimates back after it: scale the
     input, and the output scales alike. Raises SepnetError for features, activation or objective that
@@ -144,12 +73,15 @@ class MaskEstimator(nn.Module):
         level: Level = "whole",
         labels: Sequence[str] | None = None,
         pit: bool = False,
+        count: Count = "fixed",
+        quiet_db: float = -20.0,
     ) -> None:
         super().__init__()
         for value, known in (
             (features, get_args(Features)),
             (activation, get_args(Activation)),
             (level, get_args(Level)),
+            (count, get_args(Count)),
         ):
             if value not in known:
                 raise SepnetError(f"{value!r} is none of {', '.join(known)}")
@@ -157,6 +89,11 @@ class MaskEstimator(nn.Module):
             raise SepnetError(
                 f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
                 "to agree"
+            )
+        if count != "fixed" and isinstance(objective, WaveformObjective) and not objective.silent:
+            raise SepnetError(
+                f"with count={count} outputs may have to be silent: set objective.silent, and a metric that "
+                "is defined for silence (thresholded_snr)"
             )
         spectral = (
             activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
@@ -168,15 +105,23 @@ class MaskEstimator(nn.Module):
                 "activation than complex, and a WaveformObjective"
             )
         self.filterbank, self.objective = filterbank, objective
-        self.n_sources, self.sample_rate = n_sources, sample_rate
+        self.n_outputs, self.sample_rate = n_sources, sample_rate
+        self.counts, self.quiet_db = count, quiet_db
+        if count == "given":
+            self.needs = frozenset({"n_sources"})  # type: ignore[misc]  # it has to be told
         self.features, self.activation, self.consistent = features, activation, consistent
         self.level = level
         self.labels = None if labels is None or pit else tuple(labels)
         n_channels = filterbank.n_channels
         n_in = n_channels // 2 if features in ("magnitude", "log_magnitude") else n_channels
-        real_mask = isinstance(filterbank, STFT) and activation != "complex"
+        real_mask = isinstance(filterbank, STFT) and activation not in ("complex", "mapping")
         self.n_mask = n_channels // 2 if real_mask else n_channels
         self.network = network(n_in, n_sources * self.n_mask)
+
+    @property
+    def n_sources(self) -> int | None:
+        """How many sources it always gives; None where it is told, or finds out."""
+        return self.n_outputs if self.counts == "fixed" else None
 
     @property
     def latency_seconds(self) -> float | None:
@@ -188,14 +133,16 @@ class MaskEstimator(nn.Module):
         """Estimates of a mixture, which is at unit level where level is ``whole``."""
         analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
         output = self.network(self._features(analysis)).float()
-        logits = output.unflatten(1, (self.n_sources, self.n_mask))  # (batch, source, mask, frame)
+        logits = output.unflatten(1, (self.n_outputs, self.n_mask))  # (batch, source, mask, frame)
         masked = self._mask(logits, analysis.unsqueeze(1))
-        return Estimate(analysis, masked, partial(self._synthesise, signal=signal))
+        return Estimate(analysis, masked, signal, partial(self._synthesise, signal=signal))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB."""
         signal, level = unit_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
+        if self.counts != "fixed":  # the outputs that no mixture of the batch needs are to be silent
+            references = F.pad(references, (0, 0, 0, self.n_outputs - references.shape[1]))
         estimate = self(signal)
         assign = in_any_order if self.labels is None else in_order
         losses, order = self.objective(estimate, references, self.filterbank, assign)
@@ -209,18 +156,46 @@ class MaskEstimator(nn.Module):
 
     @torch.no_grad()
     def separate(self, mixture: Mixture) -> Separation:
-        """Separate channel 0. Raises CannotSeparate at another sample rate than the network's."""
+        """Separate channel 0.
+
+        Raises CannotSeparate at another sample rate than the network's, and for more sources than outputs.
+        """
+        outputs = self._outputs(mixture)
+        if self.counts == "fixed":
+            return Separation(outputs.to(mixture.audio.device), self.labels)
+        n_sources = mixture.n_sources or self._counted(outputs, mixture)
+        if n_sources > self.n_outputs:
+            raise CannotSeparate(
+                f"{n_sources} sources, but the network gives at most {self.n_outputs}: ask for fewer"
+            )
+        loudest = outputs.square().mean(dim=-1).argsort(descending=True)[:n_sources].sort().values
+        sources = outputs[loudest]
+        if self.consistent:  # what the others hold belongs to the mixture, too
+            sources = make_consistent(sources, mixture.audio[0].to(sources))
+        return Separation(sources.to(mixture.audio.device))
+
+    @torch.no_grad()
+    def count(self, mixture: Mixture) -> int | None:
+        """How many sources it finds in a mixture, unasked; None where it always gives the same number."""
+        return None if self.counts == "fixed" else self._counted(self._outputs(mixture), mixture)
+
+    def _outputs(self, mixture: Mixture) -> Float[Tensor, "output time"]:
         require_rate(mixture, self.sample_rate, made="the network was")
-        device = next(self.parameters()).device
-        signal, level = mixture.audio[:1].to(device), None
+        signal, level = mixture.audio[:1].to(next(self.parameters()).device), None
         if self.level == "whole":
             signal, level = unit_level(signal)
-        sources = self(signal).sources[0]
-        sources = sources if level is None else sources * level
-        return Separation(sources.to(mixture.audio.device), self.labels)
+        if not signal.any():  # which a mapping might make something of
+            return signal.expand(self.n_outputs, -1)
+        sources: Tensor = self(signal).sources[0]
+        return sources if level is None else sources * level
+
+    def _counted(self, outputs: Float[Tensor, "output time"], mixture: Mixture) -> int:
+        """The outputs that are louder than ``quiet_db`` below the mixture, but one at least."""
+        least = mixture.audio[0].square().mean() * 10 ** (self.quiet_db / 10)
+        return max(int((outputs.square().mean(dim=-1) > least.to(outputs.device)).sum()), 1)
 
     def _synthesise(self, masked: Tensor, *, signal: Tensor) -> Tensor:
-        sources = self.filterbank.decode(masked, signal.shape[-1])
+        sources: Tensor = self.filterbank.decode(masked, signal.shape[-1])
         return make_consistent(sources, signal) if self.consistent else sources
 
     def _features(self, analysis: Tensor) -> Tensor:
@@ -236,6 +211,8 @@ class MaskEstimator(nn.Module):
 
     def _mask(self, logits: Tensor, analysis: Tensor) -> Tensor:
         """(batch, source, mask, frame) and (batch, 1, channel, frame) to (batch, source, channel, frame)."""
+        if self.activation == "mapping":
+            return logits
         if self.activation == "complex":
             mask_real, mask_imaginary = (2 * torch.tanh(logits / 2)).chunk(2, dim=2)
             real, imaginary = analysis.chunk(2, dim=2)
