@@ -46,9 +46,9 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 class Case:
     """A separator under contract: a file of conf/model, made small.
 
-    consistent: whether the estimates sum to the mixture. at_once: whether half an hour fits into memory, which
-    all pairs of its frames do not. refuses: a pattern that the reason of each
-    CannotSeparate has to match, where the method may refuse a mixture at all.
+    consistent: whether the estimates sum to the mixture. at_once: whether half an hour fits into memory,
+    which all pairs of its frames do not. refuses: a pattern that the reason of each CannotSeparate has to
+    match, where the method may refuse a mixture at all.
     """
 
     model: str
