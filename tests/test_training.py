@@ -125,13 +125,17 @@ def test_throughput_is_seconds_of_audio_over_seconds_without_validation(
     trainer, module = trainer_at(0, max_epochs=1), MagicMock(spec=pl.LightningModule)
     throughput = Throughput()
     for validation in (0.0, 50.0, 0.0):
+        now[0] += 0.5  # for data, but before the first batch
         throughput.on_train_batch_start(trainer, module, batch, 0)
-        now[0] += 2.0
+        now[0] += 1.5
         throughput.on_train_batch_end(trainer, module, None, batch, 0)
         now[0] += validation
         throughput.on_validation_end(trainer, module)
     throughput.on_train_epoch_end(trainer, module)
-    module.log.assert_called_once_with("train/audio_seconds_per_second", pytest.approx(4.0))
+    assert [call.args for call in module.log.call_args_list] == [
+        ("train/audio_seconds_per_second", pytest.approx(24 / 5.5)),
+        ("train/waiting_share", pytest.approx(1.0 / 5.5)),
+    ]
 
 
 def test_time_left_is_that_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +161,7 @@ def test_bar_and_lines_of_an_epoch_tell_what_is_left(
     assert re.search(r"Epoch 1: .*left=0:0\d:\d\d", told)
     line = (
         r"epoch 2, step 10, loss -?\d+\.\d+, SI-SDRi -?\d+\.\d\d dB on the validation set, "
-        r"\d+ s of audio per second, 0:00:00 left"
+        r"\d+ s of audio per second, \d+% of it waiting for data, 0:00:00 left"
     )
     assert re.search(line, told), told
 
@@ -260,6 +264,7 @@ def test_logged_metrics_are_all_there(corpus: Path, tmp_path: Path) -> None:
         "train/lr": range(10),
         "train/grad_norm": range(10),
         "train/audio_seconds_per_second": (4, 9),
+        "train/waiting_share": (4, 9),
         "val/si_sdri": (4, 9),
     }.items():
         values = logged(folder, name)
@@ -457,3 +462,37 @@ def test_a_batch_that_processes_can_t_share_is_refused(corpus: Path, tmp_path: P
     for wrong in ({"batch_size": 21}, {"batch_size": 0}, {"n_workers": -1}, {"n_valid": 0}):
         with pytest.raises(SepnetError, match=r"data\.epoch_size=20"):
             MixtureDataModule(data=data, **wrong)
+
+
+# ---------------------------------------------------------------- compiled
+
+
+def test_a_compiled_network_learns_the_same(corpus: Path, tmp_path: Path) -> None:
+    """By a backend that translates, but does not optimise: the arithmetic is the same."""
+    states = []
+    for name, more in (("plain", ()), ("compiled", ("compile=aot_eager",))):
+        (tmp_path / name).mkdir()
+        done = run("train", settings(corpus, tmp_path / name, *more), tmp_path / name)
+        assert done.wait() == 0, done.told
+        states.append(checkpoint(only_run(tmp_path / name))["state_dict"])
+    plain, compiled = states
+    assert plain.keys() == compiled.keys()
+    for key, tensor in plain.items():
+        torch.testing.assert_close(compiled[key], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_backends_that_are_none_and_separators_without_a_network(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match=r"compile=inducto: did you mean .inductor"):
+        train(compose(settings(corpus, tmp_path, "compile=inducto")))
+    with pytest.raises(SepnetError, match="Silent has no network to compile"):
+        command._compile(Silent(), "inductor")
+
+
+class Silent(nn.Module):
+    """A separator of one weight."""
+
+    needs = frozenset[str]()
+
+    def separate(self, mixture: Any) -> Any: ...
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]: ...

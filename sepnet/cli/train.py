@@ -30,6 +30,7 @@ from sepnet import artifact
 from sepnet.cli import app, warm_start
 from sepnet.data.dataset import MixtureData
 from sepnet.training import fitting, loggers
+from sepnet.training.batch_size import largest_batch
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
@@ -37,7 +38,7 @@ from sepnet.training.progress import Cost, Progress, Throughput
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
 from sepnet.training.task import DivergedError, SeparationTask
-from sepnet.types import FittedSeparator, SepnetError
+from sepnet.types import FittedSeparator, SepnetError, TrainableSeparator
 
 IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
 SAY_NOTHING_OF = (
@@ -66,7 +67,10 @@ def train(config: DictConfig) -> None:
     if isinstance(separator, FittedSeparator):
         _fit_at_once(config, separator, data)
         return
+    if config.compile is not None:
+        _compile(separator, config.compile)
     standing = _find(config) if config.resume else None
+    config = _with_batch_size(config, separator, data, standing)
     module = MixtureDataModule(data=data, **config.loader)
     if config.ckpt is not None:
         print(warm_start.begin_from(separator, config.ckpt))
@@ -195,12 +199,11 @@ def _trainer(
 ) -> pl.Trainer:
     """Lightning's Trainer. Raises SepnetError for settings that it does not take."""
     container: Any = OmegaConf.to_container(config, resolve=True)
-    settings = container["trainer"]
     described = {**container, "data_fingerprint": data_fingerprint, **artifact.surroundings()}
     logger = artifact.build({**container["logger"], "_partial_": True})
     try:
         return pl.Trainer(
-            **{**settings, "precision": _precision(settings["precision"])},
+            **_settings(config),
             logger=logger(folder=folder, config=described),
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
@@ -212,6 +215,12 @@ def _trainer(
         with contextlib.suppress(OSError):
             folder.rmdir()  # if it is empty: the run has not begun
         raise SepnetError(f"trainer: {error}") from error
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """The trainer's own, with the precision that this machine is good at in place of ``auto``."""
+    settings: Any = OmegaConf.to_container(config.trainer, resolve=True)
+    return {**settings, "precision": _precision(settings["precision"])}
 
 
 def _callbacks(
@@ -267,6 +276,35 @@ def _check(config: DictConfig) -> None:
         raise SepnetError("trainer=gpu was asked for, but torch sees no GPU: take trainer=cpu")
 
 
+def _compile(separator: TrainableSeparator, backend: str) -> None:
+    """Have the network translated by torch.compile when it is first called; its weights keep their names."""
+    network = getattr(separator, "network", None)
+    if not isinstance(network, torch.nn.Module):
+        raise SepnetError(f"{type(separator).__name__} has no network to compile: leave out compile")
+    if backend not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise SepnetError(f"compile={backend}{app.nearest(backend, known)}")
+    network.compile(backend=backend)
+
+
+def _with_batch_size(
+    config: DictConfig, separator: TrainableSeparator, data: MixtureData, standing: Path | None
+) -> DictConfig:
+    """The configuration with a number in place of ``auto``: found, or that of the run that goes on."""
+    if config.loader.batch_size != "auto":
+        return config
+    settled = config.copy()
+    if standing is not None:
+        settled.loader.batch_size = artifact.read_config(standing).loader.batch_size
+        return settled
+    plan = pl.Trainer(**{**_settings(config), "logger": False, "enable_checkpointing": False})
+    device = plan.strategy.root_device
+    size = largest_batch(separator, data, device=device, precision=plan.precision_plugin.forward_context)
+    settled.loader.batch_size = size * plan.world_size
+    if loggers.first_process():
+        print(f"{settled.loader.batch_size} mixtures a step fit into {device}")
+    return settled
+
+
 def _overrides() -> list[str]:
     """What the command line said, where there is one."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -320,7 +358,8 @@ def _find(config: DictConfig) -> Path:
         with contextlib.suppress(
             yaml.YAMLError, OmegaConfBaseException, AssertionError
         ):  # not ours, or spoilt
-            if _essence(artifact.read_config(folder)) == _essence(config):
+            found = config.loader.batch_size == "auto"
+            if _essence(artifact.read_config(folder), any_batch=found) == _essence(config, any_batch=found):
                 return folder
     raise SepnetError(
         f"resume=true, but none of the {len(folders)} runs under {runs.resolve()} was started with these "
@@ -328,7 +367,9 @@ def _find(config: DictConfig) -> Path:
     )
 
 
-def _essence(settings: DictConfig) -> dict[str, Any]:
-    """What has to agree between a run and its resumption."""
+def _essence(settings: DictConfig, *, any_batch: bool = False) -> dict[str, Any]:
+    """What has to agree between a run and its resumption; ``any_batch``: but for the size of the batch."""
     container: Any = OmegaConf.to_container(settings, resolve=True)
+    if any_batch:
+        container["loader"].pop("batch_size")
     return {name: value for name, value in container.items() if name not in IGNORED}

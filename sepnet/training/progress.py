@@ -12,26 +12,29 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from sepnet.training.schedule import progress
 from sepnet.types import Batch
 
-THROUGHPUT = "train/audio_seconds_per_second"
+THROUGHPUT, WAITING = "train/audio_seconds_per_second", "train/waiting_share"
 
 
 class Throughput(Callback):
-    """Logs ``train/audio_seconds_per_second`` at the end of each epoch, of all ranks together.
+    """Logs at the end of each epoch ``train/audio_seconds_per_second``, of all ranks together.
 
-    Validation is left out of the time.
+    Validation is left out of the time. Beside it ``train/waiting_share``: the share of the time between one
+    step's end and the beginning of the next, when data is mixed and moved, and checkpoints are written.
     """
 
     def __init__(self) -> None:
-        self._audio, self._clock, self._began = 0.0, 0.0, 0.0
+        self._audio, self._clock, self._waited, self._began = 0.0, 0.0, 0.0, 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._audio, self._clock, self._began = 0.0, 0.0, 0.0
+        self._audio, self._clock, self._waited, self._began = 0.0, 0.0, 0.0, 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        now = time.perf_counter()
         if self._began == 0.0:
-            self._began = time.perf_counter()
+            self._began = now
+        self._waited += now - self._began
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -47,6 +50,7 @@ class Throughput(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._clock > 0:
             pl_module.log(THROUGHPUT, self._audio / self._clock)
+            pl_module.log(WAITING, self._waited / self._clock)
 
 
 class Cost(Callback):
@@ -134,7 +138,8 @@ class Progress(TQDMProgressBar):
         if self._validated and (score := metrics.get("val/si_sdri")) is not None:
             told.append(f"SI-SDRi {float(score):.2f} dB on the validation set")
         if (rate := metrics.get(THROUGHPUT)) is not None:
-            told.append(f"{float(rate):.0f} s of audio per second")
+            waiting = float(metrics.get(WAITING, 0.0))
+            told.append(f"{float(rate):.0f} s of audio per second, {waiting:.0%} of it waiting for data")
         if left := self.left(trainer):
             told.append(f"{left} left")
         self._validated = False

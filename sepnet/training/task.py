@@ -67,7 +67,8 @@ class SeparationTask(pl.LightningModule):
 
     def validation_step(self, mixture: Mixture, index: int) -> None:
         self._where = f"in mixture {index} of the validation"
-        with self._found_where():
+        # Clips of every length: what is compiled for the crops would be compiled anew for each.
+        with self._found_where(), torch.compiler.set_stance("force_eager"):
             gain = si_sdr_gain(self.separator, mixture)
         if gain is not None:
             self.log("val/si_sdri", gain, prog_bar=True, batch_size=1, sync_dist=True)
