@@ -8,6 +8,8 @@ import hydra
 import pytest
 
 from sepnet import artifact
+from sepnet.cli import app
+from sepnet.types import SepnetError
 
 CONF = artifact.config_folder()
 PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -36,3 +38,14 @@ def test_data_builds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = artifact.build(node.data)
     assert data.sample_rate == node.data.sample_rate
     assert data.mixing.n_sources == {"speech8k_3mix": (3,), "esc10": (5,)}.get(path.stem, (2,))
+
+
+def test_a_sweep_can_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", overrides=["hydra/launcher=slurm"], return_hydra_config=True)
+    launcher = config.hydra.launcher
+    assert launcher._target_ == "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SepnetError, match="there is no srun here: leave it out"):
+        app.check("train", ["hydra/launcher=slurm"], sweep=True)
+    assert (launcher.gpus_per_node, launcher.timeout_min) == (1, 1440)

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import errno
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -100,6 +101,10 @@ def check(config_name: str, overrides: list[str], *, sweep: bool = False) -> Non
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise SepnetError(f"{override!r} is no setting: write name=value")
+    if "hydra/launcher=slurm" in overrides and shutil.which("srun") is None:
+        raise SepnetError(
+            "hydra/launcher=slurm wants a SLURM cluster, but there is no srun here: leave it out"
+        )
     groups = _groups(config_name)
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         try:
@@ -198,7 +203,8 @@ def _groups(config_name: str) -> dict[str, list[str]]:
 
 def _clashes(key: str, config_name: str) -> bool:
     """Whether a plain setting has the name of a folder in conf: Hydra takes it for a choice from there."""
-    return (config_folder() / key).is_dir() and key not in _groups(config_name)
+    ours = not key.startswith("hydra/")
+    return ours and (config_folder() / key).is_dir() and key not in _groups(config_name)
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
