@@ -60,7 +60,7 @@ def train(config: DictConfig) -> None:
     _quiet()
     app.require_all(config)
     if config.ckpt is not None:
-        config = warm_start.adopt_model(config, _overrides())
+        config = warm_start.adopt_model(config, _overrides(), chosen=_choice("model"))
     _check(config)
     pl.seed_everything(config.seed, verbose=False)
     data, separator = artifact.build(config.data), artifact.build(config.model)
@@ -305,6 +305,11 @@ def _with_batch_size(
     return settled
 
 
+def _choice(group: str) -> str | None:
+    """The file of a folder in conf that the command line or its experiment chose, where there is one."""
+    return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
 def _overrides() -> list[str]:
     """What the command line said, where there is one."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
@@ -329,8 +334,7 @@ def _precision(wanted: str | int) -> str | int:
 
 def _new(config: DictConfig) -> Path:
     """A folder of its own for a new run, made."""
-    choice = HydraConfig.get().runtime.choices.get("model") if HydraConfig.initialized() else "run"
-    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{config.name or choice}"
+    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{config.name or _choice('model') or 'run'}"
     for number in count(1):
         folder = Path(config.runs) / (stem if number == 1 else f"{stem}-{number}")
         if not loggers.first_process():

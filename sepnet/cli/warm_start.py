@@ -10,14 +10,16 @@ from torch import nn
 from sepnet import artifact
 from sepnet.types import SepnetError
 
+DEFAULT = "pit"  # of conf/train.yaml
 
-def adopt_model(config: DictConfig, overrides: list[str]) -> DictConfig:
+
+def adopt_model(config: DictConfig, overrides: list[str], *, chosen: str | None = None) -> DictConfig:
     """The configuration with the model of ``config.ckpt`` in place of the default one.
 
-    overrides: what the command line said. ``model=...`` keeps the model that it names, and
-    ``model.x=...`` changes the adopted one.
+    overrides: what the command line said. chosen: the file of conf/model that the configuration was composed
+    with. A model that ``model=...`` or an experiment names is kept; ``model.x=...`` changes the adopted one.
     """
-    if any(word.startswith("model=") for word in overrides):
+    if any(word.startswith("model=") for word in overrides) or chosen not in (None, DEFAULT):
         return config
     folder = artifact.run_folder(artifact.locate(config.ckpt))
     changes = OmegaConf.from_dotlist([word for word in overrides if word.startswith("model.")])
