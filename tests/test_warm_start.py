@@ -16,7 +16,7 @@ from sepnet.types import SepnetError
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_corpus(tmp_path_factory.mktemp("warm") / "wavs")
+    return make_corpus(tmp_path_factory.mktemp("warm") / "wavs", dev=3)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_the_command_line_takes_the_model_of_the_run(
 
 
 def test_another_number_of_outputs_keeps_the_rest(corpus: Path, base: Path, tmp_path: Path) -> None:
-    settled = settings(corpus, tmp_path, f"ckpt={base}", "data.mixing.n_sources=[3]")
+    settled = settings(
+        corpus, tmp_path, f"ckpt={base}", "data.mixing.n_sources=[3]", "data.valid.n_sources=3"
+    )
     without_model = [word for word in settled if not word.startswith("model.")]
     done = run("train", [*without_model, "model.n_sources=3", "trainer.max_steps=1"], tmp_path)
     assert done.wait() == 0, done.told

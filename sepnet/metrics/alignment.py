@@ -35,7 +35,7 @@ def align(
     if sources.shape[1:] != references.shape[1:] or (not by_class and len(sources) != len(references)):
         raise SepnetError(
             f"the estimates are {tuple(sources.shape)}, but the references (source, time) "
-            f"{tuple(references.shape)}"
+            f"{tuple(references.shape)}: take a model and mixtures of the same number of sources"
         )
     if bad := int((~torch.isfinite(sources)).sum()):
         raise SepnetError(f"{bad} samples of {sources.numel()} in the estimates are NaN or infinite")
