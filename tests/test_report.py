@@ -23,10 +23,11 @@ from sepnet.evaluation import Contender, evaluate
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.examples import examples, pick
 from sepnet.evaluation.examples import read as read_examples
-from sepnet.evaluation.report import factor, number, report
+from sepnet.evaluation.report import report
 from sepnet.evaluation.rows import Role, Row, Status
 from sepnet.evaluation.scoring import DEFAULT_MEASURES
 from sepnet.evaluation.table import lines
+from sepnet.evaluation.text import factor, number
 from sepnet.separators.identity import Identity
 from sepnet.types import Mixture, Separation, SepnetError
 

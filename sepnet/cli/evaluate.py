@@ -20,6 +20,7 @@ from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
 from sepnet.evaluation import Contender, evaluate
 from sepnet.evaluation.join import join
+from sepnet.evaluation.listening import listening
 from sepnet.evaluation.provenance import SETTINGS
 from sepnet.evaluation.scoring import DEFAULT_MEASURES
 from sepnet.types import SepnetError
@@ -52,9 +53,10 @@ def run(config: DictConfig) -> None:
     else:
         raise SepnetError("no run takes part, so say where the results should go: out=results")
     names = [trained if name == RUN and trained is not None else name for name in config.separators]
+    contenders = _without_times([_contender(name) for name in names])
     try:
         evaluate(
-            _without_times([_contender(name) for name in names]),
+            contenders,
             test,
             folder,
             n_processes=(os.cpu_count() or 1) if config.n_processes is None else config.n_processes,
@@ -70,6 +72,8 @@ def run(config: DictConfig) -> None:
         )
         sys.exit(app.INTERRUPTED)
     _show(folder)
+    if config.listen:
+        print(f"hear each method: {listening(folder / 'rows.csv', contenders, test, config.listen)}")
 
 
 def _show(folder: Path) -> None:

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import jinja2
 import numpy as np
 
 from sepnet.evaluation import figures, provenance
@@ -20,7 +18,7 @@ from sepnet.evaluation.comparison import Comparison, compare
 from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.table import QUANTITIES, SI_SDRI, Line, lines
-from sepnet.evaluation.text import breakable, cell, factor, number, probability, sentence, signed
+from sepnet.evaluation.text import number, templates
 from sepnet.types import SepnetError
 
 PAGES = ("report.html", "report.md", "summary.md")
@@ -100,29 +98,8 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         ],
     }
     for name in PAGES:
-        (folder / name).write_text(_templates(name.endswith("html")).get_template(name).render(content))
+        (folder / name).write_text(templates(html=name.endswith("html")).get_template(name).render(content))
     return folder / "report.html"
-
-
-def _templates(html: bool) -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sepnet.evaluation"),
-        autoescape=html,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "number": number,
-        "signed": signed,
-        "breakable": breakable,
-        "factor": factor,
-        "probability": probability,
-        "sentence": sentence,
-        "url": quote,
-        "cell": cell,
-    }
-    return environment
 
 
 def _origin(found: Mapping[str, Any]) -> str:

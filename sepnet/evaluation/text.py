@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import quote
 
+import jinja2
 from markupsafe import Markup, escape
 
 from sepnet.evaluation.comparison import Comparison
@@ -60,3 +62,17 @@ def breakable(name: str) -> Markup:
 def cell(text: str) -> str:
     """Text that can't end a cell of a Markdown table, nor mark anything up."""
     return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
+
+
+def templates(*, html: bool) -> jinja2.Environment:
+    """The pages' templates, with the functions above as filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sepnet.evaluation"),
+        autoescape=html,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    functions = (number, signed, breakable, factor, probability, sentence, cell)
+    environment.filters |= {"url": quote} | {function.__name__: function for function in functions}
+    return environment
