@@ -114,10 +114,13 @@ def trained(tmp_path: Path) -> tuple[Path, DictConfig]:
     metrics = {"si_sdri_db": 7.5, "step": 10, "hours_of_audio": 12.0}
     artifact.save(artifact.build(config.model), run, config=config, metrics=metrics, data_fingerprint="f00")
     evaluation.mkdir()
-    rows = "".join(f"| {name} | 1 |\n" for name in ("identity (floor)", "tiny", "nmf", "irm (ceiling)"))
-    (evaluation / "summary.md").write_text(f"| Method | dB |\n|:--|--:|\n{rows}\nData f00.\n")
+    rows = "".join(f"| {name} | 1 | 2 |\n" for name in ("identity (floor)", "tiny", "nmf", "irm (ceiling)"))
+    head = "| Method | SI-SDRi (dB) | Parameters (M) |\n|:--|--:|--:|\n"
+    (evaluation / "summary.md").write_text(f"{head}{rows}\nData f00.\n")
     described = {"name": "tiny-8k", "run": str(run), "evaluation": str(evaluation)}
-    words = {key: f"the {key} of it" for key in ("recipe", "data", "limits", "licence")}
+    words = {
+        key: f"the {key} of it" for key in ("recipe", "data", "limits", "licence", "separates", "tested_on")
+    }
     return run, OmegaConf.create({**described, **words})
 
 
@@ -138,9 +141,20 @@ def test_weights_go_into_the_package(
         path.read_text() for path in folder.iterdir() if path.suffix != ".safetensors"
     )
     card = (folder / "README.md").read_text()
-    for words in ("# tiny-8k", "| tiny | 1 |", "| identity (floor) | 1 |", "7.50 dB", "the limits of it"):
+    for words in (
+        "# tiny-8k",
+        "| tiny | 1 | 2 |",
+        "| identity (floor) | 1 | 2 |",
+        "7.50 dB",
+        "the limits of it",
+    ):
         assert words in card
     assert "nmf" not in card
+    (tmp_path / "page.md").write_text("<!-- weights -->\n<!-- /weights -->\n")
+    page = {**page, "page": str(tmp_path / "page.md"), "weights": None, "shipped": True}
+    publish(OmegaConf.create(page))
+    line = "](sepnet/weights/tiny-8k/README.md) | the separates of it | the tested_on of it | 1 | 2 | 0.3 |"
+    assert line in (tmp_path / "page.md").read_text()
 
 
 def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(

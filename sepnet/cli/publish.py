@@ -20,7 +20,14 @@ from sepnet.evaluation.insert import insert
 from sepnet.types import SepnetError
 
 MOST_BYTES = 12_000_000
-CARD = """# {name}
+CARD = """---
+library_name: sepnet
+license: mit
+pipeline_tag: audio-to-audio
+tags: [audio, source-separation]
+---
+
+# {name}
 
 {parameters:.2f} M parameters in half precision, made with sepnet: `sepnet.load("{name}")`, or
 
@@ -76,14 +83,17 @@ def publish(config: DictConfig) -> None:
         app.require_all(config)
         ship(artifact.SHIPPED / config.weights.name, config.weights)
         print(f"{artifact.SHIPPED / config.weights.name} is up to date")
-    if evaluations or config.curves:
+    if config.get("shipped"):
+        insert(page, "weights", shipped_table())
+    if evaluations or config.curves or config.get("shipped"):
         print(f"{page} is up to date")
 
 
 def ship(folder: Path, described: DictConfig) -> None:
     """Copy a run folder into the package: weights in half precision, and a card that says what they are.
 
-    described: a file of conf/weights. Raises SepnetError for a run without weights, one that the evaluation
+    described: a file of conf/weights, whose ``evaluation`` is a folder with the run in its table, or several.
+    Raises SepnetError for a run without weights, one that the evaluation
     has no row for, and weights of more than 12 MB.
     """
     run = Path(described.run)
@@ -101,11 +111,14 @@ def ship(folder: Path, described: DictConfig) -> None:
         )
     config, separator = artifact.read_config(run), artifact.load(run)
     assert isinstance(separator, nn.Module)  # it has weights
+    evaluations = [described.evaluation] if isinstance(described.evaluation, str) else described.evaluation
+    tables = [_table_of(run, Path(evaluation)) for evaluation in evaluations]
+    metrics = json.loads((run / artifact.METRICS).read_text())
     card = CARD.format(
         name=folder.name,
         parameters=sum(p.numel() for p in separator.parameters()) / 1e6,
-        table=_table_of(run, Path(described.evaluation)),
-        metrics=json.loads((run / artifact.METRICS).read_text()),
+        table="\n\n".join(tables),
+        metrics=metrics,
         made=json.loads((run / artifact.PROVENANCE).read_text()),
         model=OmegaConf.to_yaml(config.model),
         **{key: described[key] for key in ("data", "limits", "licence", "recipe")},
@@ -113,9 +126,36 @@ def ship(folder: Path, described: DictConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(halves, folder / artifact.WEIGHTS)
     OmegaConf.save(_without_paths(config), folder / artifact.CONFIG)
-    for name in (artifact.METRICS, artifact.PROVENANCE):
-        shutil.copyfile(run / name, folder / name)
+    shutil.copyfile(run / artifact.PROVENANCE, folder / artifact.PROVENANCE)
+    reached = _cells(tables[0], strip_time(run.name))
+    told = {**metrics, "separates": described.separates, "tested_on": described.tested_on, "test": reached}
+    (folder / artifact.METRICS).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     (folder / artifact.CARD).write_text(card)
+
+
+def shipped_table() -> str:
+    """A line for each of the weights that come with sepnet."""
+    lines = [
+        "| Name | Separates | Tested on | SI-SDRi (dB) | Parameters (M) | MB |",
+        "|:--|:--|:--|--:|--:|--:|",
+    ]
+    for name in artifact.shipped():
+        folder = artifact.SHIPPED / name
+        told = json.loads((folder / artifact.METRICS).read_text())
+        size = (folder / artifact.WEIGHTS).stat().st_size / 1e6
+        card = f"[`{name}`](sepnet/weights/{name}/README.md)"
+        lines.append(
+            f"| {card} | {told['separates']} | {told['tested_on']} | {told['test']['SI-SDRi (dB)']} "
+            f"| {told['test']['Parameters (M)']} | {size:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _cells(table: str, name: str) -> dict[str, str]:
+    """The cells of a row of a Markdown table, by the names of its columns."""
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    (row,) = (row for row in rows if row[0].replace("\\", "") == name)
+    return dict(zip(head, row, strict=True))
 
 
 def _table_of(run: Path, evaluation: Path) -> str:
@@ -123,8 +163,8 @@ def _table_of(run: Path, evaluation: Path) -> str:
     lines = _table(evaluation, full=False).splitlines()
     head = [line for line in lines if line.startswith("|")][:2]
     names = (f"| {strip_time(run.name)} ", "| identity", "| ibm", "| irm")
-    rows = [line for line in lines if line.startswith(names)]
-    if not any(line.startswith(names[0]) for line in rows):
+    rows = [line for line in lines if line.replace("\\", "").startswith(names)]
+    if not any(line.replace("\\", "").startswith(names[0]) for line in rows):
         raise SepnetError(
             f"the table of {evaluation} has no row {strip_time(run.name)}: evaluate the run first"
         )
