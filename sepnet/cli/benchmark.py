@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 
 from sepnet import artifact
-from sepnet.cli import app, benchmarks_nmf, benchmarks_scoring
+from sepnet.cli import app, benchmarks_nmf, benchmarks_scoring, benchmarks_training
 from sepnet.data.dataset import MixtureData
 from sepnet.data.mixing import Mixer
 from sepnet.types import SepnetError
@@ -25,7 +25,12 @@ def main() -> None:
 
 def benchmark(config: DictConfig) -> None:
     """Print the figures of one benchmark. Raises SepnetError for an unknown one."""
-    benchmarks = {"mixing": mixing, "nmf": benchmarks_nmf.benchmark, "scoring": benchmarks_scoring.scoring}
+    benchmarks = {
+        "mixing": mixing,
+        "nmf": benchmarks_nmf.benchmark,
+        "scoring": benchmarks_scoring.scoring,
+        "training": benchmarks_training.training,
+    }
     if config.what not in benchmarks:
         raise SepnetError(f"there is no benchmark {config.what!r}: there are {', '.join(benchmarks)}")
     benchmarks[config.what](config)
