@@ -45,7 +45,8 @@ class Clock(Callback):
 def training(config: DictConfig) -> None:
     """Conv-TasNet trained by sepnet, mixing on the fly, and by asteroid on noise that lies in memory.
 
-    The same sizes, batch and length, in float32 both; and sepnet's in bfloat16 as well. They take turns. Raises SepnetError where ``peer_python`` has no asteroid.
+    The same sizes, batch and length, in float32 both; and sepnet's in bfloat16 as well. They take turns.
+    Raises SepnetError where ``peer_python`` has no asteroid.
     """
     if config.peer_python is None:
         raise SepnetError("say which interpreter has asteroid: peer_python=/path/to/venv/bin/python")
