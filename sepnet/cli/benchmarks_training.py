@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +22,7 @@ from sepnet.training.task import SeparationTask
 from sepnet.types import SepnetError
 
 BATCH, WARM_UP = 4, 3
+Precision = Literal["32-true", "bf16-mixed"]
 # Conv-TasNet's sizes, by asteroid's names and by ours.
 THEIRS = {"n_filters": 512, "kernel_size": 16, "stride": 8, "bn_chan": 128, "hid_chan": 512, "skip_chan": 128}
 
@@ -58,7 +59,7 @@ def training(config: DictConfig) -> None:
     turns: dict[str, list[float]] = {"asteroid": [], "sepnet, 32-true": [], "sepnet, bf16-mixed": []}
     for _ in range(config.repetitions):
         turns["asteroid"].append(_theirs(config, data))
-        for precision in ("32-true", "bf16-mixed"):
+        for precision in get_args(Precision):
             turns[f"sepnet, {precision}"].append(_ours(config, data, precision))
     theirs = statistics.median(turns["asteroid"])
     for name, seconds in turns.items():
@@ -69,7 +70,7 @@ def training(config: DictConfig) -> None:
         )
 
 
-def _ours(config: DictConfig, data: MixtureData, precision: str) -> float:
+def _ours(config: DictConfig, data: MixtureData, precision: Precision) -> float:
     """Seconds a step, the median of a run."""
     model = OmegaConf.load(artifact.config_folder() / "model" / "conv_tasnet.yaml")
     assert isinstance(model, DictConfig)
@@ -100,4 +101,5 @@ def _theirs(config: DictConfig, data: MixtureData) -> float:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip().splitlines()[-1]
         raise SepnetError(f"{config.peer_python} can't run asteroid ({reason}): install it there") from error
-    return statistics.median(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])
+    seconds: list[float] = json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
+    return statistics.median(seconds)
