@@ -141,10 +141,12 @@ def test_the_number_of_sources_is_found(n_sources: int) -> None:
 
 
 def test_the_head_serves_the_number_that_it_was_made_for() -> None:
-    separator = deep_clustering(head_sources=2)
+    separator = deep_clustering(head_sources=2, by_head=True)
     mixture = Mixture(sounds(2).sum(dim=0, keepdim=True), RATE, n_sources=2)
     halves = separator.separate(mixture).sources  # the third and fourth of Bands' outputs: masks of one half
     torch.testing.assert_close(halves[0], halves[1], atol=1e-6, rtol=0)
+    clusters = deep_clustering(head_sources=2).separate(mixture).sources
+    assert (clusters[0] - clusters[1]).abs().max() > 0.01
     three = Mixture(sounds(3).sum(dim=0, keepdim=True), RATE, n_sources=3)
     assert separator.separate(three).sources.shape == (3, 4000)
 

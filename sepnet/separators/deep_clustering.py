@@ -42,8 +42,8 @@ class DeepClustering(nn.Module):
     network: called with (n_in, n_out), returns a module (batch, n_in, frame) -> (batch, n_out, frame).
     n_dims: of an embedding. loss_function: ``affinity`` or ``whitened_kmeans``. quiet_db: bins that much
     below the loudest of the mixture are left out of loss and clustering. head_sources: for how many
-    sources to train a mask head beside the embeddings (Chimera++), which then serves mixtures of just as
-    many; 0: none. head_share: of the head's loss in the sum.
+    sources to train a mask head beside the embeddings (Chimera++); 0: none. head_share: of the head's loss
+    in the sum. by_head: whether the head's masks serve mixtures of just as many sources.
 
     count: ``given`` by n_sources, or ``estimated``: the number of eigenvalues of the embeddings' covariance,
     whose sum is 1, above ``least_share``: k sources whose embeddings are orthogonal have k, of the size of
@@ -69,6 +69,7 @@ class DeepClustering(nn.Module):
         quiet_db: float = 40.0,
         head_sources: int = 0,
         head_share: float = 0.025,
+        by_head: bool = False,
         count: Count = "given",
         least_share: float = 0.1,
         most: int = 5,
@@ -89,7 +90,7 @@ class DeepClustering(nn.Module):
             )
         self.filterbank, self.sample_rate, self.n_dims = filterbank, sample_rate, n_dims
         self.loss_function, self.quiet_db = LOSSES[loss_function], quiet_db
-        self.head_sources, self.head_share = head_sources, head_share
+        self.head_sources, self.head_share, self.by_head = head_sources, head_share, by_head
         self.least_share, self.most = least_share, most
         self.n_points, self.n_restarts, self.sharpness, self.seed = n_points, n_restarts, sharpness, seed
         if count == "estimated":
@@ -140,7 +141,7 @@ class DeepClustering(nn.Module):
         embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         points, weights = self._loud(embeddings[0], magnitude(analysis)[0])
         n_sources = mixture.n_sources or self.counted(points, weights)
-        if n_sources == self.head_sources:
+        if self.by_head and n_sources == self.head_sources:
             masks = head[0]
         else:
             masks = self._masks(embeddings[0], points, weights, n_sources)
