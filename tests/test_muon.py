@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sepnet.training import muon
 from sepnet.training.muon import Muon, orthogonalised
 
 SETTINGS = {"lr": 0.02, "weight_decay": 0.1}
@@ -24,7 +25,8 @@ def descend(optimizer: torch.optim.Optimizer, parameter: Tensor, steps: int = 6)
 
 
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (6, 6)])
-def test_matrices_go_as_by_torch(shape: tuple[int, int]) -> None:
+def test_matrices_go_as_by_torch(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muon, "has_fast_bfloat16", lambda device: True)  # as torch has it everywhere
     ours, theirs = nn.Parameter(noise(*shape)), nn.Parameter(noise(*shape))
     peer = torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **SETTINGS)
     torch.testing.assert_close(descend(Muon([ours], **SETTINGS), ours), descend(peer, theirs))
@@ -48,8 +50,12 @@ def test_a_kernel_goes_as_its_matrix() -> None:
     torch.testing.assert_close(kernel.flatten(1), matrix)
 
 
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)])
-def test_orthogonalised_keeps_the_directions_and_levels_the_singular_values(shape: tuple[int, int]) -> None:
+def test_orthogonalised_keeps_the_directions_and_levels_the_singular_values(
+    shape: tuple[int, int], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(muon, "has_fast_bfloat16", lambda device: fast)
     left, _ = torch.linalg.qr(noise(shape[0], min(shape)))
     right, _ = torch.linalg.qr(noise(shape[1], min(shape), seed=1))
     matrix = left @ torch.diag(torch.linspace(0.05, 3.0, min(shape))) @ right.T

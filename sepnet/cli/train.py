@@ -34,6 +34,7 @@ from sepnet.training.batch_size import largest_batch
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
+from sepnet.training.precision import has_fast_bfloat16
 from sepnet.training.progress import Cost, Progress, Throughput
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
@@ -326,10 +327,7 @@ def _quiet() -> None:
 def _precision(wanted: str | int) -> str | int:
     if wanted != "auto":
         return wanted
-    # Where the processor multiplies bfloat16 in hardware: several times faster with tiles, else by half.
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    in_hardware = any(getattr(torch.cpu, check, lambda: False)() for check in checks)
-    return "bf16-mixed" if in_hardware else "32-true"
+    return "bf16-mixed" if has_fast_bfloat16() else "32-true"
 
 
 def _new(config: DictConfig) -> Path:
