@@ -6,7 +6,7 @@ import torch
 
 
 def has_fast_bfloat16(device: torch.device | str = "cpu") -> bool:
-    """Whether the device multiplies bfloat16 in hardware: with tiles (AMX) several times faster, else twice."""
+    """Whether the device multiplies bfloat16 in hardware: with AMX several times faster."""
     if torch.device(device).type != "cpu":
         return True
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
