@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from sepnet.types import Mixture, Separation, SepnetError
 
@@ -43,11 +49,21 @@ def fetch(name: str, **options: Any) -> Path:
             f"{name!r} is no folder here and no model on the hub: look for a typing error (a private one "
             "needs `hf auth login`)"
         ) from error
-    except (LocalEntryNotFoundError, OSError) as error:
+    except (RevisionNotFoundError, HfHubHTTPError) as error:
+        if isinstance(error, LocalEntryNotFoundError):
+            raise _unreachable(name, error) from error
         raise SepnetError(
-            f"{name!r} is no folder here, and the hub can't be asked for it ({_root(error)}): connect to the "
-            "network once, or name a folder"
+            f"the hub refuses {name!r} ({_root(error)}): look at the revision, or try later"
         ) from error
+    except OSError as error:
+        raise _unreachable(name, error) from error
+
+
+def _unreachable(name: str, error: BaseException) -> SepnetError:
+    return SepnetError(
+        f"{name!r} is no folder here, and the hub can't be asked for it ({_root(error)}): connect to the "
+        "network once, or name a folder"
+    )
 
 
 class Pretrained(ModelHubMixin):
@@ -77,12 +93,14 @@ class Pretrained(ModelHubMixin):
         from sepnet.artifact import locate, run_folder
 
         name = str(pretrained_model_name_or_path)
+        if name.endswith(".ckpt"):
+            raise SepnetError(f"{name} is a checkpoint: name its run folder, whose best weights are taken")
         on_hub = not Path(name).exists() and could_be_named(name)
         return cls(run_folder(fetch(name, **options) if on_hub else locate(name)))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         for name in FILES:
-            if (self.folder / name).is_file():
+            if (self.folder / name).is_file() and self.folder.resolve() != save_directory.resolve():
                 shutil.copyfile(self.folder / name, save_directory / name)
 
 

@@ -152,6 +152,15 @@ class CountingSeparator(Separator, Protocol):
         ...
 
 
+def shown(separator: Separator, mixture: Mixture) -> Mixture:
+    """What a separator that is judged is given: the hints that it declares, and no other.
+
+    One that counts the sources is told their number all the same: how well it counts is judged apart.
+    """
+    counts = isinstance(separator, CountingSeparator) and mixture.n_sources is not None
+    return mixture.only(separator.needs | {"n_sources"} if counts else separator.needs)
+
+
 class TrainableSeparator(Separator, Protocol):
     """A separator that is an nn.Module and learns from batches."""
 

@@ -53,7 +53,7 @@ def find(separator: Any, data: MixtureData, **more: Any) -> int:
     return largest_batch(separator, data, device=torch.device("meta"), precision=nullcontext, **more)
 
 
-@pytest.mark.parametrize(("room", "size"), [(5, 4), (9, 4), (10, 8), (20, 16), (79, 32), (1000, 64)])
+@pytest.mark.parametrize(("room", "size"), [(5, 4), (9, 4), (10, 8), (20, 16), (79, 32), (2000, 1024)])
 def test_it_is_the_largest_that_fits_with_room_to_spare(
     room: int, size: int, data: MixtureData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +65,9 @@ def test_it_is_the_largest_that_fits_with_room_to_spare(
     assert all(one < other for one, other in pairwise(separator.sizes))
     assert torch.equal(separator.weight, before)
     assert separator.weight.grad is None
+    assert find(Separator(1000), data, most=20) == 16
+    with pytest.raises(SepnetError, match=r"an epoch of 64 mixtures has no batch of 4"):
+        find(Separator(1000), data, most=3)
     with pytest.raises(SepnetError, match=r"not even 4 mixtures of 0\.25 s fit into the GPU"):
         find(Separator(3), data)
 

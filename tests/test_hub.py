@@ -159,6 +159,15 @@ def test_pushing_hands_over_the_run_folder(tmp_path: Path, monkeypatch: pytest.M
     assert pushed == {path.name: path.read_bytes() for path in SHIPPED.iterdir()}
 
 
+def test_saving_over_itself_and_checkpoints(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(SHIPPED, copy)
+    sepnet.Pretrained.from_pretrained(copy).save_pretrained(copy)
+    assert (copy / "model.safetensors").read_bytes() == (SHIPPED / "model.safetensors").read_bytes()
+    with pytest.raises(SepnetError, match="is a checkpoint: name its run folder"):
+        sepnet.Pretrained.from_pretrained(copy / "last.ckpt")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match="is no run folder"):
         sepnet.Pretrained.from_pretrained(tmp_path)

@@ -383,7 +383,9 @@ def test_a_list_of_several_numbers_of_sources(tmp_path: Path) -> None:
     first = kept.mixtures(manifest)
     assert Counter(len(mixture.sources) for mixture in first) == {1: 3, 2: 3, 3: 2}
     assert kept.mixtures(manifest) == first  # read from the file
-    assert [m.n_sources for m in kept.fixed_set(manifest, 8000)] == [1] * 3 + [2] * 3 + [3] * 2
+    assert [m.n_sources for m in kept.fixed_set(manifest, 8000)] == [1, 2, 3, 1, 2, 3, 1, 2]
+    assert first[0].sources[0] != first[1].sources[0]
+    assert len({mixture.id for mixture in first}) == 8
 
 
 def test_speech_has_no_classes(tmp_path: Path) -> None:

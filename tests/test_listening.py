@@ -81,6 +81,13 @@ def test_a_refusal_is_told_and_loud_files_share_one_gain(folder: Path) -> None:
     np.testing.assert_allclose(mixture, total, atol=1e-3)
 
 
+def test_a_failure_is_told_and_what_was_not_scored_has_no_figure(folder: Path) -> None:
+    contenders = [contender("failing", Naughty, way="raise"), contender("identity")]
+    html = listening(folder / "rows.csv", contenders, OrthogonalSet(n=9), 1).read_text()
+    assert "RuntimeError: no luck" in html
+    assert html.count('<span class="soft">\N{EN DASH} dB</span>') == 2
+
+
 def test_without_scores_there_is_nothing_to_choose_by(tmp_path: Path) -> None:
     here([contender("identity")], tmp_path, OrthogonalSet(n=2))
     with pytest.raises(SepnetError, match="there is nothing to choose mixtures by"):

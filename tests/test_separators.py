@@ -806,13 +806,14 @@ def in_bands(*bands: int) -> Tensor:
     return 0.1 * torch.fft.irfft(spectrum, n=8000)
 
 
-def counting(count: str) -> MaskEstimator:
+def counting(count: str, **more: Any) -> MaskEstimator:
     return MaskEstimator(
         filterbank=STFT(),
         network=Bands,
         objective=WaveformObjective(metric=thresholded_snr, silent=True),
         n_sources=3,
         count=count,
+        **more,
     ).eval()
 
 
@@ -853,6 +854,54 @@ def test_a_network_that_leaves_the_absent_silent_has_the_least_loss() -> None:
     assert loss.item() > right + 10
     loss.backward()
     assert leaky.network.scale.grad.isfinite()
+
+
+def test_more_sources_than_outputs_are_refused() -> None:
+    references = 0.1 * noise(1, 4, 2000)
+    with pytest.raises(SepnetError, match=r"hold up to 4 sources, but the network gives 3"):
+        counting("given").loss(Batch(references.sum(dim=1, keepdim=True), references, ("a",), RATE))
+
+
+def test_a_source_that_is_all_of_its_mixture_has_no_say_in_the_gain() -> None:
+    """Of it and a mixture of two the gain is that of the two; of it alone it is 0 dB."""
+    two = in_bands(0, 1)[None]
+    one = torch.cat([two[:, :1], torch.zeros_like(two[:, :1])], dim=1)
+    batches = [
+        Batch(s.sum(dim=1, keepdim=True), s, ("a",) * len(s), RATE) for s in (two, torch.cat([two, one]), one)
+    ]
+    gains = [counting("given").loss(batch)["si_sdri"].item() for batch in batches]
+    assert gains[0] > 20
+    assert gains[1] == pytest.approx(gains[0], abs=1e-3)
+    assert gains[2] == 0.0
+
+
+def test_silence_is_given_back_as_silence_of_its_own() -> None:
+    for model in ("pit", "pit_causal", "pit_locoformer"):
+        audio = torch.zeros(1, 2000)
+        sources = build(model).separate(Mixture(audio, RATE)).sources
+        sources[1] += 1
+        assert not audio.any()
+        assert not sources[0].any()
+
+
+def test_silent_classes_in_order_are_defined_too() -> None:
+    """Outputs that stand for classes, a loss of waveforms, and a class that does not sound."""
+    references = torch.cat([in_bands(0, 1), torch.zeros(1, 8000)])[None]
+    separator = counting("fixed", labels=["low", "middle", "high"])
+    batch = Batch(references.sum(dim=1, keepdim=True), references, ("a",), RATE)
+    assert separator.loss(batch)["loss"].item() < -25
+    turned = replace(batch, sources=references[:, [1, 0, 2]])
+    assert separator.loss(turned)["loss"].item() > 0
+    with pytest.raises(SepnetError, match="the outputs stand for 3 classes, but the mixtures have 2 slots"):
+        separator.loss(replace(batch, sources=references[:, :2]))
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    for more in ({"quiet_db": -20.0}, {"labels": ["a", "b", "c"]}):
+        with pytest.raises(SepnetError, match="quiet_db is positive, and classes are not counted"):
+            counting("given", **more)
+    with pytest.raises(SepnetError, match="silent=true wants a metric that is given the mixture"):
+        WaveformObjective(silent=True)
 
 
 def test_an_objective_that_knows_no_silence_is_refused() -> None:

@@ -38,6 +38,7 @@ from sepnet.cli import app
 from sepnet.cli import train as command
 from sepnet.cli.train import train
 from sepnet.data.dataset import MixtureData
+from sepnet.separators.identity import Identity
 from sepnet.training import progress as telling
 from sepnet.training.checkpoints import LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
@@ -45,7 +46,7 @@ from sepnet.training.export import ExportBest
 from sepnet.training.progress import Progress, Throughput
 from sepnet.training.schedule import LearningRate, progress
 from sepnet.training.task import DivergedError, SeparationTask, si_sdr_gain
-from sepnet.types import Batch, SepnetError
+from sepnet.types import Batch, Mixture, Separation, SepnetError
 
 
 @pytest.fixture(scope="module")
@@ -479,6 +480,64 @@ def test_a_compiled_network_learns_the_same(corpus: Path, tmp_path: Path) -> Non
     assert plain.keys() == compiled.keys()
     for key, tensor in plain.items():
         torch.testing.assert_close(compiled[key], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_compiling_translates_the_network_and_leaves_the_names_of_its_weights() -> None:
+    separator = Silent()
+    separator.network = nn.Linear(2, 2)
+    names, calls = list(separator.state_dict()), []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Any:
+        calls.append(graph)
+        return graph.forward
+
+    torch._dynamo.register_backend(backend, name="counting")
+    command._compile(separator, "counting")
+    separator.network(torch.zeros(1, 2))
+    assert len(calls) == 1
+    with torch.compiler.set_stance("force_eager"):  # as validation does, whose clips are of every length
+        separator.network(torch.zeros(7, 3, 2))
+    assert len(calls) == 1
+    assert list(separator.state_dict()) == names
+
+
+def test_validation_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stances = []
+    set_stance = torch.compiler.set_stance
+    monkeypatch.setattr(
+        torch.compiler, "set_stance", lambda stance: stances.append(stance) or set_stance(stance)
+    )
+    references = torch.randn(2, 800)
+    si_sdr_gain(Identity(), Mixture(references.sum(dim=0, keepdim=True), 8000, 2, references=references))
+    assert stances == ["force_eager"]
+
+
+def test_one_that_counts_is_told_the_number_when_it_is_judged() -> None:
+    class Counts(Identity):
+        needs = frozenset[str]()
+
+        def count(self, mixture: Mixture) -> int:
+            return 5
+
+        def separate(self, mixture: Mixture) -> Separation:
+            return Separation(mixture.audio.expand(mixture.n_sources or self.count(mixture), -1))
+
+    references = torch.randn(2, 800)
+    mixture = Mixture(references.sum(dim=0, keepdim=True), 8000, 2, references=references)
+    assert float(si_sdr_gain(Counts(), mixture)) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_slots_and_labels_have_to_be_the_same(corpus: Path, tmp_path: Path) -> None:
+    labelled = [
+        word
+        for word in settings(corpus, tmp_path, "model=conv_autoencoder", "data.sample_rate=16000")
+        if not word.startswith("model.")
+    ]
+    with pytest.raises(SepnetError, match=r"model\.labels is \['dog_bark'.*data.mixing.slots None"):
+        train(compose(labelled))
+    with pytest.raises(SepnetError, match=r"loader\.batch_size is '16x': give a number, or auto"):
+        train(compose(settings(corpus, tmp_path, "loader.batch_size=16x")))
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_backends_that_are_none_and_separators_without_a_network(corpus: Path, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from training_fixtures import TINY_BLSTM, checkpoint, compose, logged, make_corpus, only_run, run, settings
 
 import sepnet
@@ -69,6 +71,35 @@ def test_a_named_model_is_kept(base: Path, corpus: Path, tmp_path: Path) -> None
     assert adopt_model(config, ["model=pit_blstm"]).model == config.model
     assert adopt_model(config, [], chosen="pit_blstm").model == config.model  # by an experiment
     assert adopt_model(config, [], chosen="pit").model != config.model
+
+
+def test_settings_of_the_adopted_model_can_be_changed(base: Path, corpus: Path, tmp_path: Path) -> None:
+    config = compose(settings(corpus, tmp_path, f"ckpt={base}"))
+    assert adopt_model(config, ["model.level=running"]).model.level == "running"
+    assert adopt_model(config, ["+model.quiet_db=10.0"]).model.quiet_db == 10.0
+
+
+def test_a_stranger_s_run_builds_nothing_but_a_model(corpus: Path, tmp_path: Path) -> None:
+    folder, victim = tmp_path / "theirs", tmp_path / "victim.csv"
+    folder.mkdir()
+    model = {"_target_": "sepnet.data.table.write_table", "csv": str(victim), "columns": ["a"], "rows": []}
+    OmegaConf.save({"model": model}, folder / "config.yaml")
+    with pytest.raises(
+        SepnetError, match=r"'sepnet.data.table.write_table', which none of .* defines: refused"
+    ):
+        train(compose(settings(corpus, tmp_path, f"ckpt={folder}")))
+    assert not victim.exists()
+
+
+def test_a_run_goes_on_when_its_beginning_is_gone(base: Path, corpus: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(base, start)
+    tuned = settings(corpus, tmp_path, f"ckpt={start}", "schedule.decay=none")
+    train(compose([*tuned, "trainer.max_epochs=1"]))
+    folder = only_run(tmp_path)
+    shutil.rmtree(start)
+    train(compose([*tuned, f"resume={folder}"]))
+    assert checkpoint(folder)["global_step"] == 10
 
 
 def test_weights_that_fit_nowhere_are_refused(base: Path, corpus: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _measures(config: DictConfig) -> tuple[str, ...]:
 
 
 def _trained(config: DictConfig) -> Path:
-    return Path(config.ckpt) if config.ckpt is not None else artifact.newest_run(Path(config.runs))
+    return artifact.locate(config.ckpt) if config.ckpt is not None else artifact.newest_run(Path(config.runs))
 
 
 def _data(config: DictConfig, trained: Path | None) -> MixtureData:
@@ -121,6 +121,8 @@ def _contender(name_or_folder: str | Path) -> Contender:
         version = _digest(weights.read_bytes())
         config += _training(path)
     name = f"{path.parent.parent.name}-{path.stem}" if path.is_file() else path.name
+    if path != Path(name_or_folder) and path.parent != artifact.SHIPPED:  # of the hub, kept under its commit
+        name = str(name_or_folder).replace("/", "-")
     load = partial(artifact.load, name_or_folder)
     return Contender(name=name or str(name_or_folder), load=load, version=version, config=config)
 

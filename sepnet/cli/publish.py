@@ -142,6 +142,8 @@ def shipped_table() -> str:
     for name in artifact.shipped():
         folder = artifact.SHIPPED / name
         told = json.loads((folder / artifact.METRICS).read_text())
+        if "test" not in told:
+            raise SepnetError(f"{name} does not say what it reaches: ship it again (weights={name})")
         size = (folder / artifact.WEIGHTS).stat().st_size / 1e6
         card = f"[`{name}`](sepnet/weights/{name}/README.md)"
         lines.append(

@@ -41,6 +41,7 @@ from sepnet.training.schedule import LearningRate
 from sepnet.training.task import DivergedError, SeparationTask
 from sepnet.types import FittedSeparator, SepnetError, TrainableSeparator
 
+BATCH_SIZE = "SEPNET_BATCH_SIZE"  # in the environment of the processes that the first one starts
 IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
 SAY_NOTHING_OF = (
     ".*does not have many workers.*",  # mixing is cheap, see MixtureDataModule
@@ -60,22 +61,28 @@ def train(config: DictConfig) -> None:
     """Train what the configuration describes. Raises SepnetError for what can't be."""
     _quiet()
     app.require_all(config)
-    if config.ckpt is not None:
+    if config.ckpt is not None and not config.resume:
         config = warm_start.adopt_model(config, _overrides(), chosen=_choice("model"))
+    standing = _find(config) if config.resume else None
+    if standing is not None and config.ckpt is not None:  # whose weights the run has long left behind
+        config = config.copy()
+        config.model = artifact.read_config(standing).model
     _check(config)
     pl.seed_everything(config.seed, verbose=False)
-    data, separator = artifact.build(config.data), artifact.build(config.model)
+    data = artifact.build(config.data)
+    separator = artifact.build(config.model, packages=artifact.METHODS)  # it may be a stranger's
     if isinstance(separator, FittedSeparator):
         _fit_at_once(config, separator, data)
         return
     if config.compile is not None:
         _compile(separator, config.compile)
-    standing = _find(config) if config.resume else None
+    task = SeparationTask(separator=separator, optimizer=artifact.build(config.optimizer))
+    if config.ckpt is not None and standing is None:
+        told = warm_start.begin_from(task.separator, config.ckpt)
+        if loggers.first_process():
+            print(told)
     config = _with_batch_size(config, separator, data, standing)
     module = MixtureDataModule(data=data, **config.loader)
-    if config.ckpt is not None:
-        print(warm_start.begin_from(separator, config.ckpt))
-    task = SeparationTask(separator=separator, optimizer=artifact.build(config.optimizer))
     module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
     folder = standing or _new(config)
     checkpoints = folder / "checkpoints"
@@ -269,6 +276,15 @@ def _check(config: DictConfig) -> None:
         raise SepnetError(
             f"data.sample_rate is {rate} Hz, but model.sample_rate {wanted} Hz: they have to agree"
         )
+    labels, slots = config.model.get("labels"), config.data.get("mixing", {}).get("slots")
+    if labels is not None and not config.model.get("pit") and list(labels) != list(slots or ()):
+        raise SepnetError(
+            f"model.labels is {list(labels)}, but data.mixing.slots {list(slots or ()) or None}: "
+            "an output learns the class of its slot, so they have to be the same, in order"
+        )
+    size = config.loader.batch_size
+    if size != "auto" and not isinstance(size, int):
+        raise SepnetError(f"loader.batch_size is {size!r}: give a number, or auto")
     known = inspect.signature(pl.Trainer).parameters
     for name in config.trainer:
         if name not in known:
@@ -297,12 +313,23 @@ def _with_batch_size(
     if standing is not None:
         settled.loader.batch_size = artifact.read_config(standing).loader.batch_size
         return settled
-    plan = pl.Trainer(**{**_settings(config), "logger": False, "enable_checkpointing": False})
-    device = plan.strategy.root_device
-    size = largest_batch(separator, data, device=device, precision=plan.precision_plugin.forward_context)
+    if not loggers.first_process():  # which it has started: all have to take the same
+        settled.loader.batch_size = int(os.environ[BATCH_SIZE])
+        return settled
+    try:
+        plan = pl.Trainer(**{**_settings(config), "logger": False, "enable_checkpointing": False})
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise SepnetError(f"trainer: {error}") from error
+    size = largest_batch(
+        separator,
+        data,
+        device=plan.strategy.root_device,
+        precision=plan.precision_plugin.forward_context,
+        most=data.epoch_size // plan.world_size,
+    )
     settled.loader.batch_size = size * plan.world_size
-    if loggers.first_process():
-        print(f"{settled.loader.batch_size} mixtures a step fit into {device}")
+    os.environ[BATCH_SIZE] = str(settled.loader.batch_size)
+    print(f"{settled.loader.batch_size} mixtures a step fit into memory")
     return settled
 
 
@@ -360,8 +387,7 @@ def _find(config: DictConfig) -> Path:
         with contextlib.suppress(
             yaml.YAMLError, OmegaConfBaseException, AssertionError
         ):  # not ours, or spoilt
-            found = config.loader.batch_size == "auto"
-            if _essence(artifact.read_config(folder), any_batch=found) == _essence(config, any_batch=found):
+            if _essence(artifact.read_config(folder), config) == _essence(config, config):
                 return folder
     raise SepnetError(
         f"resume=true, but none of the {len(folders)} runs under {runs.resolve()} was started with these "
@@ -369,9 +395,15 @@ def _find(config: DictConfig) -> Path:
     )
 
 
-def _essence(settings: DictConfig, *, any_batch: bool = False) -> dict[str, Any]:
-    """What has to agree between a run and its resumption; ``any_batch``: but for the size of the batch."""
+def _essence(settings: DictConfig, asked: DictConfig) -> dict[str, Any]:
+    """What has to agree between a run and its resumption, of one or the other.
+
+    asked: the resumption's; what it leaves to the run is left out: the model of a ``ckpt``, and a batch
+    that was found.
+    """
     container: Any = OmegaConf.to_container(settings, resolve=True)
-    if any_batch:
+    if asked.loader.batch_size == "auto":
         container["loader"].pop("batch_size")
+    if asked.ckpt is not None:
+        container.pop("model")
     return {name: value for name, value in container.items() if name not in IGNORED}

@@ -17,12 +17,14 @@ def adopt_model(config: DictConfig, overrides: list[str], *, chosen: str | None 
     """The configuration with the model of ``config.ckpt`` in place of the default one.
 
     overrides: what the command line said. chosen: the file of conf/model that the configuration was composed
-    with. A model that ``model=...`` or an experiment names is kept; ``model.x=...`` changes the adopted one.
+    with. A model that ``model=...`` names is kept, and so is one other than the default that an experiment
+    names. ``model.x=...`` (``+model.x=...`` where the default one has no x) changes the adopted one.
     """
     if any(word.startswith("model=") for word in overrides) or chosen not in (None, DEFAULT):
         return config
     folder = artifact.run_folder(artifact.locate(config.ckpt))
-    changes = OmegaConf.from_dotlist([word for word in overrides if word.startswith("model.")])
+    words = [word.lstrip("+") for word in overrides]  # ``+model.x``: a setting that the default model lacks
+    changes = OmegaConf.from_dotlist([word for word in words if word.startswith("model.")])
     adopted = config.copy()
     OmegaConf.set_struct(adopted, False)
     adopted.model = OmegaConf.merge(artifact.read_config(folder).model, changes.get("model", {}))

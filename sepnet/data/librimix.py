@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -105,7 +106,7 @@ def draw_list(
     *,
     n_mixtures: int,
     n_sources: int = 2,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     min_seconds: float = 0.0,
     labels: Sequence[str] | None = None,
     equal_power: bool = False,
@@ -495,7 +496,7 @@ class DrawnList:
     ) -> None:
         self.split = split
         self.n_mixtures = n_mixtures
-        self.n_sources = (n_sources,) if isinstance(n_sources, int) else tuple(n_sources)
+        self.n_sources = (n_sources,) if isinstance(n_sources, int) else tuple(sorted({*n_sources}))
         self.seed = seed
         self.mode = mode
         self.csv = None if csv is None else Path(csv).expanduser()
@@ -510,17 +511,21 @@ class DrawnList:
         """The list: read where ``csv`` is there, else drawn, and written if ``csv`` is given."""
         if self.csv is not None and self.csv.is_file():
             return self._kept(self.csv)
-        drawn: list[FixedMixture] = []
-        for place, n_sources in enumerate(self.n_sources):  # as many of each as can be
-            drawn += draw_list(
+        several = len(self.n_sources) > 1
+        lists = [
+            draw_list(
                 manifest.split(self.split),
                 n_mixtures=len(range(place, self.n_mixtures, len(self.n_sources))),
                 n_sources=n_sources,
-                seed=self.seed,
+                seed=(self.seed, n_sources) if several else self.seed,
                 min_seconds=self.min_seconds,
                 labels=self.labels,
                 equal_power=self.equal_power,
             )
+            for place, n_sources in enumerate(self.n_sources)
+        ]
+        # In turns, so that the first so many hold all numbers, too.
+        drawn = [mixture for turn in zip_longest(*lists) for mixture in turn if mixture is not None]
         if self.csv is not None:
             write_list(self.csv, drawn)
         return drawn
@@ -528,10 +533,10 @@ class DrawnList:
     def _kept(self, csv: Path) -> list[FixedMixture]:
         mixtures = read_list(csv)
         counts = sorted({len(mixture.sources) for mixture in mixtures})
-        if len(mixtures) != self.n_mixtures or counts != sorted({*self.n_sources}):
+        if len(mixtures) != self.n_mixtures or counts != list(self.n_sources):
             raise SepnetError(
                 f"{csv} holds {len(mixtures)} mixtures of {counts} sources, but {self.n_mixtures} of "
-                f"{sorted({*self.n_sources})} are asked for: delete it to draw anew, or name another csv"
+                f"{list(self.n_sources)} are asked for: delete it to draw anew, or name another csv"
             )
         return mixtures
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from sepnet.types import Mixture, SeparationWarning, Separator
+from sepnet.types import Mixture, SeparationWarning, Separator, shown
 
 THREADS = 2
 COSTED = 3  # mixtures of a set that are separated three times: to count, to time, and to score
@@ -38,9 +38,9 @@ def given_to(separator: Separator, mixture: Mixture) -> Mixture:
 
     Raises CannotSeparate where the mixture lacks a hint.
     """
-    given = mixture.only(separator.needs)
-    shown = None if given.references is None else given.references.clone()
-    return replace(given, audio=given.audio.clone(), references=shown)
+    given = shown(separator, mixture)
+    references = None if given.references is None else given.references.clone()
+    return replace(given, audio=given.audio.clone(), references=references)
 
 
 def measure(separator: Separator, mixture: Mixture) -> Cost:
@@ -100,6 +100,7 @@ _FORMULAS: dict[Any, Any] = {
     torch.ops.aten.vdot: _inner,
     torch.ops.aten.mv: _inner,
     torch.ops.aten.addmv: _added,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop_count,
     torch.ops.aten.mkldnn_rnn_layer: _recurrent,  # what nn.LSTM is on a CPU
     torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_backward,
 }

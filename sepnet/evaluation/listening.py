@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI, lines
 from sepnet.evaluation.text import templates
+from sepnet.evaluation.worker import one_line
 from sepnet.metrics import align
-from sepnet.types import CannotSeparate, SepnetError
+from sepnet.types import SepnetError, shown
 
 PAGE, HIGHEST_PEAK = "listening.html", 0.99
 
@@ -84,17 +86,22 @@ def listening(rows_csv: Path, contenders: Sequence[Contender], mixtures: Mixture
         heard = []
         for name, separator in separators.items():
             try:
-                separation = separator.separate(mixture.only(separator.needs))
+                separation = separator.separate(shown(separator, mixture))
                 estimates, _ = align(
                     separation, mixture.references, needs=separator.needs, labels=mixture.labels
                 )
-            except (CannotSeparate, SepnetError) as error:
-                heard.append(Heard(name, refusal=str(error)))
+            except Exception as error:  # as the evaluation, which makes a row of it
+                heard.append(Heard(name, refusal=one_line(error)))
                 continue
             own = {f"{name}_{k}": source for k, source in enumerate(estimates, 1)}
             signals |= own
-            scores = [row for row in rows if (row.separator, row.mixture_id) == (name, id_)]
-            heard.append(Heard(name, tuple(own), tuple(row.improvement("si_sdr") for row in scores)))
+            scores = {
+                row.source: row.improvement("si_sdr")
+                for row in rows
+                if (row.separator, row.mixture_id) == (name, id_)
+            }
+            gains = tuple(scores.get(source, math.nan) for source in range(1, len(own) + 1))
+            heard.append(Heard(name, tuple(own), gains))
         gain = _write(folder / str(number), signals, mixture.sample_rate)
         pieces.append(Piece(id_, "mixture", references, gain, tuple(heard)))
     page = rows_csv.parent / PAGE

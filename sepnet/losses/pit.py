@@ -75,5 +75,10 @@ def in_order(
     references: Float[Tensor, "batch source *item"],
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch source"]]:
     """As ``in_any_order`` for outputs that stand for classes: each estimate is that of its reference."""
+    if estimates.shape != references.shape:
+        raise SepnetError(
+            f"the outputs stand for {estimates.shape[1]} classes, but the mixtures have "
+            f"{references.shape[1]} slots: data.mixing.slots has to be model.labels"
+        )
     order = torch.arange(references.shape[1], device=references.device).expand(len(references), -1)
     return loss(estimates, references).mean(dim=-1), order

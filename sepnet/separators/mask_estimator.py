@@ -28,6 +28,7 @@ from sepnet.separators.wrappers import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
 LEAST = 1e-6  # of what a ratio mask divides
+ALONE = 1e-4  # an amplitude, 80 dB below a mixture at unit level
 Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex", "mapping"]
 Features = Literal["magnitude", "log_magnitude", "compressed", "coefficients"]
 Level = Literal["whole", "running"]
@@ -50,7 +51,7 @@ class MaskEstimator(nn.Module):
     with ``pit``: the outputs are of one kind, and the training finds out which is which.
 
     count: how many of the outputs are sources: all of them (``fixed``); as many as one is told, the loudest
-    (``given``); or those that are louder than ``quiet_db`` below the mixture (``estimated``).
+    (``given``); or those that are less than ``quiet_db`` below the mixture (``estimated``).
 
     The mixture is brought to unit RMS before the network and the estimates back after it: scale the
     input, and the output scales alike. Raises SepnetError for features, activation or objective that
@@ -74,7 +75,7 @@ class MaskEstimator(nn.Module):
         labels: Sequence[str] | None = None,
         pit: bool = False,
         count: Count = "fixed",
-        quiet_db: float = -20.0,
+        quiet_db: float = 20.0,
     ) -> None:
         super().__init__()
         for value, known in (
@@ -89,6 +90,11 @@ class MaskEstimator(nn.Module):
             raise SepnetError(
                 f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
                 "to agree"
+            )
+        if count != "fixed" and (quiet_db <= 0 or (labels is not None and not pit)):
+            raise SepnetError(
+                f"count={count} with quiet_db={quiet_db} and labels={labels}: quiet_db is positive, and "
+                "classes are not counted (labels=null)"
             )
         if count != "fixed" and isinstance(objective, WaveformObjective) and not objective.silent:
             raise SepnetError(
@@ -141,6 +147,11 @@ class MaskEstimator(nn.Module):
         """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB."""
         signal, level = unit_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
+        if references.shape[1] > self.n_outputs:
+            raise SepnetError(
+                f"the mixtures hold up to {references.shape[1]} sources, but the network gives "
+                f"{self.n_outputs}: raise model.n_sources, or lower data.mixing.n_sources"
+            )
         if self.counts != "fixed":  # the outputs that no mixture of the batch needs are to be silent
             references = F.pad(references, (0, 0, 0, self.n_outputs - references.shape[1]))
         estimate = self(signal)
@@ -149,7 +160,8 @@ class MaskEstimator(nn.Module):
         with torch.no_grad():
             sources = permute(estimate.sources, order)
             gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
-            active = references.abs().amax(dim=-1) > 0
+            rest = signal.unsqueeze(1) - references  # nothing, where one source is all of its mixture
+            active = (references.abs().amax(dim=-1) > 0) & (rest.abs().amax(dim=-1) > ALONE)
             # 0 dB where there is nothing to gain: a NaN would spoil the mean of the whole epoch.
             gain = gains[active].sum() / active.sum().clamp_min(1)
         return {"loss": losses.mean(), "si_sdri": gain}
@@ -185,13 +197,13 @@ class MaskEstimator(nn.Module):
         if self.level == "whole":
             signal, level = unit_level(signal)
         if not signal.any():  # which a mapping might make something of
-            return signal.expand(self.n_outputs, -1)
+            return signal.new_zeros(self.n_outputs, signal.shape[-1])
         sources: Tensor = self(signal).sources[0]
         return sources if level is None else sources * level
 
     def _counted(self, outputs: Float[Tensor, "output time"], mixture: Mixture) -> int:
-        """The outputs that are louder than ``quiet_db`` below the mixture, but one at least."""
-        least = mixture.audio[0].square().mean() * 10 ** (self.quiet_db / 10)
+        """The outputs that are less than ``quiet_db`` below the mixture, but one at least."""
+        least = mixture.audio[0].square().mean() * 10 ** (-self.quiet_db / 10)
         return max(int((outputs.square().mean(dim=-1) > least.to(outputs.device)).sum()), 1)
 
     def _synthesise(self, masked: Tensor, *, signal: Tensor) -> Tensor:

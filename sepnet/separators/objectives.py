@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,6 +21,7 @@ from sepnet.losses import (
     phase_sensitive_target,
 )
 from sepnet.metrics import Metric, si_sdr
+from sepnet.types import SepnetError
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class WaveformObjective:
     """
 
     def __init__(self, *, metric: Metric = si_sdr, silent: bool = False) -> None:
+        if silent and "mixture" not in inspect.signature(metric).parameters:
+            raise SepnetError("silent=true wants a metric that is given the mixture: thresholded_snr")
         self.metric, self.silent = metric, silent
 
     def __call__(

@@ -38,7 +38,7 @@ def largest_batch(
     mixtures, collate = data.train(), Collate(data.sample_rate)
     fits, size = 0, least
     try:
-        while size <= min(most, data.epoch_size):
+        while size <= most:
             wanted = round(size / SHARE)
             batch = collate([mixtures[0, number % least] for number in range(wanted)]).to(device)
             with precision():
@@ -52,6 +52,10 @@ def largest_batch(
         separator.to(home)
         if device.type == "cuda":
             torch.cuda.empty_cache()
+    if most < least:
+        raise SepnetError(
+            f"an epoch of {data.epoch_size} mixtures has no batch of {least}: raise data.epoch_size"
+        )
     if not fits:
         raise SepnetError(
             f"not even {least} mixtures of {data.mixing.seconds} s fit into the GPU: take a smaller model, "

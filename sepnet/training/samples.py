@@ -14,7 +14,7 @@ from matplotlib import colormaps
 
 from sepnet.data.librimix import FixedSet
 from sepnet.dsp.filterbank import STFT
-from sepnet.metrics import best_permutation, pairwise, permute, si_sdr
+from sepnet.training.task import aligned
 
 FLOOR_DB = -80.0
 
@@ -54,11 +54,7 @@ class Samples(Callback):
     ) -> Iterator[tuple[str, torch.Tensor]]:
         mixture, separator = valid[index], module.separator
         assert mixture.references is not None
-        estimates = separator.separate(mixture.only(separator.needs)).sources  # type: ignore[union-attr, operator, arg-type]
-        order = best_permutation(
-            pairwise(si_sdr, estimates[None].double(), mixture.references[None].double())
-        )
-        signals = {"estimate": permute(estimates[None], order)[0]}
+        signals = {"estimate": aligned(separator, mixture)}  # type: ignore[arg-type]
         if not self._sent:
             signals |= {"mixture": mixture.audio[:1], "reference": mixture.references}
         for name, group in signals.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sepnet.metrics import align, improvement, is_silent, si_sdr
-from sepnet.types import Batch, Mixture, SepnetError, TrainableSeparator
+from sepnet.types import Batch, Mixture, Separator, SepnetError, TrainableSeparator, shown
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -67,8 +66,7 @@ class SeparationTask(pl.LightningModule):
 
     def validation_step(self, mixture: Mixture, index: int) -> None:
         self._where = f"in mixture {index} of the validation"
-        # Clips of every length: what is compiled for the crops would be compiled anew for each.
-        with self._found_where(), torch.compiler.set_stance("force_eager"):
+        with self._found_where():
             gain = si_sdr_gain(self.separator, mixture)
         if gain is not None:
             self.log("val/si_sdri", gain, prog_bar=True, batch_size=1, sync_dist=True)
@@ -87,14 +85,24 @@ class SeparationTask(pl.LightningModule):
             raise self._diverged(f"an estimate is not a number ({error})") from error
 
 
-def si_sdr_gain(separator: Any, mixture: Mixture) -> Tensor | None:
-    """The mean SI-SDR improvement in dB over a mixture's sources that are not silent; None if all are."""
+def aligned(separator: Separator, mixture: Mixture) -> Tensor:
+    """The estimates (source, time) of a mixture in the order of its references, as evaluated."""
+    assert mixture.references is not None
+    off = torch.autocast(mixture.audio.device.type, enabled=False)
+    # Clips of every length: what is compiled for the crops would be compiled anew for each.
+    with off, torch.compiler.set_stance("force_eager"):
+        separation = separator.separate(shown(separator, mixture))
+    return align(separation, mixture.references, needs=separator.needs, labels=mixture.labels)[0]
+
+
+def si_sdr_gain(separator: Separator, mixture: Mixture) -> Tensor | None:
+    """The mean SI-SDR improvement in dB over a mixture's sources; None if there is nothing to judge.
+
+    Left out are silent sources, and one that is all of its mixture.
+    """
     references = mixture.references
     assert references is not None
-    with torch.autocast(mixture.audio.device.type, enabled=False):  # as the evaluation does
-        separation = separator.separate(mixture.only(separator.needs))
-    ordered, _ = align(separation, references, needs=separator.needs, labels=mixture.labels)
-    ordered, references = ordered.double(), references.double()
-    gains = improvement(si_sdr, ordered, references, mixture.audio[:1].double().expand_as(references))
-    audible = ~is_silent(references)
-    return gains[audible].mean() if bool(audible.any()) else None
+    estimates, references = aligned(separator, mixture).double(), references.double()
+    gains = improvement(si_sdr, estimates, references, mixture.audio[:1].double().expand_as(references))
+    judged = ~(is_silent(references) | is_silent(mixture.audio[:1] - references))
+    return gains[judged].mean() if bool(judged.any()) else None
