@@ -72,7 +72,7 @@ def in_any_order(
 def in_order(
     loss: Metric,
     estimates: Float[Tensor, "batch source *item"],
-    references: Float[Tensor, "batch source *item"],
+    references: Float[Tensor, "batch reference *item"],
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch source"]]:
     """As ``in_any_order`` for outputs that stand for classes: each estimate is that of its reference."""
     if estimates.shape != references.shape:
