@@ -181,7 +181,8 @@ def test_shipped_weights_load_and_say_whose_they_are(name: str) -> None:
     for words in ("## Learnt from", "CC BY ", "## Where it fails", "## Licence", "SI-SDRi"):
         assert words in card
     separator = sepnet.load(name)
-    mixture = Mixture(0.1 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0)), 8000)
+    sound = 0.1 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
+    mixture = Mixture(sound, separator.sample_rate, n_sources=2)
     found = separator.separate(mixture.only(separator.needs)).sources
     torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-5, rtol=0)
 
