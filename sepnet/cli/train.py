@@ -61,12 +61,8 @@ def train(config: DictConfig) -> None:
     """Train what the configuration describes. Raises SepnetError for what can't be."""
     _quiet()
     app.require_all(config)
-    if config.ckpt is not None and not config.resume:
-        config = warm_start.adopt_model(config, _overrides(), chosen=_choice("model"))
-    standing = _find(config) if config.resume else None
-    if standing is not None and config.ckpt is not None:  # whose weights the run has long left behind
-        config = config.copy()
-        config.model = artifact.read_config(standing).model
+    if config.ckpt is not None:
+        config = _adopted(config)
     _check(config)
     pl.seed_everything(config.seed, verbose=False)
     data = artifact.build(config.data)
@@ -74,6 +70,8 @@ def train(config: DictConfig) -> None:
     if isinstance(separator, FittedSeparator):
         _fit_at_once(config, separator, data)
         return
+    _check_slots(separator, config)
+    standing = _find(config) if config.resume else None
     if config.compile is not None:
         _compile(separator, config.compile)
     task = SeparationTask(separator=separator, optimizer=artifact.build(config.optimizer))
@@ -276,12 +274,6 @@ def _check(config: DictConfig) -> None:
         raise SepnetError(
             f"data.sample_rate is {rate} Hz, but model.sample_rate {wanted} Hz: they have to agree"
         )
-    labels, slots = config.model.get("labels"), config.data.get("mixing", {}).get("slots")
-    if labels is not None and not config.model.get("pit") and list(labels) != list(slots or ()):
-        raise SepnetError(
-            f"model.labels is {list(labels)}, but data.mixing.slots {list(slots or ()) or None}: "
-            "an output learns the class of its slot, so they have to be the same, in order"
-        )
     size = config.loader.batch_size
     if size != "auto" and not isinstance(size, int):
         raise SepnetError(f"loader.batch_size is {size!r}: give a number, or auto")
@@ -331,6 +323,28 @@ def _with_batch_size(
     os.environ[BATCH_SIZE] = str(settled.loader.batch_size)
     print(f"{settled.loader.batch_size} mixtures a step fit into memory")
     return settled
+
+
+def _adopted(config: DictConfig) -> DictConfig:
+    """The configuration with the model that the weights of ``ckpt`` belong to.
+
+    A run that goes on has long left those behind: its own model counts.
+    """
+    if not config.resume:
+        return warm_start.adopt_model(config, _overrides(), chosen=_choice("model"))
+    adopted = config.copy()
+    adopted.model = artifact.read_config(_find(config)).model
+    return adopted
+
+
+def _check_slots(separator: TrainableSeparator, config: DictConfig) -> None:
+    """Raises SepnetError for outputs that would learn other classes than those that they stand for."""
+    labels, slots = getattr(separator, "labels", None), config.data.get("mixing", {}).get("slots")
+    if labels is not None and list(labels) != list(slots or ()):
+        raise SepnetError(
+            f"model.labels is {list(labels)}, but data.mixing.slots {list(slots or ()) or None}: "
+            "an output learns the class of its slot, so they have to be the same, in order"
+        )
 
 
 def _choice(group: str) -> str | None:
