@@ -45,9 +45,15 @@ def main(told):
         loss_func=PITLossWrapper(pairwise_neg_sisdr, pit_from="pw_mtx"),
         optimizer=torch.optim.Adam(model.parameters(), lr=1e-3),
         train_loader=loader,
+        val_loader=loader,  # System wants one; it is not gone through
     )
     clock = Clock(told["warm_up"])
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet = {
+        "limit_val_batches": 0,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+    }
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", gradient_clip_val=5.0, callbacks=[clock], **quiet)
     trainer.fit(system)
     parameters = sum(parameter.numel() for parameter in model.parameters())
