@@ -664,3 +664,16 @@ def test_what_failed_is_tried_again_when_asked_for(tmp_path: Path) -> None:
     assert [(row.separator, row.status) for row in after[-4:]] == [("counted", "ok")] * 4
     assert after[:-4] == [row for row in before if row.status != "failed"]
     assert len(log.read_text().splitlines()) == 4
+
+
+class Broken(Counts):
+    """Separates, but can't count."""
+
+    def count(self, mixture: Mixture) -> int:
+        raise RuntimeError("no fingers")
+
+
+def test_a_failure_to_count_is_told_and_loses_no_score(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Broken can't count: RuntimeError: no fingers"):
+        read = rows.read(here([contender("broken", Broken)], tmp_path))
+    assert {(row.status, row.n_found) for row in read} == {("ok", None)}

@@ -171,13 +171,16 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
 
 
 def _count(separator: Separator, mixture: Mixture) -> int | None:
-    """How many sources it finds, where it can count and does not fail."""
+    """How many sources it finds; None where it can't count, and with a warning where it fails to."""
     if not isinstance(separator, CountingSeparator):
         return None
     try:
         return separator.count(mixture.only(()))
-    except Exception:
+    except CannotSeparate:
         return None  # separating tells why
+    except Exception as error:  # no reason to lose the mixture's scores, nor to keep silent
+        warnings.warn(f"{type(separator).__name__} can't count: {one_line(error)}", stacklevel=2)
+        return None
 
 
 @contextmanager
