@@ -10,7 +10,6 @@ after Y. Luo, N. Mesgarani, "Conv-TasNet", TASLP 2019.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -28,6 +27,7 @@ from sepnet.separators.wrappers import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
 LEAST = 1e-6  # of what a ratio mask divides
+LOGGED = 4  # mixtures of a batch
 ALONE = 1e-4  # an amplitude, 80 dB below a mixture at unit level
 Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex", "mapping"]
 Features = Literal["magnitude", "log_magnitude", "compressed", "coefficients"]
@@ -141,10 +141,13 @@ class MaskEstimator(nn.Module):
         output = self.network(self._features(analysis)).float()
         logits = output.unflatten(1, (self.n_outputs, self.n_mask))  # (batch, source, mask, frame)
         masked = self._mask(logits, analysis.unsqueeze(1))
-        return Estimate(analysis, masked, signal, partial(self._synthesise, signal=signal))
+        return Estimate(analysis, masked, signal, self._synthesise)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB."""
+        """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB.
+
+        With a loss of spectra that is the improvement of the first mixtures: only for it are there waveforms.
+        """
         signal, level = unit_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
         if references.shape[1] > self.n_outputs:
@@ -158,6 +161,10 @@ class MaskEstimator(nn.Module):
         assign = in_any_order if self.labels is None else in_order
         losses, order = self.objective(estimate, references, self.filterbank, assign)
         with torch.no_grad():
+            if isinstance(self.objective, SpectralObjective):
+                estimate = estimate.head(LOGGED)
+            signal = estimate.signal
+            references, order = references[: len(signal)], order[: len(signal)]
             sources = permute(estimate.sources, order)
             gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
             rest = signal.unsqueeze(1) - references  # nothing, where one source is all of its mixture
@@ -206,7 +213,7 @@ class MaskEstimator(nn.Module):
         least = mixture.audio[0].square().mean() * 10 ** (-self.quiet_db / 10)
         return max(int((outputs.square().mean(dim=-1) > least.to(outputs.device)).sum()), 1)
 
-    def _synthesise(self, masked: Tensor, *, signal: Tensor) -> Tensor:
+    def _synthesise(self, masked: Tensor, signal: Tensor) -> Tensor:
         sources: Tensor = self.filterbank.decode(masked, signal.shape[-1])
         return make_consistent(sources, signal) if self.consistent else sources
 

@@ -36,11 +36,15 @@ class Estimate:
     analysis: Tensor
     masked: Tensor
     signal: Tensor
-    synthesise: Callable[[Tensor], Tensor]
+    synthesise: Callable[[Tensor, Tensor], Tensor]
 
     @cached_property
     def sources(self) -> Tensor:
-        return self.synthesise(self.masked)
+        return self.synthesise(self.masked, self.signal)
+
+    def head(self, n: int) -> Estimate:
+        """Of the first ``n`` mixtures alone."""
+        return Estimate(self.analysis[:n], self.masked[:n], self.signal[:n], self.synthesise)
 
 
 @runtime_checkable
@@ -96,8 +100,11 @@ class SpectralObjective:
         assign: Assignment = in_any_order,
     ) -> tuple[Tensor, Tensor]:
         assert isinstance(filterbank, STFT)  # MaskEstimator refuses others
-        spectrograms = filterbank.spectrogram(references)  # (batch, source, bin, frame)
         mixture = torch.complex(*estimate.analysis.chunk(2, dim=-2))  # (batch, bin, frame)
+        # Of many classes few sound at once, and the transform takes most of the time of a small network.
+        active = references.abs().amax(dim=-1) > 0  # (batch, source)
+        spectrograms = mixture.new_zeros(*active.shape, *mixture.shape[1:])  # (batch, source, bin, frame)
+        spectrograms[active] = filterbank.spectrogram(references[active])
         magnitudes = magnitude(estimate.masked)
         if not self.phase_sensitive:
             targets = spectrograms.abs()
