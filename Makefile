@@ -12,12 +12,13 @@ SHIPPED := pit-2spk-8k,pit-causal-2spk-8k,deep-clustering-8k
 ORACLES := ibm,irm,wiener,iam,psm,crm
 NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 
-.PHONY: help demo results test check clean
+.PHONY: help demo results search test check clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
 	@echo "make results  evaluate every method on real speech, for the README (hours)"
+	@echo "make search   the variants of pit that the README compares (two hours)"
 	@echo "make test   install, and run the tests (about 4 minutes)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment and what the demo made"
@@ -59,6 +60,15 @@ results: $(VENV)/.dev
 	@$(BIN)/python scripts/publish.py shipped=true evaluations="{speech8k: $(RESULTS)/speech8k, \
 		speech8k_3mix: $(RESULTS)/speech8k_3mix, multimic: $(RESULTS)/multimic, \
 		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10}"
+
+SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search
+
+search: $(VENV)/.dev
+	$(SEARCH) 'model.network={},{n_channels:192,n_hidden:192},{n_channels:384,n_hidden:384},{n_repeats:3},{n_blocks:5},{kernel:5},{separable:true,n_hidden:512}'
+	$(SEARCH) 'model.filterbank={hop_samples:64},{window_samples:512}'
+	$(SEARCH) model=pit_blstm,pit_locoformer
+	$(SEARCH) model.activation=complex model.features=compressed
+	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"

@@ -15,6 +15,7 @@ from sepnet.data.corpus import Manifest, Utterance
 from sepnet.data.librimix import DrawnList
 from sepnet.evaluation.curves import curves_figure, curves_table, read_curve
 from sepnet.evaluation.insert import insert
+from sepnet.evaluation.variants import changes
 from sepnet.metrics import si_sdr
 from sepnet.training.task import si_sdr_gain
 from sepnet.types import Mixture, SepnetError
@@ -79,6 +80,48 @@ def test_several_evaluations_go_between_marks_of_their_own(tmp_path: Path) -> No
     assert f"<!-- results -->\n{table}\n<!-- /results -->" in page.read_text()
     with pytest.raises(SepnetError, match=r"summary\.md: run scripts/eval\.py"):
         publish(OmegaConf.create(settings | {"evaluation": str(tmp_path), "evaluations": None}))
+
+
+# Variants
+
+DENSE = {"_target_": "a.Dense", "width": 8, "kernel": 3}
+
+
+@pytest.mark.parametrize(
+    ("network", "features", "told"),
+    [
+        (DENSE, "magnitude", []),
+        (DENSE | {"width": 16}, "magnitude", ["network.width=16"]),
+        ({"_target_": "a.Dense", "width": 8}, "magnitude", ["network.kernel=None"]),
+        (DENSE | {"depth": 2}, "log", ["network.depth=2", "features=log"]),
+        ({"_target_": "b.Recurrent", "hidden": 4}, "magnitude", ["network=Recurrent"]),
+    ],
+)
+def test_changes_are_what_differs(network: dict[str, object], features: str, told: list[str]) -> None:
+    base = {"network": DENSE, "features": "magnitude"}
+    assert list(changes(base, {"network": network, "features": features})) == told
+
+
+def test_variants_come_with_what_they_reached_and_cost(
+    tmp_path: Path, trained: tuple[Path, DictConfig]
+) -> None:
+    run, _ = trained
+    start(run, 0, [(100, 5.0, 1.25), (200, 10.0, 2.5)])
+    wide = tmp_path / "wide"
+    config = artifact.read_config(run)
+    config.model.network.n_channels = 16
+    separator = artifact.build(config.model)
+    artifact.save(separator, wide, config=config, metrics={}, data_fingerprint="f00")
+    start(wide, 0, [(150, 10.0, 3.5)])
+    page = tmp_path / "page.md"
+    page.write_text("<!-- variants -->\n<!-- /variants -->\n")
+    settings = {"page": str(page), "evaluations": None, "evaluation": None, "curves": [], "full": False}
+    publish(OmegaConf.create(settings | {"variants": [str(run), str(wide)]}))
+    _, _, _, best, second, _ = page.read_text().splitlines()
+    assert best.startswith("| `network.n_channels=16` | 3.50 | 10.0 | 150 | ")
+    assert second.startswith("| none | 2.50 | 10.0 | 200 | ")
+    parameters = [float(line.split(" | ")[4]) for line in (best, second)]
+    assert parameters[0] == round(sum(p.numel() for p in separator.parameters()) / 1e6, 2) > parameters[1]
 
 
 def test_insert_replaces_between_the_marks_alone(tmp_path: Path) -> None:

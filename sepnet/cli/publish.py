@@ -17,6 +17,7 @@ from sepnet.cli import app
 from sepnet.cli.evaluate import strip_time
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
+from sepnet.evaluation.variants import Variant, variants_table
 from sepnet.types import SepnetError
 
 MOST_BYTES = 12_000_000
@@ -79,13 +80,15 @@ def publish(config: DictConfig) -> None:
         folders = [Path(folder) for folder in config.curves]
         insert(page, "curves", curves_table(folders))
         curves_figure(folders, Path(config.figure))
+    if config.get("variants"):
+        insert(page, "variants", variants_table([_variant(Path(folder)) for folder in config.variants]))
     if config.get("weights"):
         app.require_all(config)
         ship(artifact.SHIPPED / config.weights.name, config.weights)
         print(f"{artifact.SHIPPED / config.weights.name} is up to date")
     if config.get("shipped"):
         insert(page, "weights", shipped_table())
-    if evaluations or config.curves or config.get("shipped"):
+    if evaluations or config.curves or config.get("shipped") or config.get("variants"):
         print(f"{page} is up to date")
 
 
@@ -131,6 +134,12 @@ def ship(folder: Path, described: DictConfig) -> None:
     told = {**metrics, "separates": described.separates, "tested_on": described.tested_on, "test": reached}
     (folder / artifact.METRICS).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     (folder / artifact.CARD).write_text(card)
+
+
+def _variant(folder: Path) -> Variant:
+    settings = OmegaConf.to_container(artifact.read_config(folder).model)
+    assert isinstance(settings, dict)
+    return Variant(folder, {str(key): value for key, value in settings.items()}, artifact.load(folder))
 
 
 def shipped_table() -> str:

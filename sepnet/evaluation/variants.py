@@ -1,0 +1,87 @@
+"""Variants of a model that learnt for the same time: what was changed, what it reached, what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sepnet.evaluation.cost import count_macs
+from sepnet.evaluation.curves import read_curve
+from sepnet.types import Mixture, Separator
+
+SECONDS = 10.0  # of the noise that times are taken on
+TURNS = 5
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A run folder, its settings as plain containers, and its separator."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    separator: Separator
+
+
+def variants_table(variants: Sequence[Variant]) -> str:
+    """A Markdown table, the best first. Changes are against the first of the variants.
+
+    The real-time factor is that of one thread, the best of five turns on ten seconds of noise.
+    """
+    reached = {variant.folder: read_curve(variant.folder) for variant in variants}
+    base = variants[0].settings
+    best = {folder: max(point.si_sdri_db for point in points) for folder, points in reached.items()}
+    lines = [
+        "| Change | Validation SI-SDRi (dB) | Minutes | Steps | Parameters (M) | GMAC per s "
+        "| Real-time factor |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for variant in sorted(variants, key=lambda variant: -best[variant.folder]):
+        assert isinstance(variant.separator, nn.Module)  # it was trained
+        last = reached[variant.folder][-1]
+        changed = ", ".join(f"`{change}`" for change in changes(base, variant.settings)) or "none"
+        parameters = sum(p.numel() for p in variant.separator.parameters()) / 1e6
+        macs, real_time_factor = _cost(variant.separator)
+        lines.append(
+            f"| {changed} | {best[variant.folder]:.2f} | {last.minutes:.1f} | {last.step} | {parameters:.2f} "
+            f"| {macs / 1e9:.2g} | {real_time_factor:.2g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def changes(base: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """What differs, as name=value. Of a part of another class only the name of the class is told."""
+    for name in [*settings, *(key for key in base if key not in settings)]:
+        old, new = base.get(name), settings.get(name)
+        if old == new:
+            continue
+        if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+            yield f"{prefix}{name}={new}"
+        elif old.get("_target_") != new.get("_target_"):
+            yield f"{prefix}{name}={str(new.get('_target_')).rpartition('.')[2]}"
+        else:
+            yield from changes(old, new, f"{prefix}{name}.")
+
+
+def _cost(separator: Separator) -> tuple[float, float]:
+    """Multiply-accumulates for a second of audio, and seconds of one thread for it."""
+    rate = int(getattr(separator, "sample_rate", 16000))
+    noise = torch.randn(1, round(SECONDS * rate), generator=torch.Generator().manual_seed(0))
+    mixture = Mixture(noise, rate, n_sources=2).only(separator.needs)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        macs = count_macs(lambda: separator.separate(mixture))
+        seconds = []
+        for _ in range(TURNS):
+            begin = time.perf_counter()
+            separator.separate(mixture)
+            seconds.append(time.perf_counter() - begin)
+    finally:
+        torch.set_num_threads(threads)
+    return macs / SECONDS, min(seconds) / SECONDS
