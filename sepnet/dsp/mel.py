@@ -3,8 +3,8 @@
 One matrix serves both ways: of each linear bin, the shares that the mel bands have in it. They are triangles
 between the centres of neighbouring bands, linear in Hz, so those of a bin sum to one; bins below the first
 centre and above the last belong to that band alone. Powers are therefore only moved between bands, never
-made or lost, and a mask comes back as the interpolation between the centres of the bands: in [0, 1] if it was,
-and constant if it was.
+made or lost, and a mask comes back as the interpolation between the centres of the bands: in [0, 1] if it
+was, and constant if it was.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def mel_shares(n_bins: int, sample_rate: int, n_mels: int) -> Float[Tensor, "bin
     empty = int((triangles.sum(dim=0) == 0).sum())
     if empty:
         raise SepnetError(
-            f"{empty} of {n_mels} mel bands hold none of the {n_bins} bins: take fewer bands or a longer window"
+            f"{empty} of {n_mels} mel bands hold none of the {n_bins} bins: "
+            "take fewer bands or a longer window"
         )
     return triangles / triangles.sum(dim=1, keepdim=True)  # they sum to one but for rounding
 

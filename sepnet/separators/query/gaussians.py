@@ -90,7 +90,7 @@ def render_dense(
 
 def render(gaussians: Gaussians, n_frames: int, n_mels: int) -> Mask:
     """(2) with each Gaussian cut off at three standard deviations, where it is under 1.2 % of its height."""
-    mask: Mask = _Render.apply(
+    mask: Mask = _Render.apply(  # type: ignore[no-untyped-call]
         F.logsigmoid(gaussians.logits),
         gaussians.means,
         gaussians.precisions(),
@@ -117,7 +117,7 @@ def _boxes(
     doublings = torch.log2(extent / smallest).ceil().clamp_min(0).long()
     code = torch.where(extent.amin(dim=1) > 0, doublings[:, 0] * 64 + doublings[:, 1], -1)
     found = []
-    for kind in code.unique().tolist():
+    for kind in sorted(set(code.tolist())):
         if kind < 0:
             continue
         members = (code == kind).nonzero().flatten()

@@ -1,8 +1,8 @@
 """Gaussians for a mask that is already there: those that explain most of it, a few at a time.
 
-A descent of 18 steps moves nothing far, so it has to begin near. With S = 1 - M what survives of the Gaussians
-taken so far, S* = 1 - M* that of the given mask and W a weight for each cell, one more Gaussian of shape G (1
-at its mean) and height a makes S (1 - a G), and the squared error falls by
+A descent of 18 steps moves nothing far, so it has to begin near. With S = 1 - M what survives of the
+Gaussians taken so far, S* = 1 - M* that of the given mask and W a weight for each cell, one more Gaussian of
+shape G (1 at its mean) and height a makes S (1 - a G), and the squared error falls by
 
     sum W (S - S*)^2 - sum W (S - S* - a S G)^2 = 2 a sum W (S - S*) S G - a^2 sum W S^2 G^2.          (1)
 
@@ -16,6 +16,7 @@ takes the best few of them that don't touch, and what they explain is gone in th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from sepnet.separators.query.gaussians import Gaussians
 
-DURATIONS = (0.7, 1.5, 3.0, 7.0, 16.0, 40.0, 100.0)  # standard deviations, frames
-BANDWIDTHS = (0.7, 1.5, 3.5, 8.0, 20.0)  # standard deviations, mels
+DURATIONS = (1.0, 3.0, 8.0, 24.0, 80.0)  # standard deviations, frames
+BANDWIDTHS = (0.8, 2.5, 7.0, 20.0)  # standard deviations, mels
 HIGHEST = 0.98  # the height of a Gaussian to begin with: at 1 its logit is infinite
-ROUNDS = 16
+ROUNDS = 8
+IDLE_HEIGHT, IDLE_SIGMAS, GOLDEN = 1e-3, 3.0, 0.618034
 APART_SIGMAS = 2.0  # how far those of one round are from each other
 
 Mask = Float[Tensor, "frame mel"]
@@ -34,10 +36,10 @@ Mask = Float[Tensor, "frame mel"]
 
 @torch.no_grad()
 def pursue(mask: Mask, n_gaussians: int, weights: Mask | None = None) -> Gaussians:
-    """At most ``n_gaussians`` Gaussians whose mask is near ``mask`` (values in [0, 1]); none are turned.
+    """``n_gaussians`` Gaussians whose mask is near ``mask`` (values in [0, 1]); none are turned.
 
-    weights: how much each cell counts, not negative; None: all alike. Where the mask is explained before, there
-    are fewer, of height nearly 0 and anywhere: a descent may still use them.
+    weights: how much each cell counts, not negative; None: all alike. Where fewer do, the others are of a
+    height of nearly 0 and spread evenly: a descent may still use them.
     """
     n_frames, n_mels = mask.shape
     weights = torch.ones_like(mask) if weights is None else weights / weights.mean().clamp_min(1e-30)
@@ -90,8 +92,10 @@ class _Bank:
         """(duration, bandwidth, frame, mel)."""
         over_mels = (self.matrices[squared] @ cells.T).flatten(0, 1)  # (bandwidth mel, frame)
         spectrum = torch.fft.rfft(over_mels, n=self.n_fft) * self.spectra[squared][:, None]
-        sums = torch.fft.irfft(spectrum, n=self.n_fft)[..., : self.n_frames]
-        return sums.unflatten(1, (len(self.bandwidths), self.n_mels)).transpose(-1, -2)
+        sums: Tensor = torch.fft.irfft(spectrum, n=self.n_fft)[..., : self.n_frames]
+        # (duration, bandwidth mel, frame) to (duration, bandwidth, mel, frame)
+        sums = sums.reshape(len(self.durations), len(self.bandwidths), self.n_mels, self.n_frames)
+        return sums.transpose(-1, -2)
 
     def frame_shape(self, duration: int, mean: float) -> Tensor:
         return torch.exp(-((self.frames - mean) / self.durations[duration]).square() / 2)
@@ -110,16 +114,16 @@ class _Bank:
                 gains[d, b, first:end, low:high] = 0
 
 
-def _gaussians(found: list[tuple[float, ...]], n_gaussians: int, like: Tensor) -> Gaussians:
+def _gaussians(found: Sequence[tuple[float, ...]], n_gaussians: int, like: Tensor) -> Gaussians:
     values = like.new_tensor(found).reshape(-1, 5)
     missing = n_gaussians - len(found)
     if missing:
-        spread = torch.linspace(0, 1, missing, device=like.device, dtype=like.dtype)
-        idle = torch.stack([
-            torch.full_like(spread, 1e-3), spread * (like.shape[0] - 1), spread.roll(missing // 2) * (like.shape[1] - 1),
-            torch.full_like(spread, 3.0), torch.full_like(spread, 3.0),
-        ], dim=1)  # fmt: skip
-        values = torch.cat([values, idle])
+        last_frame, last_mel = like.shape[0] - 1, like.shape[1] - 1
+        idle = [
+            (IDLE_HEIGHT, last_frame * k / missing, last_mel * (k * GOLDEN % 1), IDLE_SIGMAS, IDLE_SIGMAS)
+            for k in range(missing)
+        ]
+        values = torch.cat([values, like.new_tensor(idle)])
     return Gaussians(
         logits=torch.logit(values[:, 0]),
         means=values[:, 1:3].clone(),
