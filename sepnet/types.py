@@ -6,7 +6,7 @@ Levels are linear, full scale is 1.0; rates are in Hz.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -43,7 +43,8 @@ class Mixture:
     """What a separator is given.
 
     audio: (channel, time), float32. references: (source, time), images at channel 0; oracles alone
-    ever see them. labels: the class of each reference, where it has one; no separator sees them. Raises
+    ever see them. labels: the class of each reference, where it has one; asked: whether each reference is
+    one that the queries ask for, and so is judged (None: all are); no separator sees these two. Raises
     SepnetError for another shape or dtype, no samples, NaN or infinity.
     """
 
@@ -53,6 +54,7 @@ class Mixture:
     queries: tuple[Query, ...] | None = None
     references: Tensor | None = None
     labels: tuple[str, ...] | None = None
+    asked: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.audio.shape)
@@ -85,6 +87,7 @@ class Mixture:
             queries=self.queries if "queries" in wanted else None,
             references=self.references if "references" in wanted else None,
             labels=None,
+            asked=None,
         )
 
 
@@ -105,13 +108,19 @@ class Batch:
     """Mixtures to learn from.
 
     mixture: (batch, channel, time). sources: (batch, source, time), images at channel 0; a source
-    that is all zero is inactive. ids: what each mixture is made of, for error messages.
+    that is all zero is inactive. ids: what each mixture is made of, for error messages. queries:
+    (batch, time of the longest), an example of each mixture's first source from another recording, of
+    which the first ``query_samples`` are sound and the rest is zero; labels: its class. These three are
+    None where the data gives no queries.
     """
 
     mixture: Tensor
     sources: Tensor
     ids: tuple[str, ...]
     sample_rate: int
+    queries: Tensor | None = None
+    query_samples: tuple[int, ...] | None = None
+    labels: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.mixture.shape[0]
@@ -123,13 +132,15 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """As torch.Tensor.to, for each tensor."""
-        return replace(
-            self, mixture=self.mixture.to(*args, **kwargs), sources=self.sources.to(*args, **kwargs)
-        )
+        return self._each(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Batch:
         """As torch.Tensor.pin_memory, for each tensor."""
-        return replace(self, mixture=self.mixture.pin_memory(), sources=self.sources.pin_memory())
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        queries = None if self.queries is None else change(self.queries)
+        return replace(self, mixture=change(self.mixture), sources=change(self.sources), queries=queries)
 
 
 @runtime_checkable

@@ -9,13 +9,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from sepnet.data.cache import Cache, open_cache
 from sepnet.data.corpus import Corpus, Manifest
-from sepnet.data.librimix import FixedSet
 from sepnet.data.mixing import Example, Mixer, Mixing
-from sepnet.types import Batch, Query
+from sepnet.types import Batch, Mixture, Query
 
 Key = tuple[int, int]
 """(epoch, index): with the seed, all that a training mixture depends on."""
@@ -71,7 +71,23 @@ class Collate:
         for i, e in enumerate(examples):
             mixture[i, :, : e.mixture.shape[-1]] = torch.from_numpy(e.mixture)
             sources[i, : len(e.sources), : e.sources.shape[-1]] = torch.from_numpy(e.sources)
-        return Batch(mixture, sources, tuple(e.id for e in examples), self.sample_rate)
+        ids, (queries, lengths, labels) = tuple(e.id for e in examples), _queries(examples)
+        return Batch(mixture, sources, ids, self.sample_rate, queries, lengths, labels)
+
+
+def _queries(
+    examples: Sequence[Example],
+) -> tuple[Tensor | None, tuple[int, ...] | None, tuple[str, ...] | None]:
+    """The queries (batch, time of the longest), the samples of each, and their classes; None without any."""
+    found = [e.query for e in examples if e.query is not None]
+    labels = [e.label for e in examples if e.label is not None]
+    if len(found) < len(examples) or len(labels) < len(examples):
+        return None, None, None
+    lengths = tuple(len(query) for query in found)
+    queries = torch.zeros(len(found), max(lengths))
+    for row, query in zip(queries, found, strict=True):
+        row[: len(query)] = torch.from_numpy(query)
+    return queries, lengths, tuple(labels)
 
 
 class Clips:
@@ -90,10 +106,32 @@ class Clips:
 
 
 @runtime_checkable
-class FixedList(Protocol):
-    """Which mixtures a fixed set holds: see sepnet.data.librimix."""
+class MixtureSet(Protocol):
+    """A fixed set: the same mixture for the same index, always. See sepnet.data.librimix and query_set."""
 
-    def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
+    sample_rate: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any mixture of the set does."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mixture:
+        """The mixture, with its references and every hint that the set can give."""
+        ...
+
+    def id(self, index: int, /) -> str:
+        """A name for mixture ``index``, unlike that of any other."""
+        ...
+
+
+@runtime_checkable
+class FixedList(Protocol):
+    """Which mixtures a fixed set holds: see sepnet.data.librimix and query_set."""
+
+    def fixed_set(self, manifest: Manifest, sample_rate: int) -> MixtureSet:
         """The set, to be mixed in memory."""
         ...
 
@@ -139,11 +177,11 @@ class MixtureData:
         """The utterances of the training split, for methods that learn from single sources."""
         return Clips(self._cache(self.corpus.manifest().split(*self.train_splits)))
 
-    def valid(self) -> FixedSet:
+    def valid(self) -> MixtureSet:
         """The mixtures to choose by."""
         return self.valid_list.fixed_set(self.corpus.manifest(), self.sample_rate)
 
-    def test(self) -> FixedSet:
+    def test(self) -> MixtureSet:
         """The mixtures to report."""
         return self.test_list.fixed_set(self.corpus.manifest(), self.sample_rate)
 

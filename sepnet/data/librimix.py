@@ -141,7 +141,7 @@ def draw_list(
     taken: Counter[str] = Counter()
     loudness: dict[str, float] = {}
     mixtures = []
-    for chosen in _draw_groups(utterances, kinds, n_mixtures, n_sources, rng):
+    for chosen in draw_groups(utterances, kinds, n_mixtures, n_sources, rng):
         paths = [manifest.path(u) for u in chosen]
         gains = _draw_gains(paths, loudness, None if equal_power else rng)
         name = "_".join(PurePosixPath(u.path).stem for u in chosen)
@@ -151,7 +151,7 @@ def draw_list(
     return mixtures
 
 
-def _draw_groups(
+def draw_groups(
     utterances: Sequence[Utterance],
     kinds: Mapping[str, str],
     n_mixtures: int,
@@ -178,13 +178,26 @@ def _draw_groups(
             heapq.heappush(deck, (used + 1, float(rng.random()), number))
 
 
-def _mono(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
+def read_mono(path: Path) -> tuple[Float[np.ndarray, " time"], int]:
+    """The samples of a file and its rate in Hz. Raises SepnetError for one of several channels."""
     samples, sample_rate = audio.read(path)
     if len(samples) != 1:
         raise SepnetError(
             f"{path} has {len(samples)} channels, but a source of a fixed mixture has one: convert it to mono"
         )
     return samples[0], sample_rate
+
+
+def at_rate(
+    samples: Float[np.ndarray, " time"], rate: int, sample_rate: int, path: str | Path
+) -> Float[np.ndarray, " resampled"]:
+    """The samples at the rate of the mixtures. Raises SepnetError for a file, ``path``, of a lower one."""
+    if rate < sample_rate:
+        raise SepnetError(
+            f"{path} is at {rate} Hz, but the mixtures are to be at {sample_rate} Hz: "
+            f"set the sample rate to {rate} Hz or lower"
+        )
+    return resample(samples, rate, sample_rate)
 
 
 def _draw_gains(
@@ -194,7 +207,7 @@ def _draw_gains(
 
     known: the loudness of files, in LUFS (or 20 log10 of the RMS), kept because each is drawn again.
     """
-    sounds = [_mono(path) for path in paths]
+    sounds = [read_mono(path) for path in paths]
     gains = []
     for path, (samples, rate) in zip(map(str, paths), sounds, strict=True):
         if path not in known:
@@ -374,14 +387,14 @@ class FixedSet:
         row = self.mixtures[index]
         parts, longest = [], Fraction(0)
         for path, gain in row.sources:
-            samples, rate = _mono(self._root / self._located[path])
+            samples, rate = read_mono(self._root / self._located[path])
             longest = max(longest, Fraction(len(samples), rate))
-            parts.append(self._at_rate(samples * np.float32(gain), rate, path))
+            parts.append(at_rate(samples * np.float32(gain), rate, self.sample_rate, path))
         if self.with_noise and row.noise is not None:
             path, gain = row.noise
             samples, rate = audio.read(self._noises[path])
             noise = extended(samples[0], math.ceil(longest * rate), rate)  # the first channel, as LibriMix
-            noise = self._at_rate(noise * np.float32(gain), rate, path)
+            noise = at_rate(noise * np.float32(gain), rate, self.sample_rate, path)
             parts.append(noise[: max(len(part) for part in parts)])
         fitted = np.stack(_fitted(parts, self.mode))  # (source [+ noise], time)
         if self.max_seconds is not None:
@@ -414,18 +427,10 @@ class FixedSet:
         n_samples = max(1, round(self._queries.seconds * self.sample_rate))
         queries = []
         for utterance in chosen:
-            samples, rate = _mono(self._root / utterance.path)
-            excerpt = loudest(self._at_rate(samples, rate, utterance.path), n_samples)
+            samples, rate = read_mono(self._root / utterance.path)
+            excerpt = loudest(at_rate(samples, rate, self.sample_rate, utterance.path), n_samples)
             queries.append(Query(torch.from_numpy(excerpt.copy()), self.sample_rate, name_of(utterance)))
         return tuple(queries)
-
-    def _at_rate(self, samples: np.ndarray, rate: int, path: str) -> np.ndarray:
-        if rate < self.sample_rate:
-            raise SepnetError(
-                f"{path} is at {rate} Hz, but the mixtures are to be at {self.sample_rate} Hz: "
-                f"set the sample rate to {rate} Hz or lower"
-            )
-        return resample(samples, rate, self.sample_rate)
 
 
 class LibriMixList:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Literal, Protocol, TypeVar, get_args, runtime_checkable
 
@@ -24,7 +24,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.signal import fftconvolve, resample_poly
 
+from sepnet.data.activity import Stretch, active_stretches, draw_bursts
+from sepnet.data.augment import check_equaliser, drawn_loop, equalised
 from sepnet.data.cache import Cache
+from sepnet.data.training_queries import TrainingQueries
 from sepnet.types import SepnetError
 
 Interval = Sequence[float]
@@ -32,6 +35,11 @@ Interval = Sequence[float]
 Item = TypeVar("Item")
 Mode = Literal["crop", "min", "max"]
 Short = Literal["refuse", "skip", "pad"]
+LISTS = (
+    "n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "slots", "active",
+    "query_seconds", "target_share",
+)  # fmt: skip
+ADDED = ("query_seconds", "looped", "target_share", "whole", "absent", "equaliser_db")
 DRAWS = 1000  # tries at finding another speaker before the corpus is called too lopsided
 
 
@@ -48,11 +56,16 @@ class Responses(Protocol):
 
 @dataclass(frozen=True)
 class Example:
-    """One mixture (channel, time) with its sources (source, time) at channel 0, all float32."""
+    """One mixture (channel, time) with its sources (source, time) at channel 0, all float32.
+
+    query: an example (time,) of the first source, or of what is not there, and ``label``, its class.
+    """
 
     mixture: np.ndarray
     sources: np.ndarray
     id: str
+    query: np.ndarray | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +80,13 @@ class Mixing:
     slots sound in a mixture, drawn, the others being silent; None: all. short: what to do
     with utterances shorter than a crop: refuse, skip, or pad with silence at a drawn place.
     peak: the highest sample allowed; above it mixture and sources are scaled down together.
+
+    query_seconds: interval of the length of a query for the first source, of another recording of its
+    class; the sources are then of different classes. None: no queries. looped: make each source of what
+    sounds in its utterance, again and again (see sepnet.data.activity), instead of a crop. target_share:
+    interval of the share of the crop in which the first source sounds, in one to three bursts, but for a
+    share ``whole`` of the mixtures, in which it sounds throughout; absent: the share in which it is silent,
+    and the query of a class that is not there. equaliser_db: range of a random filter for each source.
     """
 
     n_sources: Sequence[int] = (2,)
@@ -81,10 +101,27 @@ class Mixing:
     active: Sequence[int] | None = None
     short: Short = "refuse"
     peak: float = 0.9
+    query_seconds: Interval | None = None
+    looped: bool = False
+    target_share: Interval = (1.0, 1.0)
+    whole: float = 0.0
+    absent: float = 0.0
+    equaliser_db: float | None = None
+
+    def __repr__(self) -> str:
+        """The options as given, of those for queries and augmentation only what is not as by default.
+
+        So the fingerprint of data that does without them is the one it had before there were any.
+        """
+        named = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ADDED]
+        named += [
+            (f.name, v) for f in fields(self) if f.name in ADDED and (v := getattr(self, f.name)) != f.default
+        ]
+        return f"Mixing({', '.join(f'{name}={value!r}' for name, value in named)})"
 
     def __post_init__(self) -> None:
         # Lists from YAML become tuples, so that the recipe can be hashed.
-        for name in ("n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "slots", "active"):
+        for name in LISTS:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -114,6 +151,24 @@ class Mixing:
         for value, known in ((self.mode, get_args(Mode)), (self.short, get_args(Short))):
             if value not in known:
                 raise SepnetError(f"{value!r} is none of {', '.join(known)}")
+        self._check_queries()
+
+    def _check_queries(self) -> None:
+        check_equaliser(self.equaliser_db)
+        for name, ends in (("query_seconds", self.query_seconds), ("target_share", self.target_share)):
+            if ends is not None and (len(ends) != 2 or not 0 < ends[0] <= ends[1]):
+                raise SepnetError(f"{name} is {list(ends)}: give two numbers above 0, in order")
+        if self.target_share[1] > 1 or not (0 <= self.whole <= 1 and 0 <= self.absent <= 1):
+            raise SepnetError(
+                f"target_share={list(self.target_share)}, whole={self.whole} and absent={self.absent} are "
+                "shares: give none above 1, or below 0"
+            )
+        if self.looped and self.mode != "crop":
+            raise SepnetError(f"looped sources have any length, so mode={self.mode} says nothing: take crop")
+        if (self.absent or tuple(self.target_share) != (1.0, 1.0)) and not self.looped:
+            raise SepnetError("target_share and absent are for looped sources: set looped=true")
+        if self.absent and self.query_seconds is None:
+            raise SepnetError("a target that is absent is one that a query asks for: set query_seconds")
 
     @property
     def at_once(self) -> Sequence[int]:
@@ -144,12 +199,19 @@ class Mixer:
         names = {name: i for i, name in enumerate(sorted({u.speaker for u in cache.utterances}))}
         self._speakers = np.array([names[u.speaker] for u in cache.utterances])
         self._slots = self._eligible()
+        self._stretches: dict[int, list[Stretch]] = {}
+        usable = np.unique(np.concatenate(self._slots)).tolist()
+        self._queries = (
+            TrainingQueries(cache, usable, mixing.query_seconds, absent=mixing.absent > 0)
+            if mixing.query_seconds is not None
+            else None
+        )
 
     def _eligible(self) -> list[np.ndarray]:
         """For each source the utterances that it may be, checked to suffice."""
         cache, mixing = self.cache, self.mixing
         usable = np.isfinite(cache.loudness_lufs)
-        if mixing.mode == "crop":
+        if mixing.mode == "crop" and not mixing.looped:
             need = mixing.longest_crop(cache.sample_rate)
             short = cache.lengths < need
             if mixing.short == "refuse" and short.any():
@@ -197,10 +259,23 @@ class Mixer:
             time = max(start + length for start, length in zip(starts, lengths, strict=True))  # (1)
         sources = np.zeros((n_outputs, time), dtype=np.float32)
         for k, (utterance, speed, start) in enumerate(zip(chosen, speeds, starts, strict=True)):
-            segment = self._segment(rng, utterance, speed, min(lengths[k], time - start))
+            n_samples = min(lengths[k], time - start)
+            if mixing.looped:
+                segment = self._loop(rng, utterance, speed, n_samples, target=k == 0)
+            else:
+                segment = self._segment(rng, utterance, speed, n_samples)
+            if mixing.equaliser_db is not None:
+                segment = equalised(rng, segment, mixing.equaliser_db, cache.sample_rate)
             level = _within(rng, mixing.loudness_lufs) - cache.loudness_lufs[utterance]
             np.multiply(segment, 10 ** (level / 20), out=sources[places[k], start : start + len(segment)])
-        return self._mix(rng, sources, "_".join(cache.utterances[u].path for u in chosen))
+        name = "_".join(cache.utterances[u].path for u in chosen)
+        if self._queries is None:
+            return self._mix(rng, sources, name)
+        absent = bool(rng.uniform() < mixing.absent)
+        query, label = self._queries.draw(rng, chosen, absent=absent)
+        if absent:
+            sources[0] = 0.0
+        return replace(self._mix(rng, sources, name), query=query, label=label)
 
     def _places(self, rng: np.random.Generator) -> tuple[list[int], int]:
         """Which of the sources sound, in order, and how many there are."""
@@ -212,14 +287,20 @@ class Mixer:
         return sorted(places.tolist()), n_slots
 
     def _choose(self, rng: np.random.Generator, places: Sequence[int]) -> list[int]:
-        """Utterances of different speakers, each uniform over what its place allows."""
+        """Utterances of different speakers, each uniform over what its place allows.
+
+        With queries also of different classes, or a query could mean two sources.
+        """
         chosen: list[int] = []
         speakers: set[int] = set()
+        labels: set[str] = set()
+        utterances = self.cache.utterances
         for place in places:
             pool = self._slots[place % len(self._slots)]
             for _ in range(DRAWS):
                 utterance = int(pool[rng.integers(len(pool))])
-                if self._speakers[utterance] not in speakers:
+                same_class = self._queries is not None and utterances[utterance].label in labels
+                if self._speakers[utterance] not in speakers and not same_class:
                     break
             else:
                 raise SepnetError(
@@ -228,7 +309,28 @@ class Mixer:
                 )
             chosen.append(utterance)
             speakers.add(int(self._speakers[utterance]))
+            labels.add(utterances[utterance].label)
         return chosen
+
+    def _loop(
+        self, rng: np.random.Generator, utterance: int, speed: float, n_samples: int, *, target: bool
+    ) -> np.ndarray:
+        """What sounds in an utterance, again and again; of the target perhaps only in bursts."""
+        mixing, rate = self.mixing, self.cache.sample_rate
+        raw = self.cache.read(utterance)
+        if utterance not in self._stretches:
+            self._stretches[utterance] = active_stretches(raw, rate)
+        stretches, bursts = self._stretches[utterance], [(0, n_samples)]
+        if target and tuple(mixing.target_share) != (1.0, 1.0) and rng.uniform() >= mixing.whole:
+            drawn = draw_bursts(rng, n_samples / rate, _within(rng, mixing.target_share))
+            bursts = [(round(a * rate), round(b * rate)) for a, b in drawn]
+        signal = np.zeros(n_samples, dtype=np.float32)
+        for begin, end in bursts:
+            wanted = end - begin
+            sound = drawn_loop(rng, raw, stretches, math.ceil(wanted * speed), rate)
+            sound = _faster(sound, speed)[:wanted]
+            signal[begin : begin + len(sound)] = sound
+        return signal
 
     def _segment(self, rng: np.random.Generator, utterance: int, speed: float, n_samples: int) -> np.ndarray:
         """``n_samples`` of an utterance from a drawn start; a short one lies in silence at a drawn place."""

@@ -43,11 +43,16 @@ class QueryChooser:
 
 def loudest(samples: Float[np.ndarray, " time"], n_samples: int) -> Float[np.ndarray, " excerpt"]:
     """The ``n_samples`` in a row with the most energy: recordings begin and end in silence."""
-    if len(samples) <= n_samples:
-        return samples
-    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
-    start = int(np.argmax(energy[n_samples:] - energy[:-n_samples]))
+    start = loudest_start(samples, n_samples)
     return samples[start : start + n_samples]
+
+
+def loudest_start(samples: Float[np.ndarray, " time"], n_samples: int) -> int:
+    """Where ``loudest`` begins; 0 where there are no more samples than that."""
+    if len(samples) <= n_samples:
+        return 0
+    energy = np.concatenate([[0.0], np.cumsum(samples.astype(np.float64) ** 2)])
+    return int(np.argmax(energy[n_samples:] - energy[:-n_samples]))
 
 
 def name_of(utterance: Utterance) -> str:

@@ -17,26 +17,26 @@ Masks = Float[Tensor, "*batch source bin frame"]
 Observed = Complex[Tensor, "*batch bin frame"]
 
 
-def _shares(weights: Tensor) -> Tensor:
-    """Weights (..., source, bin, frame), none negative, divided by their sum over the sources."""
+def shares(weights: Tensor) -> Tensor:
+    """Weights (..., source, bin, frame), none negative, divided by their sum over the sources; else equal."""
     total = weights.sum(dim=-3, keepdim=True)
     return torch.where(total > 0, weights / torch.where(total > 0, total, 1.0), 1 / weights.shape[-3])
 
 
 def ideal_ratio_mask(sources: Spectrograms, mixture: Observed | None = None) -> Masks:
     """IRM: |S_i| / sum_j |S_j| (Huang et al. 2015; as in the LibriMix paper, Cosentino et al. 2020)."""
-    return _shares(sources.abs())
+    return shares(sources.abs())
 
 
 def wiener_mask(sources: Spectrograms, mixture: Observed | None = None) -> Masks:
     """Wiener-like mask: |S_i|^2 / sum_j |S_j|^2 (Erdogan et al. 2015, table 1)."""
-    return _shares(sources.abs().square())
+    return shares(sources.abs().square())
 
 
 def ideal_binary_mask(sources: Spectrograms, mixture: Observed | None = None) -> Masks:
     """IBM: 1 where the source is the loudest, else 0; a tie is shared (Wang 2005)."""
     magnitude = sources.abs()
-    return _shares((magnitude == magnitude.amax(dim=-3, keepdim=True)).to(magnitude.dtype))
+    return shares((magnitude == magnitude.amax(dim=-3, keepdim=True)).to(magnitude.dtype))
 
 
 def phase_sensitive_mask(sources: Spectrograms, mixture: Observed, *, truncate: bool = True) -> Masks:

@@ -1,4 +1,4 @@
-"""The table broken down: SI-SDRi by who speaks, level difference, overlap, number of sources and duration.
+"""The table broken down: SI-SDRi by who speaks, condition, levels, overlap, number of sources and duration.
 
 A bin is of sources: those of its mixtures, or for the level difference those that it holds itself. As in the
 table, the sources of a mixture are averaged first, and mixtures are counted.
@@ -37,6 +37,7 @@ class Facet:
 
 FACETS = (
     Facet("sexes", "Voices", "f: female, m: male", lambda row: row.sexes or None),
+    Facet("condition", "Condition", "as the test set was made", lambda row: row.condition or None),
     Facet(
         "level",
         "Level difference",
@@ -111,7 +112,7 @@ def _bins(values: Mapping[tuple[str, int], str | float], facet: Facet) -> list[B
         return []
     if all(isinstance(value, str) for value in values.values()):
         labels = {key: str(value) for key, value in values.items()}
-        order = sorted(set(labels.values()))
+        order = sorted(set(labels.values()), key=_natural)
     else:
         numbers = {key: float(value) * facet.scale for key, value in values.items()}
         edges = round_edges(np.array(list(numbers.values())), len({mixture for mixture, _ in numbers}))
@@ -119,6 +120,14 @@ def _bins(values: Mapping[tuple[str, int], str | float], facet: Facet) -> list[B
         labels = {key: order[int(np.searchsorted(edges, number, "right"))] for key, number in numbers.items()}
     members = {label: frozenset(key for key, own in labels.items() if own == label) for label in order}
     return [Bin(label, own) for label, own in members.items() if own]
+
+
+def _natural(label: str) -> tuple[float, str]:
+    """Labels that begin with a number by this number, before all others."""
+    try:
+        return float(label.partition(" ")[0]), label
+    except ValueError:
+        return math.inf, label
 
 
 def round_edges(values: np.ndarray, n_mixtures: int) -> list[float]:

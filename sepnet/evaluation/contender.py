@@ -67,3 +67,12 @@ class Described(Protocol):
     def sexes(self, index: int, /) -> tuple[str, ...]:
         """For each source of mixture ``index`` f or m, or an empty string where it is not known."""
         ...
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """A test set made under several conditions, such as levels, to break a table down by."""
+
+    def condition(self, index: int, /) -> str:
+        """A short name of the condition of mixture ``index``, such as ``-5 dB``."""
+        ...

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sepnet.data import audio
@@ -17,7 +18,7 @@ from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI
 from sepnet.metrics import align, is_silent, si_sdr
-from sepnet.types import SepnetError, shown
+from sepnet.types import Mixture, SepnetError, shown
 
 KINDS = ("best", "median", "worst")
 HIGHEST_PEAK = 0.99
@@ -89,7 +90,7 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
         for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
             signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}
         own = [row for row in rows if (row.separator, row.mixture_id) == (contender.name, mixture_id)]
-        again = _improvement(estimates, mixture.references, mixture.audio[:1])
+        again = _improvement(estimates, mixture)
         _write(folder / kind, kind, own, signals, again)
     return folder
 
@@ -104,9 +105,12 @@ def read(folder: Path) -> list[Example]:
     ]
 
 
-def _improvement(estimates: Tensor, references: Tensor, mixture: Tensor) -> float:
-    gained = si_sdr(estimates, references) - si_sdr(mixture.expand_as(references), references)
-    return float(gained[~is_silent(references)].mean())
+def _improvement(estimates: Tensor, mixture: Mixture) -> float:
+    references = mixture.references
+    assert references is not None  # it was scored
+    gained = si_sdr(estimates, references) - si_sdr(mixture.audio[:1].expand_as(references), references)
+    asked = torch.tensor(mixture.asked or [True] * len(references))
+    return float(gained[asked & ~is_silent(references)].mean())
 
 
 def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor], again: float) -> None:

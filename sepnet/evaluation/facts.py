@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.evaluation.contender import Described, Mixtures
+from sepnet.evaluation.contender import Conditioned, Described, Mixtures
 from sepnet.metrics.sdr import is_silent
 
 FRAME_SECONDS = 0.02
@@ -50,3 +50,8 @@ def sexes(mixtures: Mixtures, index: int) -> str:
     """Those of the speakers of a mixture, sorted and joined: f+m; empty where one is not known."""
     found = mixtures.sexes(index) if isinstance(mixtures, Described) else ()
     return "+".join(sorted(found)) if all(found) else ""
+
+
+def condition(mixtures: Mixtures, index: int) -> str:
+    """Under which of its conditions the set made a mixture; empty where it has but one."""
+    return mixtures.condition(index) if isinstance(mixtures, Conditioned) else ""

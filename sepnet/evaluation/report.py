@@ -76,6 +76,7 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         "title": title,
         "lines": table,
         "quantities": [quantity for quantity in QUANTITIES if quantity.measure in measures],
+        "spread": SI_SDRI.measure in measures,
         "data": _data(rows),
         "macs_meaning": MACS_MEANING,
         "real_time_meaning": REAL_TIME_MEANING,

@@ -9,7 +9,8 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``sexes``             of all who speak in the mixture, such as f+m; empty: not known of each of them
 ``overlap``           share of the mixture's time in which two sources or more are active (see ``facts``)
 ``level_difference_db``  power of this reference over that of the sum of the others; empty where there is none
-``status``            ok | cannot_separate | failed | excluded (the reference is silent, or all that there is)
+``condition``         of the mixture, where the test set was made under several, such as levels; else empty
+``status``            ok | cannot_separate | failed | excluded (silent, all that there is, or not asked for)
 ``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``n_found``           how many sources the separator finds in the mixture, unasked; empty: it can't count
@@ -51,6 +52,7 @@ BEFORE_MEASURES = (
     "sexes",
     "overlap",
     "level_difference_db",
+    "condition",
     "status",
     "reason",
     "permutation",
@@ -65,7 +67,15 @@ AFTER_MEASURES = (
     "role",
 )
 ADDED = frozenset(
-    {"sexes", "overlap", "level_difference_db", "two_thread_seconds", "macs_per_second", "n_found"}
+    {
+        "sexes",
+        "overlap",
+        "level_difference_db",
+        "condition",
+        "two_thread_seconds",
+        "macs_per_second",
+        "n_found",
+    }
 )
 SILENT_ESTIMATE = "the estimate is silent"  # the reason of an ok row; any other is a SeparationWarning's
 
@@ -98,6 +108,7 @@ class Row:
     two_thread_seconds: float | None = None
     macs_per_second: float | None = None
     n_found: int | None = None
+    condition: str = ""
 
     def improvement(self, measure: str) -> float:
         """The estimate's score less the mixture's, nan where either is undefined."""
@@ -227,6 +238,7 @@ def _row(cells: Mapping[str, str], measures: Sequence[str]) -> Row:
         two_thread_seconds=_known(cells.get("two_thread_seconds", "")),
         macs_per_second=_known(cells.get("macs_per_second", "")),
         n_found=int(cells["n_found"]) if cells.get("n_found") else None,
+        condition=cells.get("condition", ""),
     )
 
 

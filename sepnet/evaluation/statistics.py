@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import binom, norm
 
 from sepnet.evaluation.rows import Row
 
@@ -50,6 +51,49 @@ def summarise(
         tail = (1 - confidence) / 2
         low, high = (float(bound) for bound in np.quantile(means, (tail, 1 - tail)))
     return Summary(len(known), float(known.mean()), float(np.median(known)), low, high)
+
+
+def median_interval(
+    values: Float[np.ndarray, " mixture"], *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The interval of the median between two order statistics; nan for both where n is too small (below 6).
+
+    x_(l) and x_(n - l + 1), with l the quantile of the binomial (n, 1/2): it makes no assumption on the
+    distribution (Conover, "Practical nonparametric statistics", 3rd ed. 1999, section 3.2). nan is left out.
+    """
+    known = np.sort(values[~np.isnan(values)])
+    place = int(binom.ppf((1 - confidence) / 2, len(known), 0.5)) if len(known) else 0
+    if place < 1:
+        return math.nan, math.nan
+    return float(known[place - 1]), float(known[-place])
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of ``n`` mixtures the share for which something holds, 0 to 1, and its 95 % interval; nan for none."""
+
+    n: int
+    share: float
+    low: float
+    high: float
+
+
+def share_above(
+    values: Float[np.ndarray, " mixture"], threshold: float = 0.0, *, confidence: float = 0.95
+) -> Share:
+    """The share of values above ``threshold``, and Wilson's score interval; nan is left out.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+    """
+    known = values[~np.isnan(values)]
+    n = len(known)
+    if not n:
+        return Share(0, math.nan, math.nan, math.nan)
+    share = float((known > threshold).mean())
+    z = float(norm.ppf((1 + confidence) / 2))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Share(n, share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def resampled_means(

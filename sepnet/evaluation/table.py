@@ -11,7 +11,14 @@ from functools import cached_property
 import numpy as np
 
 from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
-from sepnet.evaluation.statistics import Summary, mixture_means, summarise
+from sepnet.evaluation.statistics import (
+    Share,
+    Summary,
+    median_interval,
+    mixture_means,
+    share_above,
+    summarise,
+)
 
 REAL_TIME_QUANTILE = 0.5
 LONGEST_REASON = 90  # in a cell of the table; the remarks tell all of it
@@ -100,6 +107,16 @@ class Line:
     def improvements(self) -> Mapping[str, float]:
         """SI-SDRi in dB of each mixture, averaged over its sources."""
         return mixture_means(self.rows, SI_SDRI.value)
+
+    @cached_property
+    def median_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the median SI-SDRi in dB."""
+        return median_interval(np.array(list(self.improvements.values()), float))
+
+    @cached_property
+    def above_zero(self) -> Share:
+        """The share of mixtures that gain anything: whose SI-SDRi is above 0 dB."""
+        return share_above(np.array(list(self.improvements.values()), float))
 
     @property
     def parameters(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sepnet.evaluation.contender import Contender, LoadError, Mixtures
 from sepnet.evaluation.cost import Cost, given_to, measure
-from sepnet.evaluation.facts import level_differences_db, overlap, sexes
+from sepnet.evaluation.facts import condition, level_differences_db, overlap, sexes
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
 from sepnet.evaluation.scoring import score
@@ -69,7 +69,8 @@ class Worker:
         """
         mixture, references = self._read(index)
         silent, alone = is_silent(references), is_silent(mixture.audio[:1] - references)
-        judged = ~(silent | alone)
+        asked = torch.tensor(mixture.asked or [True] * len(references))
+        judged = asked & ~(silent | alone)
         loaded = self._load(mixture.sample_rate)
         if known is None:
             same = mixture.audio[:1].expand_as(references)
@@ -83,7 +84,8 @@ class Worker:
         who, together = sexes(self.mixtures, index), overlap(references, mixture.sample_rate)
         differences_db = level_differences_db(references)
         for source in range(len(references)):
-            status, reason = _verdict(attempt, source, bool(silent[source]), bool(alone[source]))
+            left_out = _left_out(bool(asked[source]), bool(silent[source]), bool(alone[source]))
+            status, reason = _verdict(attempt, source, left_out)
             row = Row(
                 separator=self.contender.name,
                 mixture_id=self.mixtures.id(index),
@@ -106,6 +108,7 @@ class Worker:
                 two_thread_seconds=cost.two_thread_seconds,
                 macs_per_second=cost.macs_per_second,
                 n_found=n_found,
+                condition=condition(self.mixtures, index),
             )
             rows.append(row)
         return rows
@@ -199,12 +202,18 @@ def _reservations() -> Iterator[list[str]]:
     found.extend(said)
 
 
-def _verdict(attempt: _Attempt, source: int, silent: bool, alone: bool) -> tuple[Status, str]:
-    """Excluded are sources without anything to judge, whatever the method did: the same ones for each."""
+def _left_out(asked: bool, silent: bool, alone: bool) -> str:
+    """Why a source is not judged, whatever the method did, so the same ones for each; empty if it is."""
+    if not asked:
+        return "no query asks for this source"
     if silent:
-        return "excluded", "the reference is silent"
-    if alone:
-        return "excluded", "the mixture holds nothing but this source"
+        return "the reference is silent"
+    return "the mixture holds nothing but this source" if alone else ""
+
+
+def _verdict(attempt: _Attempt, source: int, left_out: str) -> tuple[Status, str]:
+    if left_out:
+        return "excluded", left_out
     if attempt.estimates is not None and bool(is_silent(attempt.estimates[source])):
         return attempt.status, SILENT_ESTIMATE
     return attempt.status, attempt.reason

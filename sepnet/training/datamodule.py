@@ -8,8 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from sepnet.data.dataset import Collate, EpochSampler, MixtureData, TrainingMixtures
-from sepnet.data.librimix import FixedSet
+from sepnet.data.dataset import Collate, EpochSampler, MixtureData, MixtureSet, TrainingMixtures
 from sepnet.data.mixing import Example
 from sepnet.types import Batch, Mixture, SepnetError
 
@@ -33,7 +32,7 @@ class MixtureDataModule(pl.LightningDataModule):
             )
         self.data, self.batch_size, self.n_workers, self.n_valid = data, batch_size, n_workers, n_valid
         self._train: TrainingMixtures | None = None
-        self._valid: FixedSet | None = None
+        self._valid: MixtureSet | None = None
 
     def prepare_data(self) -> None:
         """Index and cache, on one process alone."""

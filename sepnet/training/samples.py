@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib import colormaps
 
-from sepnet.data.librimix import FixedSet
+from sepnet.data.dataset import MixtureSet
 from sepnet.dsp.filterbank import STFT
 from sepnet.training.task import aligned
 
@@ -36,7 +36,7 @@ class Samples(Callback):
         if trainer.sanity_checking or not able or not trainer.is_global_zero:
             return
         loader: Any = trainer.val_dataloaders
-        valid: FixedSet = loader.dataset.dataset
+        valid: MixtureSet = loader.dataset.dataset
         sounds = {
             f"{index}/{name}": sound[: int(self.seconds * valid.sample_rate)]
             for index in range(min(self.n_mixtures, len(valid)))
@@ -50,7 +50,7 @@ class Samples(Callback):
                 self._to_tensorboard(logger, sounds, valid.sample_rate, trainer.global_step)
 
     def _sounds(
-        self, module: pl.LightningModule, valid: FixedSet, index: int
+        self, module: pl.LightningModule, valid: MixtureSet, index: int
     ) -> Iterator[tuple[str, torch.Tensor]]:
         mixture, separator = valid[index], module.separator
         assert mixture.references is not None

@@ -98,11 +98,13 @@ def aligned(separator: Separator, mixture: Mixture) -> Tensor:
 def si_sdr_gain(separator: Separator, mixture: Mixture) -> Tensor | None:
     """The mean SI-SDR improvement in dB over a mixture's sources; None if there is nothing to judge.
 
-    Left out are silent sources, and one that is all of its mixture.
+    Left out are silent sources, one that is all of its mixture, and those that no query asks for.
     """
     references = mixture.references
     assert references is not None
     estimates, references = aligned(separator, mixture).double(), references.double()
     gains = improvement(si_sdr, estimates, references, mixture.audio[:1].double().expand_as(references))
     judged = ~(is_silent(references) | is_silent(mixture.audio[:1] - references))
+    if mixture.asked is not None:
+        judged &= torch.tensor(mixture.asked, device=judged.device)
     return gains[judged].mean() if bool(judged.any()) else None
