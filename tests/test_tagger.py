@@ -308,7 +308,7 @@ def test_it_learns_what_it_hears() -> None:
     mixtures = sources.sum(dim=1, keepdim=True) + 1e-3 * noise(8, 1, 6400)
     given = Batch(mixtures, sources, tuple("abcdefgh"), 16000)
     optimizer = torch.optim.AdamW(tagger.parameters(), lr=3e-3)
-    for _ in range(200):
+    for _ in range(300):
         optimizer.zero_grad()
         tagger.loss(given)["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
