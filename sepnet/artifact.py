@@ -121,8 +121,8 @@ def load(name_or_folder: str | Path) -> Separator:
         model = load_trained(folder)
         if not isinstance(model, Separator):
             raise SepnetError(
-    missing, broken or of another architecture, and a trained part of a separator (a tagger, say).
-                "a part of a separator that is built on it"
+                f"{name_or_folder} is a {type(model).__name__}, which separates nothing by itself: "
+                "name it as a part of a separator that is built on it"
             )
         return model
     models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
