@@ -113,12 +113,18 @@ def load(name_or_folder: str | Path) -> Separator:
     """A separator by the name of a file in conf/model or of shipped weights, from a run folder or the hub.
 
     Of a run folder the best weights; one of its checkpoints can be named instead. Raises SepnetError for
-    an unknown name (the nearest is offered), a model that has to be trained first, and weights that are
-    missing, broken or of another architecture.
+    an unknown name (the nearest is offered), a model that has to be trained first, weights that are
+    missing, broken or of another architecture, and a trained part of a separator, such as a tagger.
     """
     folder, name = locate(name_or_folder), str(name_or_folder)
     if folder.suffix == ".ckpt" or (folder / CONFIG).is_file():
-        return _load_trained(folder)
+        model = load_trained(folder)
+        if not isinstance(model, Separator):
+            raise SepnetError(
+                f"{name_or_folder} is a {type(model).__name__}, which separates nothing by itself: "
+                "name it as a part of a separator that is built on it"
+            )
+        return model
     models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
     if name in models:
         return _load_untrained(name)
@@ -131,8 +137,17 @@ def load(name_or_folder: str | Path) -> Separator:
 
 
 def shipped() -> list[str]:
-    """The names of the weights that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+    """The names of the separators whose weights come with the package."""
+    return [name for name in _shipped() if separates(SHIPPED / name)]
+
+
+def separates(folder: Path) -> bool:
+    """Whether a run folder holds a separator: a part of one, such as a tagger, has a score of its own."""
+    path = folder / METRICS
+    try:
+        return "score" not in json.loads(path.read_text()) if path.is_file() else True
+    except ValueError as error:
+        raise SepnetError(f"{path} can't be read ({_short(error)}): copy it again") from error
 
 
 def locate(name_or_folder: str | Path) -> Path:
@@ -143,22 +158,22 @@ def locate(name_or_folder: str | Path) -> Path:
     path = Path(name_or_folder)
     if path.exists():
         return path
-    if str(path) in shipped():
+    if str(path) in _shipped():
         return SHIPPED / path
     return hub.fetch(str(path)) if hub.could_be_named(str(path)) else path
 
 
 def preferred(runs: Path = RUNS) -> Path:
     """What separates where nothing is named: the newest run, or where there is none the shipped default."""
-    return newest_run(runs) if any(runs.glob(f"*/{WEIGHTS}")) else SHIPPED / DEFAULT
+    return newest_run(runs) if _runs(runs) else SHIPPED / DEFAULT
 
 
 def newest_run(runs: Path = RUNS) -> Path:
-    """The run folder with the newest weights. Raises SepnetError where there is none."""
-    found = sorted(runs.glob(f"*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
+    """The run folder of a separator with the newest weights. Raises SepnetError where there is none."""
+    found = _runs(runs)
     if not found:
         raise SepnetError(f"no run with weights lies under {runs.resolve()}: train one, or name a folder")
-    return found[-1].parent
+    return found[-1]
 
 
 def run_folder(path: str | Path) -> Path:
@@ -167,6 +182,17 @@ def run_folder(path: str | Path) -> Path:
         if (folder / CONFIG).is_file():
             return folder
     raise SepnetError(f"{path} is no run folder, and no checkpoint in one: {CONFIG} is not there")
+
+
+def load_trained(path: Path) -> object:
+    """What a run folder describes, a separator or a part of one, with its best weights or a checkpoint's."""
+    model: object = build(read_config(run_folder(path)).model, packages=METHODS)
+    if not isinstance(model, nn.Module):
+        return model
+    weights = read_weights(path)
+    _check_weights(path if path.suffix == ".ckpt" else path / WEIGHTS, weights, model.state_dict())
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
@@ -227,15 +253,15 @@ def _load_untrained(name: str) -> Separator:
     return separator
 
 
-def _load_trained(path: Path) -> Separator:
-    """The separator that a run folder describes, with its best weights or those of a checkpoint."""
-    separator: Separator = build(read_config(run_folder(path)).model, packages=METHODS)
-    if not isinstance(separator, nn.Module):
-        return separator
-    weights = read_weights(path)
-    _check_weights(path if path.suffix == ".ckpt" else path / WEIGHTS, weights, separator.state_dict())
-    separator.load_state_dict(weights)
-    return separator.eval()
+def _shipped() -> list[str]:
+    """The names of all weights that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def _runs(runs: Path) -> list[Path]:
+    """The run folders of separators that have weights, the newest last."""
+    found = sorted(runs.glob(f"*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
+    return [path.parent for path in found if separates(path.parent)]
 
 
 def _checkpoint_weights(path: Path) -> Mapping[str, torch.Tensor]:
@@ -370,10 +396,15 @@ def _card(
     parameters = sum(p.numel() for p in separator.parameters())
     figures = {k: f"{value:.4g}" if isinstance(value, float) else value for k, value in metrics.items()}
     reached = "\n".join(f"| {key} | {value} |" for key, value in figures.items())
+    usage = (
+        "It separates nothing by itself: a separator that is built on it names this folder."
+        if "score" in metrics
+        else f"Load it with `sepnet.load({name!r})` from the folder that holds this one, or separate with\n"
+        "`python scripts/separate.py model=PATH mix.wav`."
+    )
     return (
         f"# {name}\n\n{type(separator).__name__}, {parameters / 1e6:.2f} M parameters, made with sepnet.\n\n"
-        f"Load it with `sepnet.load({name!r})` from the folder that holds this one, or separate with\n"
-        f"`python scripts/separate.py model=PATH mix.wav`.\n\n"
+        f"{usage}\n\n"
         "## Data\nTraining mixtures: recipe in config.yaml, fingerprint "
         f"`{provenance['data_fingerprint']}`.\n"
         "Weights carry the licences and the attribution of the corpus that they were trained on.\n\n"

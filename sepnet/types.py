@@ -172,11 +172,29 @@ def shown(separator: Separator, mixture: Mixture) -> Mixture:
     return mixture.only(separator.needs | {"n_sources"} if counts else separator.needs)
 
 
-class TrainableSeparator(Separator, Protocol):
-    """A separator that is an nn.Module and learns from batches."""
+class Trainable(Protocol):
+    """An nn.Module that learns from batches."""
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars to log; ``loss`` is the one to minimise."""
+        ...
+
+
+class TrainableSeparator(Separator, Trainable, Protocol):
+    """A separator that learns from batches; it is validated by its SI-SDRi."""
+
+
+@runtime_checkable
+class Scored(Trainable, Protocol):
+    """What learns but does not separate, a part of a separator, and so brings a score of its own.
+
+    score_name: a word for the logs; the higher the score the better.
+    """
+
+    score_name: ClassVar[str]
+
+    def score(self, mixture: Mixture) -> Tensor | None:
+        """A scalar, averaged over the validation's mixtures; None where this one says nothing."""
         ...
 
 

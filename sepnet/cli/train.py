@@ -35,11 +35,11 @@ from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, Las
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
 from sepnet.training.precision import has_fast_bfloat16
-from sepnet.training.progress import Cost, Progress, Throughput
+from sepnet.training.progress import Cost, Progress, Throughput, told_score
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
-from sepnet.training.task import DivergedError, SeparationTask
-from sepnet.types import FittedSeparator, SepnetError, TrainableSeparator
+from sepnet.training.task import DivergedError, SeparationTask, score_name
+from sepnet.types import FittedSeparator, SepnetError, Trainable
 
 BATCH_SIZE = "SEPNET_BATCH_SIZE"  # in the environment of the processes that the first one starts
 IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
@@ -85,7 +85,13 @@ def train(config: DictConfig) -> None:
     folder = standing or _new(config)
     checkpoints = folder / "checkpoints"
     last = LastCheckpoint(path=checkpoints / "last.ckpt", every_n_steps=config.checkpoints.every_n_steps)
-    export = ExportBest(folder=folder, config=config, data_fingerprint=data.fingerprint, save=artifact.save)
+    export = ExportBest(
+        folder=folder,
+        config=config,
+        data_fingerprint=data.fingerprint,
+        save=artifact.save,
+        score=score_name(separator),
+    )
     resumed = last.path if standing is not None and last.path.is_file() else None
     if resumed is not None:
         _check_checkpoint(resumed, task)
@@ -190,7 +196,8 @@ def _advice(checkpoint: Path) -> str:
 
 def _close(trainer: pl.Trainer, last: LastCheckpoint, export: ExportBest, folder: Path) -> None:
     """Say what was reached."""
-    reached = f"{trainer.global_step} steps, SI-SDRi {export.best:.2f} dB on the validation set at best"
+    best = told_score(export.score, export.best)
+    reached = f"{trainer.global_step} steps, {best} on the validation set at best"
     if last.n_batches == 0:
         print(
             f"this run is finished: {reached}; to go on, raise what ended it (trainer.max_time, max_epochs, "
@@ -239,8 +246,14 @@ def _callbacks(
     if config.ema_decay is not None:
         callbacks.append(EMAWeightAveraging(decay=config.ema_decay))
     if config.early_stopping_patience is not None:
-        callbacks.append(EarlyStopping("val/si_sdri", mode="max", patience=config.early_stopping_patience))
-    return [*callbacks, BestCheckpoints(folder=checkpoints, count=config.checkpoints.best), Progress()]
+        callbacks.append(
+            EarlyStopping(f"val/{export.score}", mode="max", patience=config.early_stopping_patience)
+        )
+    return [
+        *callbacks,
+        BestCheckpoints(folder=checkpoints, count=config.checkpoints.best, score=export.score),
+        Progress(),
+    ]
 
 
 @contextlib.contextmanager
@@ -285,7 +298,7 @@ def _check(config: DictConfig) -> None:
         raise SepnetError("trainer=gpu was asked for, but torch sees no GPU: take trainer=cpu")
 
 
-def _compile(separator: TrainableSeparator, backend: str) -> None:
+def _compile(separator: Trainable, backend: str) -> None:
     """Have the network translated by torch.compile when it is first called; its weights keep their names."""
     network = getattr(separator, "network", None)
     if not isinstance(network, torch.nn.Module):
@@ -296,7 +309,7 @@ def _compile(separator: TrainableSeparator, backend: str) -> None:
 
 
 def _with_batch_size(
-    config: DictConfig, separator: TrainableSeparator, data: MixtureData, standing: Path | None
+    config: DictConfig, separator: Trainable, data: MixtureData, standing: Path | None
 ) -> DictConfig:
     """The configuration with a number in place of ``auto``: found, or that of the run that goes on."""
     if config.loader.batch_size != "auto":
@@ -337,7 +350,7 @@ def _adopted(config: DictConfig) -> DictConfig:
     return adopted
 
 
-def _check_slots(separator: TrainableSeparator, config: DictConfig) -> None:
+def _check_slots(separator: Trainable, config: DictConfig) -> None:
     """Raises SepnetError for outputs that would learn other classes than those that they stand for."""
     labels, slots = getattr(separator, "labels", None), config.data.get("mixing", {}).get("slots")
     if labels is not None and list(labels) != list(slots or ()):

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from sepnet.data.dataset import Collate, MixtureData
-from sepnet.types import SepnetError, TrainableSeparator
+from sepnet.types import SepnetError, Trainable
 
 SHARE = 0.8  # of what fits: clips of the validation are longer, and memory fragments
 
 
 def largest_batch(
-    separator: TrainableSeparator,
+    separator: Trainable,
     data: MixtureData,
     *,
     device: torch.device,

@@ -17,6 +17,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
+from sepnet.training.task import SCORE
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames: a reader finds the old or the new, never half of one."""
@@ -112,14 +114,14 @@ class LastCheckpoint(Callback):
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """The ``count`` checkpoints with the highest ``val/si_sdri``; the folder may move between two runs."""
+    """The ``count`` checkpoints with the highest ``val/<score>``; the folder may move between two runs."""
 
-    def __init__(self, *, folder: Path, count: int) -> None:
+    def __init__(self, *, folder: Path, count: int, score: str = SCORE) -> None:
         super().__init__(
             dirpath=folder,
-            filename="step{step}-si_sdri{val/si_sdri:.2f}",
+            filename=f"step{{step}}-{score}{{val/{score}:.2f}}",
             auto_insert_metric_name=False,
-            monitor="val/si_sdri",
+            monitor=f"val/{score}",
             mode="max",
             save_top_k=count,
             save_on_train_epoch_end=False,  # at the end of a validation: later the score may be an old one

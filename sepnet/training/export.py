@@ -9,20 +9,28 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from sepnet.training.task import SeparationTask
+from sepnet.training.task import SCORE, SeparationTask
 
 
 class ExportBest(Callback):
-    """Writes the run folder whenever the validation SI-SDRi is the best so far.
+    """Writes the run folder whenever the validation is the best so far.
 
-    save: sepnet.artifact.save; config is handed to it as it is. Stands before a callback that averages
-    weights, which puts the plain ones back at the end of the validation.
+    save: sepnet.artifact.save; config is handed to it as it is. score: what the validation
+    logs under ``val/``; one other than SI-SDRi is named in the metrics, as ``score``. Stands before a
+    callback that averages weights, which puts the plain ones back at the end of the validation.
     """
 
     def __init__(
-        self, *, folder: Path, config: Any, data_fingerprint: str, save: Callable[..., None]
+        self,
+        *,
+        folder: Path,
+        config: Any,
+        data_fingerprint: str,
+        save: Callable[..., None],
+        score: str = SCORE,
     ) -> None:
         self.folder, self.config, self.data_fingerprint, self.save = folder, config, data_fingerprint, save
+        self.score = score
         self.best = float("-inf")
         self.audio_hours = 0.0
 
@@ -39,8 +47,13 @@ class ExportBest(Callback):
         if 0 < trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # which validates the last weights, too; max_steps alone does not
 
+    def _reached(self) -> dict[str, Any]:
+        if self.score == SCORE:
+            return {"si_sdri_db": self.best}
+        return {"score": self.score, self.score: self.best}
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        score = trainer.callback_metrics.get("val/si_sdri")
+        score = trainer.callback_metrics.get(f"val/{self.score}")
         if trainer.sanity_checking or score is None or not float(score) > self.best:
             return
         self.best = float(score)
@@ -52,7 +65,7 @@ class ExportBest(Callback):
             self.folder,
             config=self.config,
             metrics={
-                "si_sdri_db": self.best,
+                **self._reached(),
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch,
                 "hours_of_audio": self.audio_hours,

@@ -10,9 +10,15 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from sepnet.training.schedule import progress
+from sepnet.training.task import SCORE, score_name
 from sepnet.types import Batch
 
 THROUGHPUT, WAITING = "train/audio_seconds_per_second", "train/waiting_share"
+
+
+def told_score(name: str, value: float) -> str:
+    """A validation score in words."""
+    return f"SI-SDRi {value:.2f} dB" if name == SCORE else f"{name} {value:.3f}"
 
 
 class Throughput(Callback):
@@ -135,8 +141,9 @@ class Progress(TQDMProgressBar):
         told = [f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"]
         if (loss := metrics.get("train/loss")) is not None:
             told.append(f"loss {float(loss):.3f}")
-        if self._validated and (score := metrics.get("val/si_sdri")) is not None:
-            told.append(f"SI-SDRi {float(score):.2f} dB on the validation set")
+        name = score_name(getattr(pl_module, "separator", None))
+        if self._validated and (score := metrics.get(f"val/{name}")) is not None:
+            told.append(f"{told_score(name, float(score))} on the validation set")
         if (rate := metrics.get(THROUGHPUT)) is not None:
             waiting = float(metrics.get(WAITING, 0.0))
             told.append(f"{float(rate):.0f} s of audio per second, {waiting:.0%} of it waiting for data")

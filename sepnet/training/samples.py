@@ -15,6 +15,7 @@ from matplotlib import colormaps
 from sepnet.data.dataset import MixtureSet
 from sepnet.dsp.filterbank import STFT
 from sepnet.training.task import aligned
+from sepnet.types import Scored
 
 FLOOR_DB = -80.0
 
@@ -33,7 +34,8 @@ class Samples(Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         able = [one for one in trainer.loggers if isinstance(one, WandbLogger | TensorBoardLogger)]
-        if trainer.sanity_checking or not able or not trainer.is_global_zero:
+        separates = not isinstance(pl_module.separator, Scored)
+        if trainer.sanity_checking or not able or not trainer.is_global_zero or not separates:
             return
         loader: Any = trainer.val_dataloaders
         valid: MixtureSet = loader.dataset.dataset

@@ -1,4 +1,4 @@
-"""The one LightningModule: it trains any separator that has a loss, and knows none by name."""
+"""The one LightningModule: it trains whatever has a loss, and knows no separator by name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sepnet.metrics import align, improvement, is_silent, si_sdr
-from sepnet.types import Batch, Mixture, Separator, SepnetError, TrainableSeparator, shown
+from sepnet.types import Batch, Mixture, Scored, Separator, SepnetError, Trainable, shown
 
+SCORE = "si_sdri"  # what separators are validated by
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
@@ -27,13 +28,11 @@ class SeparationTask(pl.LightningModule):
     optimizer: called with the parameters. max_loss: a training loss above this counts as exploded.
 
     Logs ``train/*`` (whatever the loss returns), ``train/grad_norm`` and ``val/si_sdri`` in dB: the mean
-    over mixtures of the mean over sources, silent references left out. Raises DivergedError with the
-    step and the mixtures' ids.
+    over mixtures of the mean over sources, silent references left out. What is ``Scored`` instead of a
+    separator has its own score under ``val/``. Raises DivergedError with the step and the mixtures' ids.
     """
 
-    def __init__(
-        self, *, separator: TrainableSeparator, optimizer: OptimizerFactory, max_loss: float = 1e6
-    ) -> None:
+    def __init__(self, *, separator: Trainable, optimizer: OptimizerFactory, max_loss: float = 1e6) -> None:
         super().__init__()
         if not isinstance(separator, nn.Module):
             raise SepnetError(f"{type(separator).__name__} has nothing to train: choose a trainable model")
@@ -67,9 +66,10 @@ class SeparationTask(pl.LightningModule):
     def validation_step(self, mixture: Mixture, index: int) -> None:
         self._where = f"in mixture {index} of the validation"
         with self._found_where():
-            gain = si_sdr_gain(self.separator, mixture)
-        if gain is not None:
-            self.log("val/si_sdri", gain, prog_bar=True, batch_size=1, sync_dist=True)
+            score = validation_score(self.separator, mixture)
+        if score is not None:
+            name = f"val/{score_name(self.separator)}"
+            self.log(name, score, prog_bar=True, batch_size=1, sync_dist=True)
 
     def _diverged(self, what: str) -> DivergedError:
         return DivergedError(f"{what} at step {self.global_step}, {self._where}")
@@ -85,12 +85,31 @@ class SeparationTask(pl.LightningModule):
             raise self._diverged(f"an estimate is not a number ({error})") from error
 
 
+def score_name(trained: object) -> str:
+    """What a trained module is validated by: its own score, or for a separator ``si_sdri``."""
+    return trained.score_name if isinstance(trained, Scored) else SCORE
+
+
+def validation_score(trained: object, mixture: Mixture) -> Tensor | None:
+    """Its own score of a mixture, or for a separator the SI-SDRi; None if there is nothing to judge."""
+    if not isinstance(trained, Scored):
+        assert isinstance(trained, Separator)
+        return si_sdr_gain(trained, mixture)
+    with _plainly(mixture):
+        return trained.score(mixture)
+
+
+@contextmanager
+def _plainly(mixture: Mixture) -> Iterator[None]:
+    """In full precision, and not compiled: clips have any length, and each would be compiled for anew."""
+    with torch.autocast(mixture.audio.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def aligned(separator: Separator, mixture: Mixture) -> Tensor:
     """The estimates (source, time) of a mixture in the order of its references, as evaluated."""
     assert mixture.references is not None
-    off = torch.autocast(mixture.audio.device.type, enabled=False)
-    # Clips of every length: what is compiled for the crops would be compiled anew for each.
-    with off, torch.compiler.set_stance("force_eager"):
+    with _plainly(mixture):
         separation = separator.separate(shown(separator, mixture))
     return align(separation, mixture.references, needs=separator.needs, labels=mixture.labels)[0]
 

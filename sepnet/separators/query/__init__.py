@@ -1,1 +1,1 @@
-"""Query by example: an example of a sound finds it in a mixture, and a mask pulls it out."""
+"""Query by example: a tagger finds a sound in a mixture, and a mask pulls it out."""
