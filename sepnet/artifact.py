@@ -242,10 +242,10 @@ def _read_yaml(path: Path) -> DictConfig:
 
 
 def _load_untrained(name: str) -> Separator:
-    """A model of conf/model that has no weights."""
+    """A model of conf/model that has no weights, or none but those of its parts."""
     # Read as it stands: a model's file is a whole constructor call, with no defaults list to compose.
     separator: Separator = build(_read_yaml(config_folder() / "model" / f"{name}.yaml"))
-    if isinstance(separator, nn.Module):
+    if isinstance(separator, nn.Module) and (hasattr(separator, "loss") or hasattr(separator, "fit")):
         raise SepnetError(
             f"{name!r} has to be trained before it can separate: python scripts/train.py model={name}, "
             "then name its run folder"

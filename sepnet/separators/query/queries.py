@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sepnet.types import CannotSeparate, Mixture, Query
 
@@ -46,3 +48,15 @@ def names_of(queries: Sequence[Query]) -> tuple[str, ...]:
     """A label for each query, its class or its number; of a single one also that of the residual."""
     names = tuple(query.label or f"query {number}" for number, query in enumerate(queries, start=1))
     return (*names, "residual") if len(names) == 1 else names
+
+
+def loudest_part(
+    audio: Float[Tensor, " time"], seconds: float, sample_rate: int
+) -> Float[Tensor, " excerpt"]:
+    """The stretch of so many seconds with the most energy, or all of what is no longer."""
+    n_samples = round(seconds * sample_rate)
+    if len(audio) <= n_samples:
+        return audio
+    energy = torch.cat([torch.zeros(1, dtype=torch.float64), audio.double().square().cumsum(0).cpu()])
+    start = int((energy[n_samples:] - energy[:-n_samples]).argmax())
+    return audio[start : start + n_samples]

@@ -1,0 +1,198 @@
+"""Query by example: a tagger finds the sound, a mask starts somewhere and is optimised (``model=ast_dgmo``).
+
+    query, mixture -> tagger -> detection -> start of the mask -> DGMO, with a guard -> target, residual
+
+After "DGMO: training-free audio source separation through diffusion-guided mask optimization" (Lee, Han and
+Seo, Interspeech 2025) and AST (Gong et al., Interspeech 2021). Each stage is a choice of the configuration:
+see sepnet.separators.query.tagger, detection, starts and dgmo. What was found, how sure, and how the mask
+came to be is kept in an ``Event`` for each query.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sepnet.separators.query.applying import MelMasking, windows
+from sepnet.separators.query.detection import Detection, Detector
+from sepnet.separators.query.dgmo import DGMO, Optimised
+from sepnet.separators.query.objective import Score, Task
+from sepnet.separators.query.queries import checked_queries, loudest_part, names_of
+from sepnet.separators.query.scene import Scene, Start
+from sepnet.separators.query.tagger import Heard, Tagger
+from sepnet.separators.wrappers import require_rate
+from sepnet.types import Mixture, Query, Separation, SepnetError
+
+
+@dataclass(frozen=True)
+class Event:
+    """What became of one query.
+
+    name: its class, the label that it came with or, without one, what the tagger hears. query: the example as
+    it was used. heard: what the tagger makes of it; known: whether that is a class it is sure enough of, or
+    else the detection went by similarity alone. mask: (frame, mel), as applied; optimised: None where nothing
+    was optimised. target + residual = mixture, both (time,). seconds: of compute, by stage.
+    """
+
+    name: str
+    query: Query
+    heard: Heard
+    known: bool
+    detection: Detection
+    start: Float[Tensor, "frame mel"]
+    mask: Float[Tensor, "frame mel"]
+    optimised: Optimised | None
+    target: Float[Tensor, " time"]
+    residual: Float[Tensor, " time"]
+    seconds: Mapping[str, float]
+
+
+class AstDgmo(nn.Module):
+    """Finds what each query is an example of, in channel 0.
+
+    tagger, detector, start, masking: the stages. dgmo: None: the start is the mask. window_seconds and
+    hop_seconds: of what the tagger hears of the mixture. longest_query_seconds: of a longer query only the
+    loudest part is used. least_probability: of a query's likeliest class, to go by it as well as by
+    similarity. embedding_terms: whether the optimisation and its guard hear through the tagger; if not, the
+    guard looks at how near the mask stayed alone.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"queries"})
+
+    def __init__(
+        self,
+        *,
+        tagger: Tagger,
+        start: Start,
+        detector: Detector | None = None,
+        dgmo: DGMO | None = None,
+        masking: MelMasking | None = None,
+        window_seconds: float = 1.0,
+        hop_seconds: float = 0.25,
+        longest_query_seconds: float = 3.0,
+        least_probability: float = 0.3,
+        embedding_terms: bool = True,
+    ) -> None:
+        super().__init__()
+        self.tagger, self.start = tagger.eval().requires_grad_(False), start
+        self.detector, self.dgmo = detector or Detector(), dgmo
+        self.masking = masking or MelMasking()
+        self.sample_rate = tagger.sample_rate
+        if self.masking.sample_rate != self.sample_rate:
+            raise SepnetError(
+                f"the masks are for {self.masking.sample_rate} Hz, the tagger for {self.sample_rate} Hz: "
+                f"set masking.sample_rate={self.sample_rate}"
+            )
+        self.window_seconds, self.hop_seconds = window_seconds, hop_seconds
+        self.longest_query_seconds, self.least_probability = longest_query_seconds, least_probability
+        self.embedding_terms = embedding_terms
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """The target of each query; of a single query also the residual. What is not found is silent.
+
+        Raises CannotSeparate at another sample rate than the tagger's, and for queries that can't be used.
+        """
+        events = self.find(mixture)
+        sources = [event.target for event in events]
+        if len(events) == 1:
+            sources.append(events[0].residual)
+        return Separation(torch.stack(sources), names_of([event.query for event in events]))
+
+    @torch.no_grad()
+    def find(self, mixture: Mixture) -> tuple[Event, ...]:
+        """What became of each query. Raises as ``separate``."""
+        require_rate(mixture, self.sample_rate, made="the tagger was")
+        queries = checked_queries(mixture)
+        return tuple(self._event(mixture.audio[0], query) for query in queries)
+
+    def _event(self, signal: Float[Tensor, " time"], given: Query) -> Event:
+        clock: dict[str, float] = {}
+        query = replace(given, audio=loudest_part(given.audio, self.longest_query_seconds, given.sample_rate))
+        with _timed(clock, "tagging"):
+            heard = self.tagger.hear(query.audio)
+            track = self.tagger.track(
+                signal, window_seconds=self.window_seconds, hop_seconds=self.hop_seconds
+            )
+        likeliest = int(heard.probabilities.argmax())
+        own = float(heard.probabilities[likeliest])
+        known = own >= self.least_probability
+        with _timed(clock, "detection"):
+            detection = self.detector.detect(
+                track,
+                heard.embedding,
+                index=likeliest if known else None,
+                seconds=len(signal) / self.sample_rate,
+                own_probability=own if known else 1.0,
+            )
+        powers = self.masking.powers(signal)
+        scene = Scene(signal, powers, query, heard, track, detection, self.tagger, self.masking)
+        with _timed(clock, "start"):
+            start = self.start(scene) if detection.found else torch.zeros_like(powers)
+        optimised = self._optimised(scene, start) if detection.found else None
+        clock["optimisation"] = 0.0 if optimised is None else optimised.seconds
+        mask = start if optimised is None else optimised.mask
+        parted = self.masking.part(signal, mask)
+        name = given.label or heard.label
+        return Event(
+            name,
+            query,
+            heard,
+            known,
+            detection,
+            start,
+            mask,
+            optimised,
+            parted.target,
+            parted.residual,
+            clock,
+        )
+
+    def _optimised(self, scene: Scene, start: Float[Tensor, "frame mel"]) -> Optimised | None:
+        if self.dgmo is None:
+            return None
+        reference = getattr(self.start, "reference", None)
+        task = Task(
+            mixture=scene.signal,
+            start=start,
+            reference=None if reference is None else reference(scene),
+            embed=self._embed if self.embedding_terms else None,
+            query=scene.heard.embedding if self.embedding_terms else None,
+            score=self._score(scene),
+        )
+        return self.dgmo.optimise(task)
+
+    def _embed(self, pieces: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
+        return self.tagger.tags(pieces).embeddings
+
+    def _score(self, scene: Scene) -> Score:
+        """The in/out score: how much more the target is like the query than the residual, window by window.
+
+        Each window counts by the power of the mixture in it.
+        """
+        length = min(round(self.window_seconds * self.sample_rate), len(scene.signal))
+        hop = max(1, length // 2)
+        weights = windows(scene.signal, length, hop).square().mean(dim=1)
+        weights = weights / weights.sum().clamp_min(1e-12)
+
+        def score(target: Tensor, residual: Tensor) -> float:
+            pieces = torch.cat([windows(part, length, hop) for part in (target, residual)])
+            likeness = functional.cosine_similarity(self._embed(pieces), scene.heard.embedding[None], dim=-1)
+            inside, outside = likeness.chunk(2)
+            return float((weights * (inside - outside)).sum())
+
+        return score
+
+
+@contextmanager
+def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    clock[stage] = time.perf_counter() - begin

@@ -1,0 +1,22 @@
+"""The mask of a network that was trained to be shown an example (sepnet.separators.query.mask_network)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sepnet.separators.query.mask_network import QueryMask
+from sepnet.separators.query.scene import Scene
+
+
+class NetworkStart(nn.Module):
+    """gate: how far the detection closes the mask where the query is not heard, 0 (not) to 1 (all)."""
+
+    def __init__(self, *, network: QueryMask, gate: float = 0.0) -> None:
+        super().__init__()
+        self.network, self.closing = network, gate
+
+    def forward(self, scene: Scene) -> Float[Tensor, "frame mel"]:
+        """The mask."""
+        mask = self.network.mask(scene.signal, scene.query.audio)
+        return mask * (1 - self.closing * (1 - scene.gate()[:, None]))
