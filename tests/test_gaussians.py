@@ -108,17 +108,21 @@ def test_gradients_are_those_of_the_dense_formula() -> None:
     outer = torch.randn(T, N, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     for seed in range(4):
         gaussians = draw(40, seed)
-        found = torch.autograd.grad((outer * render(gaussians, T, N)).sum(), leaves(gaussians))
+        inputs = leaves(gaussians)
+        found = torch.autograd.grad((outer * render(gaussians, T, N)).sum(), inputs)
         dense = render_dense(gaussians, T, N, cut_sigmas=CUT_SIGMAS)
-        wanted = torch.autograd.grad((outer * dense).sum(), leaves(gaussians))
+        wanted = torch.autograd.grad((outer * dense).sum(), inputs)
         for ours, theirs in zip(found, wanted, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
 
 
 def test_gradients_are_those_of_differences() -> None:
-    gaussians = draw(6, seed=3)  # no cell within 1e-6 of a border: the last assertion would tell
-    inputs = leaves(gaussians)
-    assert torch.autograd.gradcheck(lambda *parts: render(Gaussians(*parts), T, N), inputs, eps=1e-7)
+    """Of no cell so near a border that a difference crosses it, which fails here too."""
+    gaussians = draw(5, seed=3)
+    gaussians = replace(gaussians, means=gaussians.means * torch.tensor([20 / T, 12 / N]))
+    assert torch.autograd.gradcheck(
+        lambda *parts: render(Gaussians(*parts), 20, 12), leaves(gaussians), eps=1e-7
+    )
 
 
 @pytest.mark.parametrize("logit", [20.0, 40.0, 90.0, 300.0])
@@ -128,8 +132,8 @@ def test_heights_of_nearly_one_keep_their_gradient(logit: float) -> None:
     for dtype in (torch.float32, torch.float64):
         high = replace(gaussians, logits=torch.tensor([logit]))
         high = Gaussians(*(getattr(high, entry.name).to(dtype) for entry in fields(high)))
-        mask = render(high, T, N)
-        slopes = torch.autograd.grad(mask[40, 12], leaves(high))
+        inputs = leaves(high)
+        slopes = torch.autograd.grad(render(high, T, N)[40, 12], inputs)
         assert all(bool(slope.isfinite().all()) for slope in slopes)
         # d sigmoid / da = sigmoid(a) sigmoid(-a)
         assert slopes[0].item() == pytest.approx(math.exp(-logit), rel=1e-3, abs=1e-37)
@@ -137,9 +141,10 @@ def test_heights_of_nearly_one_keep_their_gradient(logit: float) -> None:
 
 def test_nothing_in_sight_is_an_empty_mask() -> None:
     away = one(0.9, (-500.0, 12.0), (3.0, 3.0), 0.2)
+    inputs = leaves(away)
     mask = render(away, T, N)
     assert not mask.any()
-    assert all(not slope.any() for slope in torch.autograd.grad(mask.sum(), leaves(away)))
+    assert all(not slope.any() for slope in torch.autograd.grad(mask.sum(), inputs))
 
 
 def test_one_cell_is_a_mask_too() -> None:
@@ -178,9 +183,10 @@ def test_fitting_a_mask_falls_with_steps_and_with_gaussians() -> None:
         mask = gaussian_mixture(wanted, n_gaussians=n, fit_steps=steps).render()
         return (mask - wanted).square().mean().item() / wanted.var().item()
 
-    assert error(64, 60) < 0.5 * error(8, 60)
-    assert error(64, 60) < 0.5 * error(64, 0)
-    assert error(64, 60) < 0.1
+    best = error(64, 30)
+    assert best < 0.5 * error(8, 30)
+    assert best < 0.5 * error(64, 0)
+    assert best < 0.1
 
 
 def test_weights_say_which_cells_matter() -> None:

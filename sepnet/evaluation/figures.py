@@ -124,7 +124,7 @@ def scatter(
 
 def spectrograms(folder: Path, signals: Mapping[str, Float[Tensor, " time"]], sample_rate: int) -> None:
     """``folder/NAME.svg`` for each signal, all on one scale: 0 dB is the loudest point of any of them."""
-    levels = {name: _levels_db(signal, sample_rate) for name, signal in signals.items()}
+    levels = {name: levels_db(signal, sample_rate) for name, signal in signals.items()}
     loudest = max(float(level.max()) for level in levels.values())
     for name, level in levels.items():
         seconds = signals[name].shape[-1] / sample_rate
@@ -148,7 +148,8 @@ def spectrograms(folder: Path, signals: Mapping[str, Float[Tensor, " time"]], sa
             _save(figure, folder / f"{name}.svg")
 
 
-def _levels_db(signal: Float[Tensor, " time"], sample_rate: int) -> Float[Tensor, "freq frame"]:
+def levels_db(signal: Float[Tensor, " time"], sample_rate: int) -> Float[Tensor, "freq frame"]:
+    """The magnitude spectrogram in dB, in windows of 32 ms, of 1200 frames or so at the most."""
     n_fft = max(32, round(WINDOW_SECONDS * sample_rate))
     hop = max(n_fft // 4, signal.shape[-1] // MOST_FRAMES)
     padded = torch.nn.functional.pad(signal.float(), (n_fft // 2, n_fft // 2))

@@ -1,6 +1,7 @@
 """Measures of separation, each a pure function: ``(estimate, reference)``, in that order."""
 
 from sepnet.metrics.alignment import align, stand_for
+from sepnet.metrics.detection import Counts, event_counts, segment_counts
 from sepnet.metrics.perceptual import estoi, pesq, stoi
 from sepnet.metrics.permutation import best_permutation, pairwise, permute
 from sepnet.metrics.sdr import (
@@ -16,10 +17,12 @@ from sepnet.metrics.sdr import (
 )
 
 __all__ = [
+    "Counts",
     "Metric",
     "align",
     "best_permutation",
     "estoi",
+    "event_counts",
     "improvement",
     "is_silent",
     "pairwise",
@@ -27,6 +30,7 @@ __all__ = [
     "pesq",
     "sd_sdr",
     "sdr",
+    "segment_counts",
     "si_sdr",
     "si_sdr_improvement",
     "snr",

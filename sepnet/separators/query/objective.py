@@ -32,8 +32,8 @@ class Task:
 
     mixture: Float[Tensor, " time"]
     start: Mask
-    reference: Mask | None = None
-    reference_weights: Mask | None = None
+    reference: Tensor | None = None
+    reference_weights: Tensor | None = None
     embed: Embed | None = None
     query: Float[Tensor, " embedding"] | None = None
     negative: Float[Tensor, " embedding"] | None = None

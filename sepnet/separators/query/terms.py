@@ -11,6 +11,7 @@ TINY = 1e-20  # a power, beside which all sound is large
 
 Cells = Float[Tensor, "frame mel"]
 Embeddings = Float[Tensor, "window embedding"]
+Other = Float[Tensor, "#window embedding"]  # one for all windows, or one for each
 
 
 def reference_distance(
@@ -44,13 +45,13 @@ def proximity(mask: Cells, start: Cells) -> Tensor:
     return (mask - start).square().mean()
 
 
-def away_from(embeddings: Embeddings, other: Embeddings, weights: Float[Tensor, " window"]) -> Tensor:
+def away_from(embeddings: Embeddings, other: Other, weights: Float[Tensor, " window"]) -> Tensor:
     """The weighted mean of the cosine similarity, 0 where it is negative: that is far enough away."""
     return _mean(F.cosine_similarity(embeddings, other, dim=-1).clamp_min(0), weights)
 
 
-def towards(embeddings: Embeddings, other: Embeddings, weights: Float[Tensor, " window"]) -> Tensor:
-    """The weighted mean of 1 - cosine similarity; ``other`` may be one row for all windows."""
+def towards(embeddings: Embeddings, other: Other, weights: Float[Tensor, " window"]) -> Tensor:
+    """The weighted mean of 1 - cosine similarity."""
     return _mean(1 - F.cosine_similarity(embeddings, other, dim=-1), weights)
 
 

@@ -1,0 +1,178 @@
+"""python scripts/benchmark.py what=gaussians data=esc10: how well and fast Gaussians fit the ideal mask.
+
+Two clips of different classes at the same power, of the splits that are not for the test. The ideal mel mask
+of the first is the share of its mel powers; K Gaussians are fitted to it, each cell weighted by the mixture's
+power. SI-SDR improvements say what is kept of it. Seconds are of the processor, on one thread, so that others
+at work on the machine do not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from sepnet import artifact
+from sepnet.cli import app
+from sepnet.data.dataset import MixtureData
+from sepnet.data.librimix import DrawnList
+from sepnet.dsp.masks import wiener_mask
+from sepnet.metrics.sdr import si_sdr
+from sepnet.separators.query.applying import MelMasking
+from sepnet.separators.query.descent import MaskParameters
+from sepnet.separators.query.dgmo import DGMO
+from sepnet.separators.query.gaussians import Gaussians, render_dense
+from sepnet.separators.query.objective import Task
+from sepnet.separators.query.parameters import FreeForm, GaussianMixture, fit
+from sepnet.separators.query.pursuit import pursue
+
+COUNTS, STEPS, LR = (8, 32, 128), (0, 18, 150), 0.28
+DENSE_STEPS = 5  # are timed, of as many as STEPS has at most
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mixture and its target (time,), the ideal mask of it and the mixture's mel powers (frame, mel)."""
+
+    mixture: Tensor
+    target: Tensor
+    mask: Tensor
+    powers: Tensor
+
+
+class Dense(GaussianMixture):
+    """The same Gaussians, rendered as the formula says."""
+
+    def render(self) -> Tensor:
+        return render_dense(self.gaussians, self.n_frames, self.n_mels)
+
+
+def gaussians(config: DictConfig) -> None:
+    """Print SI-SDR improvements of ideal masks and of fits to them, and the seconds for 10 s, on one core."""
+    app.require_all(config)
+    torch.set_num_threads(1)
+    data: MixtureData = artifact.build(config.data)
+    masking = MelMasking(sample_rate=data.sample_rate)
+    cases = [_case(mixture, references, masking) for mixture, references in _mixtures(data, config.n_fitted)]
+    print(f"{len(cases)} mixtures of two at {data.sample_rate} Hz, {masking.n_mels} mel bands, one core")
+    print(f"{'SI-SDR improvement, dB':31s}    mean  median")
+    ideal = _tell("ideal mel mask", [_gain(case, case.mask, masking) for case in cases])
+    _tell("ideal linear mask", [_linear(case, masking) for case in cases])
+    _tell("ideal, as free values", [_gain(case, FreeForm(case.mask).render(), masking) for case in cases])
+    for steps in STEPS[1:]:
+        found = [_fitted(case, FreeForm(torch.full_like(case.mask, 0.5)), steps) for case in cases]
+        gains = [_gain(case, mask, masking) for case, mask in zip(cases, found, strict=True)]
+        _tell(f"free values, {steps} steps from 1/2", gains)
+    for count in COUNTS:
+        starts = [pursue(case.mask, count, case.powers) for case in cases]
+        for steps in STEPS:
+            found = [_fitted(case, _mixture(case, k), steps) for case, k in zip(cases, starts, strict=True)]
+            gains = [_gain(case, mask, masking) for case, mask in zip(cases, found, strict=True)]
+            _tell(f"K = {count}, {steps} steps", gains, ideal)
+    _speed(cases, masking, config.repetitions)
+
+
+def _mixtures(data: MixtureData, count: int) -> list[tuple[Tensor, Tensor]]:
+    """(time,) and (source, time), as many of each split that is not for the test."""
+    manifest = data.corpus.manifest()
+    assert isinstance(data.valid_list, DrawnList)
+    splits = dict.fromkeys((*data.train_splits, data.valid_list.split))
+    found = []
+    for split in splits:
+        drawn = DrawnList(
+            split=split,
+            n_mixtures=-(-count // len(splits)),
+            labels=manifest.labels or None,
+            equal_power=True,
+        ).fixed_set(manifest, data.sample_rate)
+        for index in range(len(drawn)):
+            mixture = drawn[index]
+            assert mixture.references is not None
+            found.append((mixture.audio[0], mixture.references))
+    return found[:count]
+
+
+def _case(mixture: Tensor, references: Tensor, masking: MelMasking) -> Case:
+    powers = masking.powers(references)  # (source, frame, mel)
+    mask = powers[0] / powers.sum(dim=0).clamp_min(1e-20)
+    return Case(mixture, references[0], mask, masking.powers(mixture))
+
+
+def _mixture(case: Case, start: Gaussians) -> GaussianMixture:
+    return GaussianMixture(start, n_frames=case.mask.shape[0], n_mels=case.mask.shape[1])
+
+
+def _fitted(case: Case, parameters: MaskParameters, steps: int) -> Tensor:
+    fit(parameters, case.mask, case.powers, steps=steps, lr=LR)
+    return parameters.render().detach()
+
+
+def _gain(case: Case, mask: Tensor, masking: MelMasking) -> float:
+    """SI-SDR of the target over that of the mixture, dB."""
+    with torch.no_grad():
+        estimate = masking.part(case.mixture, mask).target
+    return (si_sdr(estimate, case.target) - si_sdr(case.mixture, case.target)).item()
+
+
+def _linear(case: Case, masking: MelMasking) -> float:
+    """As ``_gain``, of the same share taken bin by bin."""
+    others = case.mixture - case.target
+    sources = masking.stft.spectrogram(torch.stack([case.target, others]))
+    estimate = masking.stft.invert(wiener_mask(sources)[0] * sources.sum(dim=0), len(case.mixture))
+    return (si_sdr(estimate, case.target) - si_sdr(case.mixture, case.target)).item()
+
+
+def _tell(name: str, gains: list[float], ideal: float | None = None) -> float:
+    mean = statistics.fmean(gains)
+    share = f"  {100 * mean / ideal:3.0f} % of the ideal mel mask" if ideal else ""
+    print(f"{name:31s} {mean:7.2f} {statistics.median(gains):7.2f}{share}", flush=True)
+    return mean
+
+
+def _speed(cases: list[Case], masking: MelMasking, repetitions: int) -> None:
+    """Seconds for 10 s: two of the mixtures end to end; dense and sparse take turns."""
+    pair = cases[:2]
+    mask, powers = (torch.cat([getattr(case, name) for case in pair]) for name in ("mask", "powers"))
+    n_samples = (mask.shape[0] - 1) * masking.stft.hop_samples  # as many as have these frames
+    mixture = torch.cat([case.mixture for case in pair])[:n_samples]
+    case = Case(mixture, mixture, mask, powers)
+    most = max(STEPS)
+    print(
+        f"\n{len(mixture) / masking.sample_rate:.1f} s, {mask.shape[0]} frames x {mask.shape[1]} mels, "
+        f"medians of {repetitions}; dense: {most} / {DENSE_STEPS} times {DENSE_STEPS} steps of the fitted"
+    )
+    for count in COUNTS:
+        seconds: defaultdict[str, list[float]] = defaultdict(list)
+        for _ in range(repetitions):
+            seconds["pursuit"].append(_seconds(partial(pursue, mask, count, powers)))
+            found = pursue(mask, count, powers)
+            for steps in STEPS[1:]:
+                fitted = _mixture(case, found)
+                seconds[f"{steps} steps"].append(_seconds(partial(_fitted, case, fitted, steps)))
+            again = _mixture(case, fitted.gaussians)
+            dense = Dense(fitted.gaussians, n_frames=fitted.n_frames, n_mels=fitted.n_mels)
+            for name, each in (("sparse", again), ("dense", dense)):
+                seconds[name].append(_seconds(partial(_fitted, case, each, DENSE_STEPS)))
+        median = {name: statistics.median(values) for name, values in seconds.items()}
+        told = ", ".join(f"{name} {median[name]:.2f} s" for name in list(median)[: len(STEPS)])
+        print(
+            f"K = {count:3d}: {told}; dense {most / DENSE_STEPS * median['dense']:.1f} s, "
+            f"{median['dense'] / median['sparse']:.1f} times as long"
+        )
+    task = Task(mixture, mask, reference=mask.square() * powers)
+    dgmo = DGMO(masking=masking, guard=False)
+    taken = [_seconds(lambda: dgmo.optimise(task)) for _ in range(repetitions)]
+    print(f"DGMO, 18 steps, K = {COUNTS[-1]}, no tagger, all in: {statistics.median(taken):.2f} s")
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begin = time.process_time()
+    call()
+    return time.process_time() - begin
