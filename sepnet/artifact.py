@@ -109,14 +109,18 @@ def save(
     draft.replace(folder / WEIGHTS)
 
 
-def load(name_or_folder: str | Path) -> Separator:
+def load(name_or_folder: str | Path, settings: Mapping[str, Any] | None = None) -> Separator:
     """A separator by the name of a file in conf/model or of shipped weights, from a run folder or the hub.
 
-    Of a run folder the best weights; one of its checkpoints can be named instead. Raises SepnetError for
+    Of a run folder the best weights; one of its checkpoints can be named instead. settings: in the place of
+    those in the file of conf/model, nested as there. Raises SepnetError for
     an unknown name (the nearest is offered), a model that has to be trained first, weights that are
-    missing, broken or of another architecture, and a trained part of a separator, such as a tagger.
+    missing, broken or of another architecture, a trained part of a separator, such as a tagger, and
+    settings of what was trained.
     """
     folder, name = locate(name_or_folder), str(name_or_folder)
+    if settings and not (config_folder() / "model" / f"{name}.yaml").is_file():
+        raise SepnetError(f"{name} keeps the settings that it was trained with: leave out set={{...}}")
     if folder.suffix == ".ckpt" or (folder / CONFIG).is_file():
         model = load_trained(folder)
         if not isinstance(model, Separator):
@@ -127,7 +131,7 @@ def load(name_or_folder: str | Path) -> Separator:
         return model
     models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
     if name in models:
-        return _load_untrained(name)
+        return _load_untrained(name, settings or {})
     if folder.is_dir():
         raise SepnetError(f"{folder} is no run folder: it has no {CONFIG}")
     known = [*shipped(), *models]
@@ -241,10 +245,27 @@ def _read_yaml(path: Path) -> DictConfig:
     return config
 
 
-def _load_untrained(name: str) -> Separator:
+def describe(name_or_folder: str | Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of what ``load`` gives, as plain containers."""
+    folder, name = locate(name_or_folder), str(name_or_folder)
+    trained = folder.suffix == ".ckpt" or (folder / CONFIG).is_file()
+    node = read_config(run_folder(folder)).model if trained else _untrained(name, settings or {})
+    container = OmegaConf.to_container(node)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _untrained(name: str, settings: Mapping[str, Any]) -> DictConfig:
+    """The node of a file of conf/model."""
+    node = OmegaConf.merge(_read_yaml(config_folder() / "model" / f"{name}.yaml"), dict(settings))
+    assert isinstance(node, DictConfig)  # merged from two
+    return node
+
+
+def _load_untrained(name: str, settings: Mapping[str, Any]) -> Separator:
     """A model of conf/model that has no weights, or none but those of its parts."""
     # Read as it stands: a model's file is a whole constructor call, with no defaults list to compose.
-    separator: Separator = build(_read_yaml(config_folder() / "model" / f"{name}.yaml"))
+    separator: Separator = build(_untrained(name, settings))
     if isinstance(separator, nn.Module) and (hasattr(separator, "loss") or hasattr(separator, "fit")):
         raise SepnetError(
             f"{name!r} has to be trained before it can separate: python scripts/train.py model={name}, "

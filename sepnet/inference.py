@@ -12,6 +12,7 @@ All that a web page or a server has to do is to call this.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from sepnet.artifact import load, preferred
+from sepnet.dsp.resample import resample
+from sepnet.separators.query.ast_dgmo import AstDgmo, Event
 from sepnet.separators.wrappers import Resampled
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
 
@@ -59,6 +62,30 @@ def separate(
         queries=None if query is None else (_query(*query),),
     )
     return at_any_rate(separator).separate(mixture.only(separator.needs))
+
+
+def find(
+    audio: Audio, sample_rate: int, query: tuple[Audio, int], model: str | Path | AstDgmo = "ast_dgmo"
+) -> Event:
+    """Find what a query is an example of, with all that is known of it: see sepnet.separators.query.ast_dgmo.
+
+    audio, sample_rate: as for ``separate``. query: (time,) and its rate. Target and residual have the rate
+    and the length of the input, and sum to its channel 0. Raises SepnetError for audio, a query or a model
+    that can't be used.
+    """
+    finder = model if isinstance(model, AstDgmo) else load(model)
+    if not isinstance(finder, AstDgmo):
+        raise SepnetError(f"{model} separates, but does not say what it finds: take ast_dgmo, or one like it")
+    inner, signal = finder.sample_rate, _tensor(audio)
+    example = _query(*query)
+    mixture = Mixture(
+        audio=resample(signal, sample_rate, inner),
+        sample_rate=inner,
+        queries=(Query(resample(example.audio, example.sample_rate, inner), inner),),
+    )
+    (event,) = finder.find(mixture)
+    target = resample(event.target, inner, sample_rate)[: signal.shape[-1]]
+    return replace(event, target=target, residual=signal[0] - target)
 
 
 def at_any_rate(separator: Separator) -> Separator:

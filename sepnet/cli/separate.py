@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 
 from sepnet import artifact, inference
 from sepnet.cli import app
+from sepnet.cli.query import Sound, write_event
 from sepnet.data import audio
+from sepnet.separators.query.ast_dgmo import AstDgmo
 from sepnet.types import Separator, SepnetError
 
 UNSAFE = re.compile(r"[^\w.-]+")  # in a label, for a file name: "query 1", "sea/waves"
@@ -39,7 +41,7 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     for path in paths:
         audio.info(path)
     name = config.model or artifact.preferred(Path(config.runs))
-    separator = artifact.load(name)
+    separator = artifact.load(name, dict(config.set or {}))
     if config.model is None:
         print(f"model={name.name}, for none was named")
     query = None
@@ -47,12 +49,19 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
         sound, rate = audio.read(config.query)
         query = (sound.mean(axis=0), rate)
     for path in paths:
-        _one(config, separator, path, query)
+        sound, rate = audio.read(path)
+        mixture = _channels(sound, config.channels, path)
+        if isinstance(separator, AstDgmo):
+            write_event(config, separator, path, mixture, rate, query)
+        else:
+            _one(config, separator, path, mixture, rate, query)
 
 
-def _one(config: DictConfig, separator: Separator, file: Path, query: tuple[np.ndarray, int] | None) -> None:
-    sound, rate = audio.read(file)
-    mixture = _channels(sound, config.channels, file)
+def _one(
+    config: DictConfig, separator: Separator, file: Path, mixture: np.ndarray, rate: int, query: Sound | None
+) -> None:
+    if config.reference is not None:
+        raise SepnetError(f"reference= is for methods that find a query, as ast_dgmo: {config.model} is none")
     separation = inference.separate(mixture, rate, separator, n_sources=config.n_sources, query=query)
     sources = separation.sources.cpu().numpy()
     labels = separation.labels or tuple(f"s{k + 1}" for k in range(len(sources)))

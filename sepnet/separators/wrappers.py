@@ -34,7 +34,7 @@ class Resampled:
     def separate(self, mixture: Mixture) -> Separation:
         """As the separator inside, at the mixture's own rate."""
         own, inner = mixture.sample_rate, self.sample_rate
-        if own == inner:
+        if own == inner and all(query.sample_rate == inner for query in mixture.queries or ()):
             return self.separator.separate(mixture)
         inside = Mixture(
             audio=resample(mixture.audio, own, inner),

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -58,11 +58,12 @@ class Event:
 class AstDgmo(nn.Module):
     """Finds what each query is an example of, in channel 0.
 
-    tagger, detector, start, masking: the stages. dgmo: None: the start is the mask. window_seconds and
+    tagger, start, masking: the stages. preset, detector: of the detection (``Detector.preset``), and numbers
+    in the place of the preset's. dgmo: None: the start is the mask. window_seconds and
     hop_seconds: of what the tagger hears of the mixture. longest_query_seconds: of a longer query only the
     loudest part is used. least_probability: of a query's likeliest class, to go by it as well as by
-    similarity. embedding_terms: whether the optimisation and its guard hear through the tagger; if not, the
-    guard looks at how near the mask stayed alone.
+    similarity. embedding_terms: whether the loss of the optimisation hears through the tagger, as its guard
+    does in any case.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -72,7 +73,8 @@ class AstDgmo(nn.Module):
         *,
         tagger: Tagger,
         start: Start,
-        detector: Detector | None = None,
+        preset: str = "balanced",
+        detector: Mapping[str, Any] | None = None,
         dgmo: DGMO | None = None,
         masking: MelMasking | None = None,
         window_seconds: float = 1.0,
@@ -83,7 +85,7 @@ class AstDgmo(nn.Module):
     ) -> None:
         super().__init__()
         self.tagger, self.start = tagger.eval().requires_grad_(False), start
-        self.detector, self.dgmo = detector or Detector(), dgmo
+        self.detector, self.dgmo = Detector.preset(preset, **(detector or {})), dgmo
         self.masking = masking or MelMasking()
         self.sample_rate = tagger.sample_rate
         if self.masking.sample_rate != self.sample_rate:
