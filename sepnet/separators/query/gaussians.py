@@ -8,13 +8,14 @@ With z = (frame, mel), both counted in cells,
 M lies in [0, 1) whatever the parameters, and is smooth in all of them: nothing is clamped. Sigma_k has the
 standard deviations exp(log_scales) along two axes, which are turned by a rotation.
 
-A Gaussian is rendered only where q_k <= 9, which is within three standard deviations, and each only in a box
-about that ellipse; boxes of about the same size are computed together. The logarithm of what survives then
-adds up over the boxes. The gradient needs no graph of the cells: with l_k = log g_k and w_k(z) = dE/dl_k(z),
+A Gaussian is rendered only where q_k <= 9, which is within three standard deviations: that ellipse is cut
+into rows, one for each frame, and rows of about the same length are computed together, of whatever Gaussians.
+The logarithm of what survives adds up over them. The gradient needs no graph of the cells: with l_k = log g_k
+and w_k(z) = dE/dl_k(z),
 
     w_k(z) = dE/dM(z) exp(L(z)) g_k(z) / (1 - g_k(z)),                                          (3)
 
-dE/dparameters are sums of w_k(z) times 1, z - mu_k and the products of its parts: six moments of each box.
+dE/dparameters are sums of w_k(z) times 1, z - mu_k and the products of its parts: six moments of each k.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CUT_SIGMAS = 3.0
-BOX_FRAMES, BOX_MELS = 4, 4  # the smallest boxes; others are these doubled until they hold the ellipse
+SHORTEST = 8  # mels; rows of up to so many, and of up to twice, four times ... as many are computed together
 
 Mask = Float[Tensor, "frame mel"]
 
@@ -101,34 +102,58 @@ def render(gaussians: Gaussians, n_frames: int, n_mels: int) -> Mask:
     return mask
 
 
-def _boxes(
-    means: Tensor, covariances: Tensor, size: tuple[int, int]
-) -> list[tuple[Tensor, Tensor, tuple[int, int]]]:
-    """Which Gaussians (their numbers), where their boxes begin (n, 2), and the frames and mels of each box.
+@dataclass(frozen=True)
+class _Rows:
+    """What Gaussians cover of single frames: of each, from the mel ``first`` on, as many mels as the longest.
 
-    Those whose ellipse lies outside of the mask are in none of them.
+    members: which Gaussian. cells: (row, mel), places in the flat mask. dt, df: frame and first mel less the
+    mean. powers: (3, mel), of how many mels a cell is after the first: to the 0, 1 and 2.
     """
-    limits = torch.tensor(size, device=means.device)
-    reach = CUT_SIGMAS * covariances[:, [0, 2]].sqrt()
-    first = torch.minimum((means - reach).ceil().clamp_min(0).long(), limits)
-    end = torch.minimum((means + reach).floor().long() + 1, limits)
-    extent = (end - first).clamp_min(0)
-    smallest = torch.tensor([BOX_FRAMES, BOX_MELS], device=means.device)
-    doublings = torch.log2(extent / smallest).ceil().clamp_min(0).long()
-    code = torch.where(extent.amin(dim=1) > 0, doublings[:, 0] * 64 + doublings[:, 1], -1)
+
+    members: Tensor
+    cells: Tensor
+    dt: Tensor
+    df: Tensor
+    powers: Tensor
+
+
+def _rows(means: Tensor, precisions: Tensor, covariances: Tensor, T: int, N: int) -> list[_Rows]:
+    """All rows in sight, in groups of lengths between a half of the longest and that.
+
+    In a frame, with Sigma^-1 = (tt tf; tf ff), q = ff (df + dt tf / ff)^2 + (tt - tf^2 / ff) dt^2, which is
+    at most 9 in a stretch about mu - dt tf / ff.
+    """
+    reach = CUT_SIGMAS * covariances[:, 0].sqrt()
+    begin = (means[:, 0] - reach).ceil().clamp(0, T).long()
+    counts = ((means[:, 0] + reach).floor().clamp(-1, T - 1).long() + 1 - begin).clamp_min(0)
+    members = torch.arange(len(means), device=means.device).repeat_interleave(counts)
+    before = counts.cumsum(0) - counts
+    frames = torch.arange(len(members), device=means.device) + (begin - before)[members]
+    dt = frames - means[members, 0]
+    tt, tf, ff = precisions[members].unbind(dim=1)
+    centre = means[members, 1] - dt * tf / ff
+    half = ((CUT_SIGMAS**2 - (tt - tf.square() / ff) * dt.square()).clamp_min(0) / ff).sqrt()
+    # A cell more on each side: what rounding might lose is seen to by the cut itself.
+    first = (centre - half).floor().clamp(0, N).long()
+    lengths = (centre + half).ceil().clamp(-1, N - 1).long() + 1 - first
+    kinds = torch.log2(lengths.clamp_min(1) / SHORTEST).ceil().clamp_min(0).masked_fill(lengths <= 0, -1)
     found = []
-    for kind in sorted(set(code.tolist())):
-        if kind < 0:
+    for kind in range(1 + int(kinds.max()) if len(kinds) else 0):
+        rows = (kinds == kind).nonzero().flatten()
+        if not len(rows):
             continue
-        members = (code == kind).nonzero().flatten()
-        longest = extent[members].amax(dim=0)
-        start = torch.minimum(first[members], limits - longest)  # the whole box lies inside
-        found.append((members, start, (int(longest[0]), int(longest[1]))))
+        longest = int(lengths[rows].max())
+        start = first[rows].clamp_max(N - longest)  # so that the whole row lies inside
+        steps = torch.arange(longest, device=means.device)
+        powers = torch.stack([steps**n for n in range(3)]).to(means)
+        cells = (frames[rows] * N + start)[:, None] + steps
+        chosen = members[rows]
+        found.append(_Rows(chosen, cells, dt[rows], start - means[chosen, 1], powers))
     return found
 
 
 class _Render(torch.autograd.Function):
-    """(2) and (3) over boxes; log amplitudes (K,), means (K, 2), precisions and covariances (K, 3)."""
+    """(2) and (3) over rows; log amplitudes (K,), means (K, 2), precisions and covariances (K, 3)."""
 
     @staticmethod
     def forward(
@@ -137,23 +162,19 @@ class _Render(torch.autograd.Function):
         logs = means.new_zeros(T * N)  # L
         tiny = torch.finfo(means.dtype).tiny
         parts = []
-        for members, start, (n_t, n_f) in _boxes(means, covariances, (T, N)):
-            frames = start[:, :1] + torch.arange(n_t, device=means.device)  # (n, frame)
-            mels = start[:, 1:] + torch.arange(n_f, device=means.device)  # (n, mel)
-            dt, df = frames - means[members, :1], mels - means[members, 1:]
-            tt, tf, ff = precisions[members].unbind(dim=1)
-            # -q / 2 = (-tt dt^2 / 2) 1 + (-tf dt) df + 1 (-ff df^2 / 2): a product of ranks 3
-            left = torch.stack([tt[:, None] * dt.square() / -2, -tf[:, None] * dt, torch.ones_like(dt)], -1)
-            right = torch.stack([torch.ones_like(df), df, ff[:, None] * df.square() / -2], 1)
-            exponent = left @ right  # (n, frame, mel)
-            outside = exponent < -(CUT_SIGMAS**2) / 2
-            below = torch.expm1(exponent.add_(peaks[members, None, None]))  # g - 1: exact for g near 1
-            below.clamp_(max=-tiny)  # only where even expm1 rounds to zero
-            below.masked_fill_(outside, -1.0)
-            cells = ((frames * N)[:, :, None] + mels[:, None, :]).flatten()
-            logs.index_add_(0, cells, below.neg().log_().flatten())
-            parts.append((members, cells, dt, df, below))
-        context.parts, context.shape = parts, means.shape
+        for rows in _rows(means, precisions, covariances, T, N):
+            tt, tf, ff = precisions[rows.members].unbind(dim=1)
+            dt, df, peak = rows.dt, rows.df, peaks[rows.members]
+            # l = peak - q / 2 is of degree 2 in how many mels a cell is after the first of its row.
+            nought = peak - (tt * dt.square() + 2 * tf * dt * df + ff * df.square()) / 2
+            coefficients = torch.stack([nought, -tf * dt - ff * df, ff / -2], dim=-1)
+            below = coefficients @ rows.powers  # (row, mel)
+            outside = below < (peak - CUT_SIGMAS**2 / 2)[:, None]
+            # g - 1, exact for g near 1; the limit is for the rounding of l
+            below = below.expm1_().clamp_(max=-tiny).masked_fill_(outside, -1.0)
+            logs.index_add_(0, rows.cells.flatten(), below.neg().log_().flatten())
+            parts.append((rows, below))
+        context.parts = parts
         context.save_for_backward(means, precisions, logs)
         return -torch.expm1(logs).view(T, N)
 
@@ -161,15 +182,18 @@ class _Render(torch.autograd.Function):
     def backward(context: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         means, precisions, logs = context.saved_tensors
         outer = slopes[0].flatten() * logs.exp()
-        moments = means.new_zeros(len(means), 3, 3)
-        for members, cells, dt, df, below in context.parts:
+        moments = means.new_zeros(len(means), 6)
+        for rows, below in context.parts:
             # (3): g / (1 - g) = -(1 + b) / b = -1 / b - 1 with b = g - 1
-            w = outer[cells].view_as(below) * (-1 - below.reciprocal())
-            left = torch.stack([torch.ones_like(dt), dt, dt.square()], 1)  # (n, 3, frame)
-            right = torch.stack([torch.ones_like(df), df, df.square()], -1)  # (n, mel, 3)
-            moments[members] = left @ w @ right
+            w = outer[rows.cells].mul_((-1 / below).sub_(1))
+            one, step, square = (w @ rows.powers.T).unbind(dim=1)
+            dt, df = rows.dt, rows.df
+            to_mel = step + df * one
+            to_mels = square + 2 * df * step + df.square() * one
+            summed = torch.stack([one, dt * one, to_mel, dt.square() * one, dt * to_mel, to_mels], dim=-1)
+            moments.index_add_(0, rows.members, summed)
         tt, tf, ff = precisions.unbind(dim=1)
-        to_frame, to_mel = moments[:, 1, 0], moments[:, 0, 1]
-        mean = torch.stack([tt * to_frame + tf * to_mel, tf * to_frame + ff * to_mel], dim=-1)
-        precision = torch.stack([-moments[:, 2, 0] / 2, -moments[:, 1, 1], -moments[:, 0, 2] / 2], dim=-1)
-        return moments[:, 0, 0], mean, precision, None, None, None
+        mass, frame, mel, frames, both, mels = moments.unbind(dim=1)
+        mean = torch.stack([tt * frame + tf * mel, tf * frame + ff * mel], dim=-1)
+        precision = torch.stack([-frames / 2, -both, -mels / 2], dim=-1)
+        return mass, mean, precision, None, None, None
