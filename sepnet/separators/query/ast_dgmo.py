@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sepnet.dsp.features import unit_level
 from sepnet.separators.query.applying import MelMasking, windows
 from sepnet.separators.query.detection import Detection, Detector
 from sepnet.separators.query.dgmo import DGMO, Optimised
@@ -31,15 +32,18 @@ from sepnet.separators.query.tagger import Heard, Tagger
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Mixture, Query, Separation, SepnetError
 
+LEVEL_RMS = 0.04  # -28 dBFS
+
 
 @dataclass(frozen=True)
 class Event:
     """What became of one query.
 
-    name: its class, the label that it came with or, without one, what the tagger hears. query: the example as
-    it was used. heard: what the tagger makes of it; known: whether that is a class it is sure enough of, or
-    else the detection went by similarity alone. mask: (frame, mel), as applied; optimised: None where nothing
-    was optimised. target + residual = mixture, both (time,). seconds: of compute, by stage.
+    name: its class, the label that it came with or, without one, what the tagger hears. query: the example
+    as it was used, at the level that the tagger heard it at. heard: what the tagger makes of it; known:
+    whether that is a class it is sure enough of, or else the detection went by similarity alone. mask:
+    (frame, mel), as applied; optimised: None where nothing was optimised. target + residual = mixture, both
+    (time,). seconds: of compute, by stage.
     """
 
     name: str
@@ -115,9 +119,10 @@ class AstDgmo(nn.Module):
         queries = checked_queries(mixture)
         return tuple(self._event(mixture.audio[0], query) for query in queries)
 
-    def _event(self, signal: Float[Tensor, " time"], given: Query) -> Event:
+    def _event(self, mixture: Float[Tensor, " time"], given: Query) -> Event:
         clock: dict[str, float] = {}
-        query = replace(given, audio=loudest_part(given.audio, self.longest_query_seconds, given.sample_rate))
+        example = loudest_part(given.audio, self.longest_query_seconds, given.sample_rate)
+        signal, query = _at_level(mixture), replace(given, audio=_at_level(example))
         with _timed(clock, "tagging"):
             heard = self.tagger.hear(query.audio)
             track = self.tagger.track(
@@ -141,7 +146,7 @@ class AstDgmo(nn.Module):
         optimised = self._optimised(scene, start) if detection.found else None
         clock["optimisation"] = 0.0 if optimised is None else optimised.seconds
         mask = start if optimised is None else optimised.mask
-        parted = self.masking.part(signal, mask)
+        parted = self.masking.part(mixture, mask)
         name = given.label or heard.label
         return Event(
             name,
@@ -191,6 +196,11 @@ class AstDgmo(nn.Module):
             return float((weights * (inside - outside)).sum())
 
         return score
+
+
+def _at_level(signal: Float[Tensor, " time"]) -> Float[Tensor, " time"]:
+    """At the level of the sounds that taggers learn from, whatever it was: so all follows the level alike."""
+    return LEVEL_RMS * unit_level(signal[None])[0][0]
 
 
 @contextmanager
