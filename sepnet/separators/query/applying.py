@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxtyping import Complex, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepnet.dsp.filterbank import STFT
@@ -23,7 +23,7 @@ class Parted:
     residual: Float[Tensor, " time"]
 
 
-class MelMasking:
+class MelMasking(nn.Module):
     """Between a mel mask and signals. The transform's window is the square root of Hann's.
 
     window_samples, hop_samples: of the transform. n_mels: bands from 0 Hz to half of the rate.
@@ -41,12 +41,14 @@ class MelMasking:
         soft_masking: bool = True,
         exponent: float = 1.0,
     ) -> None:
+        super().__init__()
         if not exponent > 0:
             raise SepnetError(f"exponent={exponent}: a mask is raised to a positive power")
         self.sample_rate, self.n_mels = sample_rate, n_mels
         self.soft_masking, self.exponent = soft_masking, exponent
         self.stft = STFT(window_samples=window_samples, hop_samples=hop_samples, window="sqrt_hann")
-        self.shares = mel_shares(self.stft.n_bins, sample_rate, n_mels)
+        self.shares: Tensor  # (bin, mel)
+        self.register_buffer("shares", mel_shares(self.stft.n_bins, sample_rate, n_mels), persistent=False)
 
     def powers(self, signal: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch frame mel"]:
         """Mel powers of signals; their sum over the bands is that over the bins."""
