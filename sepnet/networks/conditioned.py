@@ -18,26 +18,31 @@ from sepnet.networks.tcn import PReLU
 
 
 class ExampleEncoder(nn.Module):
-    """An embedding in (-1, 1) of an example of any length: mean and maximum of its features over time."""
+    """An embedding in (-1, 1) of an example of any length: mean and maximum of its features over time.
+
+    Frames are normalised each for itself, and those that fill up a batch are held at zero: an example has the
+    same embedding in any batch.
+    """
 
     def __init__(self, n_in: int, n_out: int, *, n_channels: int = 128, dropout: float = 0.1) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for place, dilation in enumerate((1, 2, 4)):
-            conv = nn.Conv1d(
-                n_channels if place else n_in, n_channels, 3, padding=dilation, dilation=dilation
-            )
-            layers += [conv, PReLU(), nn.GroupNorm(1, n_channels)]
-        self.layers = nn.Sequential(*layers)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(n_channels if place else n_in, n_channels, 3, padding=dilation, dilation=dilation)
+            for place, dilation in enumerate((1, 2, 4))
+        )
+        self.activations = nn.ModuleList(PReLU() for _ in self.convs)
+        self.norms = nn.ModuleList(nn.LayerNorm(n_channels) for _ in self.convs)
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * n_channels, n_out), nn.Tanh())
 
     def forward(
         self, features: Float[Tensor, "batch n_in frame"], there: Bool[Tensor, "batch frame"]
     ) -> Float[Tensor, "batch n_out"]:
-        """``there``: the frames that belong to the example; others fill up the batch."""
-        x = self.layers(features)  # (batch, channel, frame)
+        """``there``: the frames that belong to the example."""
         mask = there.unsqueeze(1)
-        mean = (x * mask).sum(dim=-1) / mask.sum(dim=-1).clamp_min(1)
+        x = features * mask
+        for conv, activation, norm in zip(self.convs, self.activations, self.norms, strict=True):
+            x = norm(activation(conv(x)).transpose(1, 2)).transpose(1, 2) * mask  # (batch, channel, frame)
+        mean = x.sum(dim=-1) / mask.sum(dim=-1).clamp_min(1)
         highest = x.masked_fill(~mask, -torch.inf).amax(dim=-1)
         embedding: Tensor = self.out(torch.cat([mean, highest], dim=1))
         return embedding
