@@ -177,6 +177,10 @@ class AstDgmo(nn.Module):
         return self.dgmo.optimise(task)
 
     def _embed(self, pieces: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
+        """Of windows, repeated where they are shorter than a patch."""
+        least, length = self.tagger.shortest_samples, pieces.shape[1]
+        if length < least:
+            pieces = pieces.repeat(1, -(-least // length))[:, :least]
         return self.tagger.tags(pieces).embeddings
 
     def _score(self, scene: Scene) -> Score:

@@ -1,0 +1,323 @@
+"""Query by example as a whole: its starts, what it tells, and what becomes of queries that can't be used."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+import sepnet
+from sepnet import inference
+from sepnet.cli import separate as command
+from sepnet.metrics import si_sdr
+from sepnet.separators.query.applying import MelMasking
+from sepnet.separators.query.ast_dgmo import AstDgmo
+from sepnet.separators.query.detection import Detection
+from sepnet.separators.query.dgmo import DGMO
+from sepnet.separators.query.scene import Scene
+from sepnet.separators.query.starts.contrast import SpectralContrast
+from sepnet.separators.query.starts.patches import PatchMask
+from sepnet.separators.query.starts.semantic import SemanticMask, smoothed
+from sepnet.separators.query.starts.stitching import MelStitching
+from sepnet.separators.query.tagger import Heard, Tagger, Tags, Track
+from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
+
+RATE = 16000
+STARTS = [MelStitching(), SemanticMask(), PatchMask(), SpectralContrast()]
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return 0.1 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tagger() -> Tagger:
+    torch.manual_seed(0)
+    return Tagger(labels=("bark", "rain"), hidden=16, n_layers=1, n_heads=2, n_mels=32)
+
+
+def finder(**settings: object) -> AstDgmo:
+    """With a tagger that has learnt nothing, and thresholds that let all of it pass."""
+    everything = {"least_score": 1e-6, "sure_score": 1e-5}
+    given = {"tagger": tagger(), "start": MelStitching(), "detector": everything, **settings}
+    return AstDgmo(**given)  # type: ignore[arg-type]
+
+
+def found(begin: float, end: float, seconds: float, similarity: Tensor | None = None) -> Detection:
+    """A detection of one segment, with windows of 1 s every quarter."""
+    starts = torch.arange(0, seconds - 1 + 1e-6, 0.25)
+    centres = starts + 0.5
+    inside = ((centres >= begin) & (centres <= end)).float() if similarity is None else similarity
+    return Detection(
+        times=torch.stack([starts, starts + 1], dim=1),
+        probability=inside,
+        similarity=inside,
+        score=inside,
+        gate=inside > 0.5,
+        threshold=0.5,
+        segments=((begin, end),),
+        confidence=1.0,
+        nearest_miss=None,
+        seconds=seconds,
+        sharpening=1.0,
+    )
+
+
+def scene(signal: Tensor, query: Tensor, detection: Detection, label: str = "thing") -> Scene:
+    masking, tags = MelMasking(), tagger().eval()
+    track = tags.track(signal, hop_seconds=0.25)
+    heard = Heard(torch.tensor([0.5, 0.5]), torch.ones(16), "bark")
+    powers = masking.powers(signal)
+    return Scene(signal, powers, Query(query, RATE, label), heard, track, detection, tags, masking)
+
+
+# ---------------------------------------------------------------- starts
+
+
+def test_stitching_keeps_the_active_frames_by_the_profile_of_their_bands() -> None:
+    signal = noise(4 * RATE)
+    given = scene(signal, noise(RATE), found(1.0, 2.0, 4.0))
+    mask, gate = MelStitching(gamma_profile=0.25)(given), given.gate()
+    assert not mask[gate == 0].any()
+    assert mask.max() <= 1
+    profile = MelStitching().reference(given).mean(dim=0)
+    ratio = mask[gate.argmax()] / mask[gate.argmax()].max()
+    torch.testing.assert_close(ratio, (profile / profile.max()) ** 0.25, atol=1e-5, rtol=0)
+    flat = MelStitching(gamma_profile=0.0)(given)
+    torch.testing.assert_close(flat, gate[:, None].expand_as(flat))
+
+
+def test_contrast_takes_away_what_sounds_while_the_query_does_not() -> None:
+    time = torch.arange(6 * RATE) / RATE
+    hum = 0.1 * torch.sin(2 * torch.pi * 300 * time)
+    whistle = 0.1 * torch.sin(2 * torch.pi * 3000 * time) * ((time > 2) & (time < 4))
+    given = scene(hum + whistle, whistle[2 * RATE : 3 * RATE], found(2.0, 4.0, 6.0))
+    parted = given.masking.part(hum + whistle, SpectralContrast()(given))
+    assert si_sdr(hum + whistle, whistle) < 0
+    assert si_sdr(parted.target, whistle) > 20
+
+
+def test_semantic_masks_follow_similarity_and_the_sort_of_sound() -> None:
+    signal, similarity = noise(4 * RATE), torch.linspace(0, 1, 13)
+    given = scene(signal, noise(RATE), found(0.0, 4.0, 4.0, similarity), label="music")
+    mask = SemanticMask(semantic_blending=1.0, similarity_smoothing=0.0)(given)
+    assert (mask.diff(dim=0) >= 0).all()  # louder with every window
+    assert (mask[:, :1] == mask).all()  # music: all bands alike
+    voice = SemanticMask().band_weights(replace(given, query=replace(given.query, label="baby_cry")))
+    assert voice[0] < voice[20] == 1
+    other = SemanticMask(depth=1.0).band_weights(replace(given, query=replace(given.query, label="saw")))
+    assert other.max() == 1
+    assert other.min() < 1
+
+
+def test_smoothing_keeps_what_is_constant() -> None:
+    torch.testing.assert_close(smoothed(torch.full((9,), 0.3), 1.5), torch.full((9,), 0.3))
+    peak = smoothed(torch.eye(9)[4], 1.0)
+    assert peak.argmax() == 4
+    torch.testing.assert_close(peak, peak.flip(0))
+
+
+def test_patches_that_are_like_the_query_are_kept() -> None:
+    """Rows 0 and 1 of four point as the query's do, but only in the second half of the windows."""
+    signal = noise(4 * RATE)
+    given = scene(signal, noise(RATE), found(0.0, 4.0, 4.0))
+    n_windows = len(given.track.times)
+    own = given.tagger.track(given.query.audio).tags.patches  # (window, row, column, dim)
+    n_rows, n_columns, dim = own.shape[1:]
+    patches = -own[0].mean(dim=(0, 1)).expand(n_windows, n_rows, n_columns, dim).clone()
+    patches[n_windows // 2 :, 0] = own[0, 0, 0]
+    track = Track(given.track.times, Tags(torch.zeros(n_windows, 2), torch.zeros(n_windows, dim), patches))
+    mask = PatchMask(gated=False)(replace(given, track=track))
+    low = slice(0, given.masking.n_mels // (2 * n_rows))
+    assert mask[-20:, low].mean() > mask[:20, low].mean() + 0.2
+    assert mask[-20:, low].mean() > mask[-20:, -8:].mean() + 0.2
+
+
+@pytest.mark.parametrize("start", STARTS, ids=lambda start: type(start).__name__)
+def test_starts_are_masks(start: object) -> None:
+    given = scene(noise(3 * RATE), noise(RATE, seed=1), found(1.0, 2.0, 3.0))
+    mask = start(given)  # type: ignore[operator]
+    assert mask.shape == given.powers.shape
+    assert mask.isfinite().all()
+    assert mask.min() >= 0
+    assert mask.max() <= 1
+
+
+# ---------------------------------------------------------------- the separator
+
+
+def test_an_event_tells_how_its_target_came_to_be() -> None:
+    signal = noise(3 * RATE)
+    mixture = Mixture(signal[None], RATE, queries=(Query(noise(RATE, seed=1), RATE, "bark"),))
+    method = finder(dgmo=DGMO(opt_steps=2))
+    (event,) = method.find(mixture)
+    torch.testing.assert_close(event.target + event.residual, signal, atol=1e-7, rtol=0)
+    assert event.optimised is not None
+    assert len(event.optimised.losses) == 2
+    assert {"reference", "target", "residual", "tv", "sat"} <= set(event.optimised.terms)
+    assert event.name == "bark"
+    assert set(event.seconds) == {"tagging", "detection", "start", "optimisation"}
+    separation = method.separate(mixture)
+    assert separation.labels == ("bark", "residual")
+    assert torch.equal(separation.sources[0], event.target)
+
+
+def test_without_embedding_terms_the_loss_does_not_hear_the_tagger() -> None:
+    mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE),))
+    (event,) = finder(dgmo=DGMO(opt_steps=1), embedding_terms=False).find(mixture)
+    assert event.optimised is not None
+    assert not {"target", "residual", "negative"} & set(event.optimised.terms)
+
+
+def test_what_is_not_found_is_silent_and_no_error() -> None:
+    signal = noise(2 * RATE)
+    mixture = Mixture(signal[None], RATE, queries=(Query(noise(RATE, seed=1), RATE, "bark"),))
+    (event,) = finder(detector={"least_score": 1.1, "sure_score": 1.2}, dgmo=DGMO()).find(mixture)
+    assert not event.detection.found
+    assert not event.target.any()
+    assert torch.equal(event.residual, signal)
+    assert event.optimised is None
+    assert event.detection.nearest_miss is not None
+
+
+def test_a_class_of_which_the_tagger_is_not_sure_is_found_by_similarity() -> None:
+    mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE, "gong"),))
+    (event,) = finder(least_probability=1.0).find(mixture)
+    assert not event.known
+    assert event.detection.probability is None
+    assert event.name == "gong"
+
+
+@pytest.mark.parametrize("n_samples", [1, 400, 8000, RATE + 1])
+def test_mixtures_shorter_than_a_window(n_samples: int) -> None:
+    signal = noise(1, n_samples)
+    mixture = Mixture(signal, RATE, queries=(Query(noise(RATE, seed=1), RATE),))
+    separation = finder(dgmo=DGMO(opt_steps=1)).separate(mixture)
+    assert separation.sources.shape == (2, n_samples)
+    torch.testing.assert_close(separation.sources.sum(dim=0), signal[0], atol=1e-6, rtol=0)
+
+
+def test_of_several_queries_each_has_a_target() -> None:
+    queries = tuple(Query(noise(RATE, seed=seed), RATE) for seed in (1, 2, 3))
+    separation = finder().separate(Mixture(noise(1, RATE), RATE, queries=queries))
+    assert separation.labels == ("query 1", "query 2", "query 3")
+    assert separation.sources.shape == (3, RATE)
+
+
+def test_masks_and_tagger_are_of_one_rate() -> None:
+    with pytest.raises(SepnetError, match=r"masking\.sample_rate=16000"):
+        finder(masking=MelMasking(sample_rate=8000, window_samples=256, hop_samples=128, n_mels=32))
+
+
+def test_unknown_presets_and_numbers_are_refused() -> None:
+    with pytest.raises(SepnetError, match="selektive"):
+        finder(preset="selektive")
+    with pytest.raises(SepnetError, match="min_dur"):
+        finder(detector={"min_dur": 3})
+    assert finder(preset="selective").detector.cls_percentile == 96.0
+
+
+# ---------------------------------------------------------------- at any rate, and the command line
+
+
+def test_target_and_residual_have_the_rate_and_the_level_of_the_input() -> None:
+    audio, query = noise(2, 44100), noise(22050, seed=2)
+    event = inference.find(audio, 44100, (query, 22050), finder())
+    assert event.target.shape == (44100,)
+    torch.testing.assert_close(event.target + event.residual, audio[0], atol=1e-7, rtol=0)
+    separation = sepnet.separate(audio, 44100, model=finder(), query=(query, 22050))
+    assert separation.sources.shape == (2, 44100)
+    with pytest.raises(SepnetError, match="does not say what it finds"):
+        inference.find(audio, 44100, (query, 22050), "identity")
+
+
+@pytest.fixture(name="sounds")
+def _sounds(tmp_path: Path) -> Path:
+    target, other = noise(2 * RATE, seed=1), noise(2 * RATE, seed=2)
+    for name, sound in (("mix", target + other), ("gt", target), ("bark", noise(4 * RATE, seed=3))):
+        soundfile.write(tmp_path / f"{name}.wav", sound.numpy(), RATE, subtype="FLOAT")
+    return tmp_path
+
+
+def separated(folder: Path, *words: str) -> None:
+    before = sys.argv
+    sys.argv = ["separate.py", str(folder / "mix.wav"), *words]
+    try:
+        command.main()
+    finally:
+        sys.argv = before
+
+
+SEEN = "set={tagger:{pretrained:null,labels:[bark,rain],hidden:16,n_layers:1,n_heads:2,n_mels:32},detector:{least_score:1e-6,sure_score:1e-5}}"  # noqa: E501
+
+
+def test_the_command_writes_what_was_found(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model=ast_contrast", f"query={sounds / 'bark.wav'}", f"reference={sounds / 'gt.wav'}", SEEN]
+    separated(sounds, *words)
+    told = capsys.readouterr().out
+    assert "SI-SDR" in told
+    (folder,) = (path for path in sounds.iterdir() if path.is_dir())
+    name = folder.name.removeprefix("mix_")
+    files = {"target.wav", "residual.wav", "event.json", f"{name}_comparison.png", f"{name}_timeline.png"}
+    assert {path.name for path in folder.iterdir()} == files
+    target, residual = (soundfile.read(folder / f"{part}.wav")[0] for part in ("target", "residual"))
+    mixture, _ = soundfile.read(sounds / "mix.wav")
+    assert abs(target + residual - mixture).max() < 1e-6
+    event = json.loads((folder / "event.json").read_text())
+    assert event["query_seconds"] == 3.0  # of four
+    assert event["detection"]["found"]
+    assert event["settings"]["detector"]["least_score"] == 1e-6
+    assert event["scores"]["word"] in ("poor", "fair", "good", "excellent")
+    assert event["scores"]["si_sdr_improvement_db"] == pytest.approx(
+        event["scores"]["si_sdr_db"] - event["scores"]["si_sdr_mixture_db"]
+    )
+    with pytest.raises(SystemExit):
+        separated(sounds, *words)
+    assert "exists already: give overwrite=true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "give query=example.wav"),
+        (["query=nothing.wav"], "nothing.wav"),
+        (["query=SHORT"], "query 1 has 0.06 s"),
+        (["query=QUERY", "reference=SHORT"], "has 1000 samples at 16000 Hz, but the mixture 32000"),
+    ],
+)
+def test_bad_input_is_told_and_leaves_nothing(
+    sounds: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(sounds / "short.wav", noise(1000, seed=5).numpy(), RATE)
+    places = {"SHORT": str(sounds / "short.wav"), "QUERY": str(sounds / "bark.wav")}
+    given = [
+        word.partition("=")[0] + "=" + places.get(word.partition("=")[2], word.partition("=")[2])
+        for word in words
+    ]
+    with pytest.raises(SystemExit) as ended:
+        separated(sounds, "model=ast_contrast", SEEN, *given)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not [path for path in sounds.iterdir() if path.is_dir()]
+
+
+def test_a_reference_is_for_what_finds(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        separated(sounds, "model=hpss", f"reference={sounds / 'gt.wav'}")
+    assert "hpss is none" in capsys.readouterr().err
+
+
+def test_settings_are_for_what_was_not_trained(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        separated(sounds, "model=pit-2spk-8k", "set={n_sources:3}")
+    assert "keeps the settings that it was trained with" in capsys.readouterr().err
+
+
+def test_a_query_is_wanted() -> None:
+    with pytest.raises(CannotSeparate, match="queries"):
+        finder().find(Mixture(noise(1, RATE), RATE))
