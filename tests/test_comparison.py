@@ -185,8 +185,8 @@ def test_edges_are_round_lie_inside_and_are_few_where_mixtures_are() -> None:
 
 
 def test_every_facet_can_be_told_from_a_row() -> None:
-    told = row("a", 0, 1, 1.0, sexes="f+m", overlap=0.25, level_difference_db=-3.0)
-    assert [facet.value(told) for facet in FACETS] == ["f+m", -3.0, 0.25, "2", 3.0]
+    told = row("a", 0, 1, 1.0, sexes="f+m", overlap=0.25, level_difference_db=-3.0, condition="0 dB")
+    assert [facet.value(told) for facet in FACETS] == ["f+m", "0 dB", -3.0, 0.25, "2", 3.0]
     unknown = row("a", 0, 1, 1.0)
     assert [facet.value(unknown) for facet in FACETS][:3] == [None, None, None]
 

@@ -21,11 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.evaluation import provenance, rows, scoring
+from sepnet.evaluation.breakdown import breakdowns
 from sepnet.evaluation.contender import Contender
+from sepnet.evaluation.examples import examples
+from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.run import run
 from sepnet.evaluation.table import lines
 from sepnet.evaluation.worker import count_parameters
 from sepnet.separators.identity import Identity
+from sepnet.training.task import si_sdr_gain
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
 
 RATE = 8000
@@ -677,3 +681,77 @@ def test_a_failure_to_count_is_told_and_loses_no_score(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Broken can't count: RuntimeError: no fingers"):
         read = rows.read(here([contender("broken", Broken)], tmp_path))
     assert {(row.status, row.n_found) for row in read} == {("ok", None)}
+
+
+class Asked(OrthogonalSet):
+    """Only the first source is asked for, by its query; made at two levels."""
+
+    def __getitem__(self, index: int) -> Mixture:
+        mixture = super().__getitem__(index)
+        return replace(mixture, queries=mixture.queries[:1], asked=(True, False))
+
+    def condition(self, index: int) -> str:
+        return ("+5 dB", "-5 dB")[index % 2]
+
+
+class OneFound(Leaky):
+    """Told one query: that source, with some of the other, and the residual."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"queries"})
+
+    def separate(self, mixture: Mixture) -> Separation:
+        assert mixture.queries is not None
+        (query,) = mixture.queries
+        assert mixture.asked is None
+        target = query.audio + self.leak * (mixture.audio[0] - query.audio)
+        return Separation(torch.stack([target, mixture.audio[0] - target]), ("it", "residual"))
+
+
+def test_only_what_is_asked_for_is_judged_for_every_method_alike(tmp_path: Path) -> None:
+    contenders = [
+        Contender("identity", Identity),
+        Contender("one", OneFound),
+        Contender("leaky", Leaky),
+    ]
+    found = rows.read(
+        run(contenders, Asked(), tmp_path / "rows.csv", n_processes=0, measures=FAST, progress=False)
+    )
+    assert len(found) == 3 * 4 * 2
+    for row in found:
+        if row.source == 1:
+            assert row.status == "ok"
+        else:
+            assert (row.status, row.reason) == ("excluded", "no query asks for this source")
+            assert math.isnan(row.scores["si_sdr"])
+    gains = {line.name: line.scores["si_sdr_improvement"] for line in lines(found)}
+    assert gains["identity"].mean == pytest.approx(0.0, abs=1e-3)
+    assert gains["one"].mean == pytest.approx(20.0, abs=1e-2)  # a leak of a tenth of the other
+    assert gains["leaky"].n == 4
+
+
+def test_conditions_are_told_and_break_the_table_down_by_their_number(tmp_path: Path) -> None:
+    contenders = [Contender("identity", Identity), Contender("one", OneFound)]
+    path = run(contenders, Asked(), tmp_path / "rows.csv", n_processes=0, measures=FAST, progress=False)
+    found = rows.read(path)
+    assert {row.mixture_id[-1]: row.condition for row in found} == {
+        "0": "+5 dB",
+        "1": "-5 dB",
+        "2": "+5 dB",
+        "3": "-5 dB",
+    }
+    part = next(part for part in breakdowns(lines(found)) if part.facet.key == "condition")
+    assert [(each.label, each.n_mixtures) for each in part.bins] == [("-5 dB", 2), ("+5 dB", 2)]
+    plain = run([Contender("identity", Identity)], OrthogonalSet(), tmp_path / "plain.csv", n_processes=0,
+                measures=FAST, progress=False)  # fmt: skip
+    assert {row.condition for row in rows.read(plain)} == {""}
+
+
+def test_examples_and_training_judge_what_is_asked_for(tmp_path: Path) -> None:
+    rows_csv = tmp_path / "rows.csv"
+    contender = Contender("one", OneFound)
+    run([contender], Asked(), rows_csv, n_processes=0, measures=FAST, progress=False)
+    for example in read_examples(examples(rows_csv, contender, Asked())):
+        assert not example.differs
+        assert example.improvements[1] is None
+    gain = si_sdr_gain(OneFound(), Asked()[1])
+    assert float(gain) == pytest.approx(20.0, abs=1e-2)

@@ -28,7 +28,7 @@ ESC10 = Path(os.environ.get("SEPNET_ESC10", Path(__file__).parents[2] / "shared"
 
 
 def tone(label: str, seconds: float, seed: int) -> np.ndarray:
-    """A tone of the class's frequency, in noise, with a level of its own, from 0.6 to 1.5 s of ``seconds``."""
+    """A tone of the class's frequency, at a level of its own, from 0.6 to 1.5 s of ``seconds``."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * RATE)) / RATE
     there = (time >= 0.6) & (time < 1.5)
@@ -215,7 +215,7 @@ def test_bad_settings_are_refused(manifest: Manifest, settings: dict[str, object
 
 def test_a_class_of_one_recording_has_no_query(manifest: Manifest) -> None:
     few = replace(manifest, utterances=tuple(u for u in manifest if u.label != "bell" or "1-A" in u.path))
-    with pytest.raises(SepnetError, match="bell of .* has only one"):
+    with pytest.raises(SepnetError, match=r"bell of .* has only one"):
         queries(few)
 
 

@@ -186,7 +186,13 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
             assert f" {mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] |" in markdown
         # 1.2 M parameters; median of (0.5 ... 0.79) s over 2 s; the highest of 100 ... 129 MiB
         # counted in 4 mixtures: a median of 2.5 G; on two threads half of the time
-        assert cells[5:] == ["1.23", "2.5", "0.32 0.13 on two", "129", "60", "0"]
+        assert cells[7:] == ["1.23", "2.5", "0.32 0.13 on two", "129", "60", "0"]
+        gains = independent_means(path, name, "si_sdr", "si_sdr_mixture")
+        assert cells[5].split()[0] == f"{statistics.median(gains):.2f}"
+        low, high = sorted(gains)[9], sorted(gains)[20]  # of 30: the 10th and the 21st (Conover, table A3)
+        assert cells[5].split()[1:] == [f"{low:.2f}", "to", f"{high:.2f}"]
+        assert f"{statistics.median(gains):.2f} [{low:.2f}, {high:.2f}] | 100 [89, 100] |" in markdown
+        assert cells[6] == "100 89 to 100"
     assert "two improves most" in page.text
     assert "one: PESQ is undefined for 1 of 60 sources" in " ".join(page.text.split())
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from sepnet.evaluation.rows import Row
-from sepnet.evaluation.statistics import mixture_means, resampled_means, summarise
+from sepnet.evaluation.statistics import (
+    median_interval,
+    mixture_means,
+    resampled_means,
+    share_above,
+    summarise,
+)
 
 
 def row(mixture_id: str, source: int, value: float, status: str = "ok") -> Row:
@@ -107,3 +113,33 @@ def test_the_mixture_is_the_unit() -> None:
     rows = [row(f"{index:02d}", source, value) for index, value in enumerate(values) for source in (1, 2)]
     means = mixture_means(rows, lambda r: r.scores["si_sdr"])
     assert summarise(np.array(list(means.values()))) == summarise(values)
+
+
+def test_the_interval_of_the_median_is_that_of_the_binomial() -> None:
+    values = np.arange(1.0, 21.0)  # the order statistics are their own ranks
+    # P(X <= 5) = 0.0207 < 0.025 <= P(X <= 6) for X ~ binomial(20, 1/2), so ranks 6 and 15 (Conover, table A3)
+    assert median_interval(np.random.default_rng(0).permutation(values)) == (6.0, 15.0)
+    assert median_interval(np.append(values, math.nan)) == (6.0, 15.0)
+    assert median_interval(np.arange(6.0)) == (0.0, 5.0)
+    for few in (5, 1, 0):
+        assert all(math.isnan(bound) for bound in median_interval(np.arange(float(few))))
+    rng = np.random.default_rng(1)
+    intervals = [median_interval(rng.exponential(1, 40)) for _ in range(1500)]
+    covered = np.mean([low <= math.log(2) <= high for low, high in intervals])
+    assert 0.95 <= covered <= 0.98  # at least what it says, since ranks are whole
+
+
+def test_the_share_above_a_threshold_and_wilsons_interval() -> None:
+    values = np.array([1.0] * 8 + [0.0, -1.0, math.nan])
+    found = share_above(values)  # a gain of nothing is none
+    assert (found.n, found.share) == (10, 0.8)
+    assert found.low == pytest.approx(0.490162, abs=1e-6)  # the roots of (p - 0.8)^2 = z^2 p (1 - p) / 10
+    assert found.high == pytest.approx(0.943318, abs=1e-6)
+    for bound in (found.low, found.high):
+        assert (bound - 0.8) ** 2 == pytest.approx(1.959964**2 * bound * (1 - bound) / 10, rel=1e-6)
+    everyone = share_above(np.ones(10))
+    assert (everyone.share, everyone.high) == (1.0, pytest.approx(1.0))
+    assert everyone.low == pytest.approx(10 / (10 + 1.959964**2), rel=1e-6)
+    assert math.isnan(share_above(np.array([math.nan])).share)
+    assert share_above(values, 0.5).share == share_above(values).share
+    assert share_above(values, -0.5).share == 0.9

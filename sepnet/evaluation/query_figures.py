@@ -37,14 +37,14 @@ COLOURS = {
 def comparison_figure(
     path: str | Path,
     *,
-    mixture: Float[Tensor, " time"],
+    mixture: Float[Tensor, " _"],
     mask: Float[Tensor, "bin frame"] | Float[np.ndarray, "bin frame"],
-    target: Float[Tensor, " time"],
-    residual: Float[Tensor, " time"],
+    target: Float[Tensor, " _"],
+    residual: Float[Tensor, " _"],
     sample_rate: int,
     title: str = "",
 ) -> None:
-    """Spectrograms of mixture, target and residual on one scale, and the mask (0 to 1), as ``path``.
+    """Spectrograms of mixture, target and residual, (time,), on one scale, and the mask, as ``path``.
 
     0 dB is the loudest point of the mixture. The mask's bins reach from 0 Hz to half of ``sample_rate``, its
     frames from the beginning to the end. Raises SepnetError for signals of different lengths.

@@ -16,7 +16,8 @@ from sepnet.metrics import is_silent, sdr, si_sdr
 from sepnet.metrics.sdr import ABSOLUTE_FLOOR, BSS_EVAL_FILTER_TAPS
 from sepnet.types import SepnetError
 
-Signal = Float[Tensor, " time"]
+Signal = Float[Tensor, " _"]
+"""(time,); of which length is checked here, to be told in a sentence."""
 WORDS = ((10.0, "excellent"), (5.0, "good"), (0.0, "fair"))
 """SI-SDR in dB above which a word stands."""
 WORST = "poor"
