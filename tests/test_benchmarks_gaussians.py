@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from training_fixtures import compose, make_corpus
 
+from sepnet.cli import benchmarks_gaussians
 from sepnet.cli.benchmark import benchmark
 
 
-def test_the_table_holds_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_holds_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarks_gaussians, "COUNTS", (4, 16))
+    monkeypatch.setattr(benchmarks_gaussians, "STEPS", (0, 18, 25))
     make_corpus(tmp_path / "wavs")
     settings = [
         "what=gaussians", "n_fitted=2", "repetitions=1", "data=folder", "data.mixing.seconds=0.1",
@@ -27,10 +32,8 @@ def test_the_table_holds_together(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ideal > 5
     assert gains["ideal, as free values"] == pytest.approx(ideal, abs=0.05)
     assert gains["ideal linear mask"] > ideal
-    assert gains["K = 8, 0 steps"] < gains["K = 8, 150 steps"] < gains["K = 128, 150 steps"] < ideal + 0.2
+    assert gains["K = 4, 0 steps"] < gains["K = 4, 25 steps"] < gains["K = 16, 25 steps"] < ideal + 0.2
     for name, share in re.findall(r"^(K = \S+ \d+ steps) .* (\d+) % of", told, re.MULTILINE):
         assert float(share) == pytest.approx(100 * gains[name] / ideal, abs=0.7)
-    assert re.search(
-        r"K = 128: pursuit [\d.]+ s, 18 steps [\d.]+ s, 150 steps [\d.]+ s; dense [\d.]+ s", told
-    )
+    assert re.search(r"K =  16: pursuit [\d.]+ s, 18 steps [\d.]+ s, 25 steps [\d.]+ s; dense [\d.]+ s", told)
     assert "no tagger, all in" in told

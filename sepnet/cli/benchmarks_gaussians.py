@@ -140,8 +140,9 @@ def _speed(cases: list[Case], masking: MelMasking, repetitions: int) -> None:
     """Seconds for 10 s: two of the mixtures end to end; dense and sparse take turns."""
     pair = cases[:2]
     mask, powers = (torch.cat([getattr(case, name) for case in pair]) for name in ("mask", "powers"))
-    n_samples = (mask.shape[0] - 1) * masking.stft.hop_samples  # as many as have these frames
-    mixture = torch.cat([case.mixture for case in pair])[:n_samples]
+    mixture = torch.cat([case.mixture for case in pair])
+    n_frames = masking.stft.n_frames(len(mixture))  # one fewer than of the two apart
+    mask, powers = mask[:n_frames], powers[:n_frames]
     case = Case(mixture, mixture, mask, powers)
     most = max(STEPS)
     print(
