@@ -66,8 +66,8 @@ class AstDgmo(nn.Module):
     in the place of the preset's. dgmo: None: the start is the mask. window_seconds and
     hop_seconds: of what the tagger hears of the mixture. longest_query_seconds: of a longer query only the
     loudest part is used. least_probability: of a query's likeliest class, to go by it as well as by
-    similarity. embedding_terms: whether the loss of the optimisation hears through the tagger, as its guard
-    does in any case.
+    similarity. embedding_terms: whether the optimisation and its guard hear through the tagger; if not, the
+    guard goes by spectra.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -172,7 +172,7 @@ class AstDgmo(nn.Module):
             reference=None if reference is None else reference(scene),
             embed=self._embed if self.embedding_terms else None,
             query=scene.heard.embedding if self.embedding_terms else None,
-            score=self._score(scene),
+            score=self._heard_score(scene) if self.embedding_terms else self._seen_score(scene),
         )
         return self.dgmo.optimise(task)
 
@@ -183,10 +183,10 @@ class AstDgmo(nn.Module):
             pieces = pieces.repeat(1, -(-least // length))[:, :least]
         return self.tagger.tags(pieces).embeddings
 
-    def _score(self, scene: Scene) -> Score:
-        """The in/out score: how much more the target is like the query than the residual, window by window.
+    def _heard_score(self, scene: Scene) -> Score:
+        """The in/out score: how much more the target is like the query than the residual, to the tagger.
 
-        Each window counts by the power of the mixture in it.
+        It is a mean over windows, each counting by the power of the mixture in it.
         """
         length = min(round(self.window_seconds * self.sample_rate), len(scene.signal))
         hop = max(1, length // 2)
@@ -198,6 +198,23 @@ class AstDgmo(nn.Module):
             likeness = functional.cosine_similarity(self._embed(pieces), scene.heard.embedding[None], dim=-1)
             inside, outside = likeness.chunk(2)
             return float((weights * (inside - outside)).sum())
+
+        return score
+
+    def _seen_score(self, scene: Scene) -> Score:
+        """The same by the spectra alone, which costs next to nothing: the correlation of log-mel profiles."""
+
+        def profile(signal: Tensor) -> Tensor:
+            levels = torch.log10(self.masking.powers(signal).mean(dim=0) + 1e-10)
+            return levels - levels.mean()
+
+        query = profile(scene.query.audio)
+
+        def score(target: Tensor, residual: Tensor) -> float:
+            inside, outside = (
+                functional.cosine_similarity(profile(part), query, dim=0) for part in (target, residual)
+            )
+            return float(inside - outside)
 
         return score
 
