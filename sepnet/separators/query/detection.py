@@ -1,9 +1,9 @@
 """When a query is heard in a mixture: from the tags of windows to segments, and to a soft gate over frames.
 
 For each window the probability p of the query's class and the cosine similarity c of its embedding to the
-query's are known. Their product (c alone for a class that the tagger does not know) is the score, taken to be
-that of the window's centre; between centres it runs straight, before the first and behind the last it stays.
-Segments are where it is above a threshold, so edges may lie between two windows.
+query's are known. The root of their product (c alone for a class that the tagger does not know) is the score,
+taken to be that of the window's centre; between centres it runs straight, before the first and behind the
+last it stays. Segments are where it is above a threshold, so edges may lie between two windows.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ class Detector:
         """
         similarity = functional.cosine_similarity(track.tags.embeddings, embedding[None], dim=-1)
         probability = None if index is None else track.tags.probabilities[:, index]
-        score = similarity.clamp_min(0) * (1.0 if probability is None else probability)
+        score = similarity.clamp_min(0)
+        if probability is not None:
+            score = (score * probability).sqrt()  # on the scale of both: weak windows are not lost near 0
         centres = track.times.mean(dim=1)
         at = torch.arange(0, seconds, GRID_SECONDS) + GRID_SECONDS / 2
         active, threshold = self._active(centres, probability, similarity, score, at)
