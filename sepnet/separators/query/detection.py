@@ -101,7 +101,7 @@ class Detector:
     cosine_threshold: float = 0.45
     least_score: float = 0.12
     sure_score: float = 0.5
-    least_gap: float = 0.15
+    least_gap: float = 0.2
     min_dur_ms: float = 500.0
     merge_gap_ms: float = 200.0
     segment_padding_ms: float = 50.0
@@ -175,7 +175,9 @@ class Detector:
             gate=inside.any(dim=0).expand(len(centres)).clone(),
             threshold=threshold,
             segments=segments,
-            confidence=min(1.0, reached / max(own_probability, 1e-6)),
+            confidence=min(
+                1.0, reached / (1.0 if probability is None else max(own_probability, 1e-6) ** 0.5)
+            ),
             nearest_miss=None if segments else miss,
             seconds=seconds,
             sharpening=self.time_mask_sharpening,
