@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from training_fixtures import checkpoint, compose, logged, only_run
 
 from sepnet import artifact
+from sepnet.cli.parts import fold_score
 from sepnet.cli.publish import ship
 from sepnet.cli.train import train
 from sepnet.separators.query.tagger import Tagger
@@ -132,3 +134,35 @@ def test_it_ships_with_its_accuracy_by_fold(
     heard = compose([*asked[:2], f"weights.folds={{fold1: {trained}}}"], name="publish")
     with pytest.raises(SepnetError, match="has learnt from fold1"):
         ship(folder, heard.weights)
+    with pytest.raises(
+        SepnetError, match="fold3"
+    ):  # which this corpus has not: the fold is not the run's own
+        fold_score(trained, "fold3")
+
+
+def test_the_shipped_tagger_opens_by_its_name_and_tells_its_accuracy() -> None:
+    folder = artifact.SHIPPED / "ast-tagger-esc10"
+    assert (folder / "model.safetensors").stat().st_size < 8e6
+    assert set(json.loads((folder / "metrics.json").read_text())["folds"]) == {
+        "fold1",
+        "fold2",
+        "fold3",
+        "fold4",
+    }
+    assert "CC BY 3.0" in (folder / "README.md").read_text()
+    assert "ast-tagger-esc10" not in artifact.shipped()
+    assert Tagger(pretrained="ast-tagger-esc10").index("rooster") is not None
+    with pytest.raises(SepnetError, match="ast-tagger-esc10 is a Tagger, which separates nothing"):
+        artifact.load("ast-tagger-esc10")
+
+
+@pytest.mark.skipif("SEPNET_ESC10" not in os.environ, reason="ESC-10 is not at hand (SEPNET_ESC10)")
+def test_the_shipped_tagger_knows_real_sounds() -> None:
+    """Of one clip of each class that it has learnt from, at least nine; a random one knows one."""
+    root, tagger = Path(os.environ["SEPNET_ESC10"]), Tagger(pretrained="ast-tagger-esc10").eval()
+    right = 0
+    for label in tagger.labels:
+        samples, rate = soundfile.read(sorted((root / label).glob("1-*"))[0], dtype="float32")
+        assert rate == tagger.sample_rate
+        right += tagger.hear(torch.from_numpy(samples)).label == label
+    assert right >= 9
