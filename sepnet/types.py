@@ -172,6 +172,7 @@ def shown(separator: Separator, mixture: Mixture) -> Mixture:
     return mixture.only(separator.needs | {"n_sources"} if counts else separator.needs)
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """An nn.Module that learns from batches."""
 

@@ -37,9 +37,8 @@ def test_data_builds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         node = hydra.compose("train", overrides=[f"data={path.stem}", f"++data.corpus.root={tmp_path}"])
     data = artifact.build(node.data)
     assert data.sample_rate == node.data.sample_rate
-    assert data.mixing.n_sources == {"speech8k_3mix": (3,), "speech8k_1to3": (1, 2, 3), "esc10": (5,)}.get(
-        path.stem, (2,)
-    )
+    known = {"speech8k_3mix": (3,), "speech8k_1to3": (1, 2, 3), "esc10": (5,), "esc10_tags": (10,)}
+    assert data.mixing.n_sources == known.get(path.stem, (2,))
 
 
 def test_a_sweep_can_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,15 @@ import json
 import shutil
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.cli.evaluate import strip_time
+from sepnet.cli.parts import halved, ship_part, without_paths
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.variants import Variant, variants_table
@@ -95,23 +95,16 @@ def publish(config: DictConfig) -> None:
 def ship(folder: Path, described: DictConfig) -> None:
     """Copy a run folder into the package: weights in half precision, and a card that says what they are.
 
-    described: a file of conf/weights, whose ``evaluation`` is a folder with the run in its table, or several.
+    described: a file of conf/weights, whose ``evaluation`` is a folder with the run in its table, or several;
+    one with ``folds`` in its place is a part of a separator (see sepnet.cli.parts).
     Raises SepnetError for a run without weights, one that the evaluation
     has no row for, and weights of more than 12 MB.
     """
+    if "folds" in described:
+        ship_part(folder, described, most_bytes=MOST_BYTES)
+        return
     run = Path(described.run)
-    source = run / artifact.WEIGHTS
-    if not source.is_file():
-        raise SepnetError(f"there is no {source}: name the folder of a finished run")
-    halves = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in load_file(source).items()
-    }
-    size = sum(tensor.nbytes for tensor in halves.values())
-    if size > MOST_BYTES:
-        raise SepnetError(
-            f"{source} is {size / 1e6:.1f} MB in half precision: at most {MOST_BYTES / 1e6:g} MB ship"
-        )
+    halves = halved(run, MOST_BYTES)
     config, separator = artifact.read_config(run), artifact.load(run)
     assert isinstance(separator, nn.Module)  # it has weights
     evaluations = [described.evaluation] if isinstance(described.evaluation, str) else described.evaluation
@@ -128,7 +121,7 @@ def ship(folder: Path, described: DictConfig) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_file(halves, folder / artifact.WEIGHTS)
-    OmegaConf.save(_without_paths(config), folder / artifact.CONFIG)
+    OmegaConf.save(without_paths(config), folder / artifact.CONFIG)
     shutil.copyfile(run / artifact.PROVENANCE, folder / artifact.PROVENANCE)
     reached = _cells(tables[0], strip_time(run.name))
     told = {**metrics, "separates": described.separates, "tested_on": described.tested_on, "test": reached}
@@ -180,20 +173,6 @@ def _table_of(run: Path, evaluation: Path) -> str:
             f"the table of {evaluation} has no row {strip_time(run.name)}: evaluate the run first"
         )
     return "\n".join(head + rows)
-
-
-def _without_paths(config: DictConfig) -> DictConfig:
-    """Without the places of the machine that it was made on: they are to be given anew."""
-
-    def cleaned(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: cleaned(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [cleaned(value) for value in node]
-        return "???" if isinstance(node, str) and Path(node).is_absolute() else node
-
-    without: DictConfig = OmegaConf.create(cleaned(OmegaConf.to_container(config)))
-    return without
 
 
 def _table(folder: Path, *, full: bool) -> str:

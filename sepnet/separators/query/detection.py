@@ -1,9 +1,9 @@
 """When a query is heard in a mixture: from the tags of windows to segments, and to a soft gate over frames.
 
 For each window the probability p of the query's class and the cosine similarity c of its embedding to the
-query's are known. Their product (c alone for a class that the tagger does not know) is the score, taken to be
-that of the window's centre; between centres it runs straight, before the first and behind the last it stays.
-Segments are where it is above a threshold, so edges may lie between two windows.
+query's are known. The root of their product (c alone for a class that the tagger does not know) is the score,
+taken to be that of the window's centre; between centres it runs straight, before the first and behind the
+last it stays. Segments are where it is above a threshold, so edges may lie between two windows.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Detector:
     cosine_threshold: float = 0.45
     least_score: float = 0.12
     sure_score: float = 0.5
-    least_gap: float = 0.15
+    least_gap: float = 0.2
     min_dur_ms: float = 500.0
     merge_gap_ms: float = 200.0
     segment_padding_ms: float = 50.0
@@ -147,7 +147,9 @@ class Detector:
         """
         similarity = functional.cosine_similarity(track.tags.embeddings, embedding[None], dim=-1)
         probability = None if index is None else track.tags.probabilities[:, index]
-        score = similarity.clamp_min(0) * (1.0 if probability is None else probability)
+        score = similarity.clamp_min(0)
+        if probability is not None:
+            score = (score * probability).sqrt()  # on the scale of both: weak windows are not lost near 0
         centres = track.times.mean(dim=1)
         at = torch.arange(0, seconds, GRID_SECONDS) + GRID_SECONDS / 2
         active, threshold = self._active(centres, probability, similarity, score, at)
@@ -173,7 +175,9 @@ class Detector:
             gate=inside.any(dim=0).expand(len(centres)).clone(),
             threshold=threshold,
             segments=segments,
-            confidence=min(1.0, reached / max(own_probability, 1e-6)),
+            confidence=min(
+                1.0, reached / (1.0 if probability is None else max(own_probability, 1e-6) ** 0.5)
+            ),
             nearest_miss=None if segments else miss,
             seconds=seconds,
             sharpening=self.time_mask_sharpening,
