@@ -1,34 +1,22 @@
-<<<<<<<< HEAD:tests/test_detection.py
-"""F1 of segments: closed forms, and loops over a fine grid."""
-========
 """Detection: thresholds against naive ones, segments whose edges are known, and tracks of one mode alone."""
->>>>>>>> h1:tests/test_query_detection.py
 
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from itertools import pairwise
 
-<<<<<<<< HEAD:tests/test_detection.py
-import numpy as np
-========
 import jaxtyping
->>>>>>>> h1:tests/test_query_detection.py
 import pytest
+import torch
 
-from sepnet.metrics import Counts, event_counts, segment_counts
-from sepnet.metrics.detection import joined
+from sepnet.separators.query.detection import PRESETS, Detection, Detector, interpolated, joined, stretches
+from sepnet.separators.query.tagger import Tags, Track
+from sepnet.separators.query.thresholds import hysteresis, otsu
 from sepnet.types import SepnetError
 
-Segments = list[tuple[float, float]]
+QUERY = torch.tensor([1.0, 0.0])
 
 
-<<<<<<<< HEAD:tests/test_detection.py
-def drawn(rng: np.random.Generator, step: float = 0.02) -> Segments:
-    """Up to four segments on a grid, apart."""
-    edges = np.sort(rng.choice(400, size=2 * int(rng.integers(5)), replace=False)) * step
-    return [(float(a), float(b)) for a, b in edges.reshape(-1, 2)]
-========
 def track_of(
     scores: list[float] | torch.Tensor,
     cosines: list[float] | torch.Tensor | None = None,
@@ -42,105 +30,79 @@ def track_of(
     embeddings = torch.stack([c, (1 - c.square()).clamp_min(0).sqrt()], dim=1)
     tags = Tags(torch.stack([1 - p, p], dim=1), embeddings, torch.zeros(len(p), 1, 1, 2))
     return Track(torch.stack([starts, starts + 1], dim=1), tags)
->>>>>>>> h1:tests/test_query_detection.py
 
 
-def test_f1_in_closed_form() -> None:
-    counts = segment_counts([(1.0, 3.0)], [(2.0, 5.0)])
-    assert counts == Counts(hits=10, false_alarms=10, misses=20)
-    assert (counts.precision, counts.recall) == (0.5, pytest.approx(1 / 3))
-    assert counts.f1 == pytest.approx(0.4)
-    assert segment_counts([(0.3, 0.7)], [(0.3, 0.7)]) == Counts(4, 0, 0)  # 0.3 / 0.1 is not below 3
-    assert segment_counts([(0.31, 0.39)], [(0.3, 0.4)]).f1 == 1.0
-    assert segment_counts([(0.39, 0.41)], [(0.3, 0.4)]) == Counts(1, 1, 0)  # any part of a tenth counts
+def ramp(
+    begin: float, end: float, low: float = 0.05, high: float = 0.9, seconds: float = 10.0
+) -> torch.Tensor:
+    """Per window the share of its second that lies in a segment, from ``low`` to ``high``: 91 windows."""
+    starts = 0.1 * torch.arange(round((seconds - 1) * 10) + 1)
+    share = (torch.minimum(starts + 1, torch.tensor(end)) - torch.maximum(starts, torch.tensor(begin))).clamp(
+        0, 1
+    )
+    return low + (high - low) * share
 
 
-def test_nothing_found_and_nothing_there() -> None:
-    assert segment_counts([], [(1.0, 2.0)]).f1 == 0.0
-    assert math.isnan(segment_counts([], [(1.0, 2.0)]).precision)
-    assert segment_counts([(1.0, 2.0)], []).f1 == 0.0
-    assert math.isnan(segment_counts([], []).f1)
-    assert event_counts([], [(1.0, 2.0)]) == Counts(0, 0, 1)
-    assert event_counts([(1.0, 2.0)], []) == Counts(0, 1, 0)
-    assert event_counts([], []) == Counts(0, 0, 0)
+def detect(
+    track: Track, detector: Detector | None = None, index: int | None = 1, seconds: float = 10.0
+) -> Detection:
+    return (detector or Detector(segment_padding_ms=0)).detect(track, QUERY, index=index, seconds=seconds)
 
 
-<<<<<<<< HEAD:tests/test_detection.py
-def test_segment_counts_are_those_of_a_loop() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        found, truth = drawn(rng), drawn(rng)
-        active = [
-            {k for k in range(100) if any(b > k / 10 + 1e-9 and a < (k + 1) / 10 - 1e-9 for a, b in segments)}
-            for segments in (found, truth)
-        ]
-        expected = Counts(len(active[0] & active[1]), len(active[0] - active[1]), len(active[1] - active[0]))
-        assert segment_counts(found, truth) == expected
-        swapped = segment_counts(truth, found)
-        assert (swapped.hits, swapped.false_alarms, swapped.misses) == (
-            expected.hits, expected.misses, expected.false_alarms,
-        )  # fmt: skip
-========
 def edges(found: Detection) -> list[float]:
     return [edge for segment in found.segments for edge in segment]
 
 
 # ---------------------------------------------------------------- thresholds
->>>>>>>> h1:tests/test_query_detection.py
 
 
-def test_event_counts_are_those_of_the_best_of_all_matchings() -> None:
-    rng = np.random.default_rng(1)
-    hits = 0
-    for _ in range(300):
-        truth = [(a, b) for a, b in drawn(rng, 0.05) if b - a > 0.4][:4]
-        found = joined((max(0.0, a + rng.uniform(-0.16, 0.16)), b + rng.uniform(-0.2, 0.2)) for a, b in truth)
-
-        def fits(ours: tuple[float, float], theirs: tuple[float, float]) -> bool:
-            late = max(0.1, 0.2 * (theirs[1] - theirs[0]))
-            return abs(ours[0] - theirs[0]) <= 0.1 and abs(ours[1] - theirs[1]) <= late
-
-        short, long = (found, truth) if len(found) <= len(truth) else (truth, found)
-        best = max(
-            sum(fits(x, y) if short is found else fits(y, x) for x, y in zip(short, order, strict=True))
-            for order in permutations(long, len(short))
-        )
-        counts = event_counts(found, truth)
-        assert counts == Counts(best, len(found) - best, len(truth) - best)
-        hits += best
-    assert hits > 50
+def naive_otsu(values: list[float]) -> tuple[float, float]:
+    """(largest between-class variance, all of it), from the definition."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    best = 0.0
+    for cut in sorted(values)[:-1]:
+        low, high = [v for v in values if v <= cut], [v for v in values if v > cut]
+        if high:
+            means = [math.fsum(side) / len(side) for side in (low, high)]
+            between = math.fsum(len(s) / n * (m - mean) ** 2 for s, m in zip((low, high), means, strict=True))
+            best = max(best, between)
+    return best, math.fsum((v - mean) ** 2 for v in values) / n
 
 
-def test_a_collar_is_a_tenth_and_for_ends_a_fifth_of_the_length() -> None:
-    assert event_counts([(1.1, 2.0)], [(1.0, 2.0)]).hits == 1
-    assert event_counts([(1.11, 2.0)], [(1.0, 2.0)]).hits == 0
-    assert event_counts([(1.0, 2.2)], [(1.0, 2.0)]).hits == 1
-    assert event_counts([(1.0, 2.21)], [(1.0, 2.0)]).hits == 0
-    assert event_counts([(1.0, 1.31)], [(1.0, 1.2)]).hits == 0
-    assert event_counts([(1.0, 1.3)], [(1.0, 1.2)]).hits == 1
+def test_otsu_is_the_best_of_all_splits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for n in (2, 5, 30):
+        values = torch.rand(n, generator=generator)
+        best, power = naive_otsu(values.double().tolist())
+        split = otsu(values)
+        below = values[values <= split.threshold]
+        assert split.eta == pytest.approx(best / power)
+        assert split.low == pytest.approx(float(below.mean()), abs=1e-6)
+        assert split.high == pytest.approx(float(values[values > split.threshold].mean()), abs=1e-6)
 
 
-def test_segments_that_touch_are_one_and_their_order_does_not_matter() -> None:
-    split = [(2.0, 3.0), (1.0, 1.5), (1.5, 2.0), (2.5, 2.75)]
-    assert joined(split) == [(1.0, 3.0)]
-    assert segment_counts(split, [(1.0, 3.0)]) == Counts(20, 0, 0)
-    assert event_counts(split, [(1.0, 3.0)]) == Counts(1, 0, 0)
+def test_two_levels_are_two_modes_and_one_is_not() -> None:
+    two = otsu(torch.tensor([0.1, 0.8, 0.1, 0.8, 0.8]))
+    assert (two.threshold, two.low, two.high) == pytest.approx((0.45, 0.1, 0.8))
+    assert two.eta == pytest.approx(1.0)
+    assert two.has_two_modes(0.15)
+    assert not two.has_two_modes(0.75)
+    assert otsu(torch.full((9,), 0.3)).eta == 0
+    assert otsu(torch.tensor([0.3])).eta == 0
+    even = otsu(torch.linspace(0, 1, 2001))
+    assert even.eta == pytest.approx(0.75, abs=1e-3)
+    normal = otsu(torch.distributions.Normal(0.5, 0.3).icdf(torch.linspace(0.0005, 0.9995, 1000)))
+    assert normal.eta == pytest.approx(2 / math.pi, abs=1e-2)
+    assert not normal.has_two_modes(0.1)
 
 
-def test_counts_of_recordings_are_added() -> None:
-    together = Counts(1, 0, 3) + Counts(9, 1, 0)
-    assert together == Counts(10, 1, 3)
-    assert together.f1 == pytest.approx(20 / 24)
+def test_otsu_moves_and_scales_with_its_values() -> None:
+    values = torch.rand(20, generator=torch.Generator().manual_seed(1))
+    one, other = otsu(values), otsu(3 * values + 2)
+    assert other.threshold == pytest.approx(3 * one.threshold + 2, rel=1e-5)
+    assert other.eta == pytest.approx(one.eta, rel=1e-5)
 
 
-<<<<<<<< HEAD:tests/test_detection.py
-def test_what_is_no_segment_is_refused() -> None:
-    for wrong in ((2.0, 1.0), (-1.0, 1.0), (0.0, math.inf), (math.nan, 1.0)):
-        with pytest.raises(SepnetError, match="is none"):
-            segment_counts([wrong], [])
-    with pytest.raises(SepnetError, match="has to be positive"):
-        segment_counts([], [], resolution_seconds=0.0)
-========
 def test_hysteresis_keeps_what_it_has_begun() -> None:
     values = torch.tensor([0.3, 0.5, 0.7, 0.5, 0.3, 0.5, 0.3, 0.7])
     gate = hysteresis(values, low=0.4, high=0.6)
@@ -335,4 +297,3 @@ def test_presets_are_ordered_and_each_number_can_be_replaced() -> None:
 def test_numbers_that_cannot_be(numbers: dict[str, object], says: str) -> None:
     with pytest.raises((SepnetError, jaxtyping.TypeCheckError), match=says):
         Detector(**numbers)  # type: ignore[arg-type]
->>>>>>>> h1:tests/test_query_detection.py
