@@ -28,11 +28,13 @@ from sepnet.separators.query.dgmo import DGMO, Optimised
 from sepnet.separators.query.objective import Score, Task
 from sepnet.separators.query.queries import checked_queries, loudest_part, names_of
 from sepnet.separators.query.scene import Scene, Start
+from sepnet.separators.query.starts.network import NetworkStart
 from sepnet.separators.query.tagger import Heard, Tagger
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Mixture, Query, Separation, SepnetError
 
 LEVEL_RMS = 0.04  # -28 dBFS
+EMPTY = 1e-6  # of the mixture's energy: -60 dB
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,10 @@ class AstDgmo(nn.Module):
         self.embedding_terms = embedding_terms
 
     def separate(self, mixture: Mixture) -> Separation:
-        """The target of each query; of a single query also the residual. What is not found is silent.
+        """The target of each query; of a single query also the residual.
+
+        What is not found is silent; but a network that starts the mask may hear what the tagger misses, and
+        then its mask stands as it is.
 
         Raises CannotSeparate at another sample rate than the tagger's, and for queries that can't be used.
         """
@@ -142,7 +147,7 @@ class AstDgmo(nn.Module):
         powers = self.masking.powers(signal)
         scene = Scene(signal, powers, query, heard, track, detection, self.tagger, self.masking)
         with _timed(clock, "start"):
-            start = self.start(scene) if detection.found else torch.zeros_like(powers)
+            start = self._started(scene)
         optimised = self._optimised(scene, start) if detection.found else None
         clock["optimisation"] = 0.0 if optimised is None else optimised.seconds
         mask = start if optimised is None else optimised.mask
@@ -161,6 +166,18 @@ class AstDgmo(nn.Module):
             parted.residual,
             clock,
         )
+
+    def _started(self, scene: Scene) -> Float[Tensor, "frame mel"]:
+        """Where the mask starts: closed where nothing was found, unless the start hears something by itself."""
+        silent = torch.zeros_like(scene.powers)
+        if not scene.detection.found and not isinstance(self.start, NetworkStart):
+            return silent
+        start = self.start(scene)
+        if scene.detection.found:
+            return start
+        target = self.masking.part(scene.signal, start).target
+        faint = target.square().sum() < EMPTY * scene.signal.square().sum()
+        return silent if faint else start
 
     def _optimised(self, scene: Scene, start: Float[Tensor, "frame mel"]) -> Optimised | None:
         if self.dgmo is None:
