@@ -168,7 +168,7 @@ class AstDgmo(nn.Module):
         )
 
     def _started(self, scene: Scene) -> Float[Tensor, "frame mel"]:
-        """Where the mask starts: closed where nothing was found, unless the start hears something by itself."""
+        """The start of the mask: closed where nothing was found, unless a network hears it by itself."""
         silent = torch.zeros_like(scene.powers)
         if not scene.detection.found and not isinstance(self.start, NetworkStart):
             return silent
