@@ -21,6 +21,7 @@ from sepnet.separators.query.ast_dgmo import AstDgmo
 from sepnet.separators.query.detection import Detection
 from sepnet.separators.query.dgmo import DGMO
 from sepnet.separators.query.scene import Scene
+from sepnet.separators.query.starts.blended import BlendedStart
 from sepnet.separators.query.starts.contrast import SpectralContrast
 from sepnet.separators.query.starts.patches import PatchMask
 from sepnet.separators.query.starts.semantic import SemanticMask, smoothed
@@ -136,6 +137,17 @@ def test_patches_that_are_like_the_query_are_kept() -> None:
     low = slice(0, given.masking.n_mels // (2 * n_rows))
     assert mask[-20:, low].mean() > mask[:20, low].mean() + 0.2
     assert mask[-20:, low].mean() > mask[-20:, -8:].mean() + 0.2
+
+
+def test_a_blend_is_the_weighted_mean_of_its_starts() -> None:
+    given = scene(noise(3 * RATE), noise(RATE, seed=1), found(1.0, 2.0, 3.0))
+    one, other = SemanticMask(), SpectralContrast()
+    blend = BlendedStart(starts=[one, other], weights=[3, 1])
+    torch.testing.assert_close(blend(given), 0.75 * one(given) + 0.25 * other(given))
+    assert blend.needs_detection
+    assert not BlendedStart(starts=[other], weights=[1]).needs_detection
+    with pytest.raises(SepnetError, match="2 starts with the weights"):
+        BlendedStart(starts=[one, other], weights=[1])
 
 
 @pytest.mark.parametrize("start", STARTS, ids=lambda start: type(start).__name__)

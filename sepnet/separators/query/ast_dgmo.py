@@ -28,7 +28,6 @@ from sepnet.separators.query.dgmo import DGMO, Optimised
 from sepnet.separators.query.objective import Score, Task
 from sepnet.separators.query.queries import checked_queries, loudest_part, names_of
 from sepnet.separators.query.scene import Scene, Start
-from sepnet.separators.query.starts.network import NetworkStart
 from sepnet.separators.query.tagger import Heard, Tagger
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Mixture, Query, Separation, SepnetError
@@ -106,8 +105,8 @@ class AstDgmo(nn.Module):
     def separate(self, mixture: Mixture) -> Separation:
         """The target of each query; of a single query also the residual.
 
-        What is not found is silent; but a network that starts the mask may hear what the tagger misses, and
-        then its mask stands as it is.
+        What is not found is silent; but a start that does without the detection, as a network, may hear what
+        the tagger misses: then its mask stands as it is.
 
         Raises CannotSeparate at another sample rate than the tagger's, and for queries that can't be used.
         """
@@ -168,9 +167,9 @@ class AstDgmo(nn.Module):
         )
 
     def _started(self, scene: Scene) -> Float[Tensor, "frame mel"]:
-        """The start of the mask: closed where nothing was found, unless a network hears it by itself."""
+        """The start of the mask: closed where nothing was found, unless it can do without a detection."""
         silent = torch.zeros_like(scene.powers)
-        if not scene.detection.found and not isinstance(self.start, NetworkStart):
+        if not scene.detection.found and getattr(self.start, "needs_detection", True):
             return silent
         start = self.start(scene)
         if scene.detection.found:

@@ -50,6 +50,9 @@ class Scene:
 
 @runtime_checkable
 class Start(Protocol):
-    """Where a mask starts, (frame, mel) in [0, 1]; gated: whether it is 0 where the query is not heard."""
+    """Where a mask starts, (frame, mel) in [0, 1].
+
+    An attribute ``needs_detection``, true where there is none, tells whether it is empty if nothing was found.
+    """
 
     def __call__(self, scene: Scene) -> Float[Tensor, "frame mel"]: ...

@@ -28,10 +28,11 @@ LEAST_SHARE = 0.05  # of the frames: fewer show no background
 class SpectralContrast:
     """(2). blend: b. gated: whether the mask is also closed where the query is not heard."""
 
-    def __init__(self, *, blend: float = 0.5, confusion: float = 2.0, gated: bool = True) -> None:
+    def __init__(self, *, blend: float = 1.0, confusion: float = 2.0, gated: bool = False) -> None:
         if not 0 <= blend <= 1 or confusion < 1:
             raise SepnetError(f"blend={blend} lies between 0 and 1, and confusion={confusion} is 1 or above")
         self.blend, self.confusion, self.gated = blend, confusion, gated
+        self.needs_detection = gated
 
     def __call__(self, scene: Scene) -> Float[Tensor, "frame mel"]:
         """The mask."""

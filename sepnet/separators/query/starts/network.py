@@ -12,6 +12,8 @@ from sepnet.separators.query.scene import Scene
 class NetworkStart(nn.Module):
     """gate: how far the detection closes the mask where the query is not heard, 0 (not) to 1 (all)."""
 
+    needs_detection = False
+
     def __init__(self, *, network: QueryMask, gate: float = 0.0) -> None:
         super().__init__()
         self.network, self.closing = network, gate
