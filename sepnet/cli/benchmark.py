@@ -10,7 +10,14 @@ import torch
 from omegaconf import DictConfig
 
 from sepnet import artifact
-from sepnet.cli import app, benchmarks_gaussians, benchmarks_nmf, benchmarks_scoring, benchmarks_training
+from sepnet.cli import (
+    app,
+    benchmarks_gaussians,
+    benchmarks_nmf,
+    benchmarks_query,
+    benchmarks_scoring,
+    benchmarks_training,
+)
 from sepnet.data.dataset import MixtureData
 from sepnet.data.mixing import Mixer
 from sepnet.types import SepnetError
@@ -26,9 +33,11 @@ def main() -> None:
 def benchmark(config: DictConfig) -> None:
     """Print the figures of one benchmark. Raises SepnetError for an unknown one."""
     benchmarks = {
+        "detection": benchmarks_query.detection,
         "gaussians": benchmarks_gaussians.gaussians,
         "mixing": mixing,
         "nmf": benchmarks_nmf.benchmark,
+        "query": benchmarks_query.query,
         "scoring": benchmarks_scoring.scoring,
         "training": benchmarks_training.training,
     }

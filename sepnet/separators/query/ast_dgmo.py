@@ -68,7 +68,8 @@ class AstDgmo(nn.Module):
     hop_seconds: of what the tagger hears of the mixture. longest_query_seconds: of a longer query only the
     loudest part is used. least_probability: of a query's likeliest class, to go by it as well as by
     similarity. embedding_terms: whether the optimisation and its guard hear through the tagger; if not, the
-    guard goes by spectra.
+    guard goes by spectra. half_precision: whether the tagger computes in bfloat16, for large ones where the
+    machine has instructions for it.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -87,6 +88,7 @@ class AstDgmo(nn.Module):
         longest_query_seconds: float = 3.0,
         least_probability: float = 0.3,
         embedding_terms: bool = True,
+        half_precision: bool = False,
     ) -> None:
         super().__init__()
         self.tagger, self.start = tagger.eval().requires_grad_(False), start
@@ -100,7 +102,7 @@ class AstDgmo(nn.Module):
             )
         self.window_seconds, self.hop_seconds = window_seconds, hop_seconds
         self.longest_query_seconds, self.least_probability = longest_query_seconds, least_probability
-        self.embedding_terms = embedding_terms
+        self.embedding_terms, self.half_precision = embedding_terms, half_precision
 
     def separate(self, mixture: Mixture) -> Separation:
         """The target of each query; of a single query also the residual.
@@ -127,7 +129,7 @@ class AstDgmo(nn.Module):
         clock: dict[str, float] = {}
         example = loudest_part(given.audio, self.longest_query_seconds, given.sample_rate)
         signal, query = _at_level(mixture), replace(given, audio=_at_level(example))
-        with _timed(clock, "tagging"):
+        with _timed(clock, "tagging"), self._precision():
             heard = self.tagger.hear(query.audio)
             track = self.tagger.track(
                 signal, window_seconds=self.window_seconds, hop_seconds=self.hop_seconds
@@ -197,7 +199,12 @@ class AstDgmo(nn.Module):
         least, length = self.tagger.shortest_samples, pieces.shape[1]
         if length < least:
             pieces = pieces.repeat(1, -(-least // length))[:, :least]
-        return self.tagger.tags(pieces).embeddings
+        with self._precision():
+            return self.tagger.tags(pieces).embeddings
+
+    def _precision(self) -> torch.autocast:
+        device = next(self.tagger.parameters()).device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.half_precision)
 
     def _heard_score(self, scene: Scene) -> Score:
         """The in/out score: how much more the target is like the query than the residual, to the tagger.

@@ -52,7 +52,7 @@ class Scene:
 class Start(Protocol):
     """Where a mask starts, (frame, mel) in [0, 1].
 
-    An attribute ``needs_detection``, true where there is none, tells whether it is empty if nothing was found.
+    Its attribute ``needs_detection``, true where it has none, says whether it is empty if nothing was found.
     """
 
     def __call__(self, scene: Scene) -> Float[Tensor, "frame mel"]: ...

@@ -161,7 +161,7 @@ class Tagger(nn.Module):
         Raises SepnetError for windows shorter than a patch, or longer than the network has positions for.
         """
         logits, embeddings, tokens = self._forward(self.features(windows))
-        return Tags(logits.sigmoid(), embeddings, tokens)
+        return Tags(logits.float().sigmoid(), embeddings.float(), tokens.float())
 
     @torch.no_grad()
     def track(
