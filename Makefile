@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 RESULTS := runs/results
 CLASSICAL := nmf_rank,nmf,fastica,auxiva,ilrma,energy,energy_textbook,energy_reference,energy_reference_textbook,hpss,repet
 SHIPPED := pit-2spk-8k,pit-causal-2spk-8k,deep-clustering-8k
+QUERY := query-mask-esc10,ast_network,ast_dgmo,ast_contrast,ast_dgmo_contrast,ast_semantic,ast_dgmo_semantic,ast_patches,ast_dgmo_patches,ast_stitching,ast_dgmo_faithful
 ORACLES := ibm,irm,wiener,iam,psm,crm
 NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 
@@ -57,9 +58,15 @@ results: $(VENV)/.dev
 	done
 	@$(BIN)/python scripts/eval.py data=esc10 out=$(RESULTS)/esc10 listen=5 \
 		separators=[identity,conv-autoencoder-esc10,nmf,hpss,ibm,irm]
+	@for data in query_esc10 query_esc10_bursts; do \
+		echo "== $$data"; \
+		$(BIN)/python scripts/eval.py data=$$data out=$(RESULTS)/$$data measures=[si_sdr,sdr,snr] \
+			separators=[identity,$(QUERY),nmf,oracle_gate,oracle_patches,oracle_mel,oracle_linear] || exit; \
+	done
 	@$(BIN)/python scripts/publish.py shipped=true evaluations="{speech8k: $(RESULTS)/speech8k, \
 		speech8k_3mix: $(RESULTS)/speech8k_3mix, multimic: $(RESULTS)/multimic, \
-		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10}"
+		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10, \
+		query_esc10: $(RESULTS)/query_esc10, query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
 
 SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search
 

@@ -3,6 +3,7 @@
 import sepnet
 
 separation = sepnet.separate(audio, sample_rate, model="runs/my-run")
+event = sepnet.find(audio, sample_rate, (query, sample_rate))
 separator = sepnet.load("runs/my-run")
 """
 
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sepnet.artifact import load
     from sepnet.hub import Pretrained
-    from sepnet.inference import separate
+    from sepnet.inference import find, separate
 
 __version__ = "0.1.0"
-__all__ = ["Pretrained", "load", "separate"]
+__all__ = ["Pretrained", "find", "load", "separate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,8 +30,8 @@ def __getattr__(name: str) -> Any:
         from sepnet.hub import Pretrained
 
         return Pretrained
-    if name == "separate":
-        from sepnet.inference import separate
+    if name in ("find", "separate"):
+        from sepnet import inference
 
-        return separate
+        return getattr(inference, name)
     raise AttributeError(f"module 'sepnet' has no attribute {name!r}")
