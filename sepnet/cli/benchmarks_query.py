@@ -32,6 +32,16 @@ from sepnet.types import Mixture, Query, SepnetError
 RATE, SECONDS, QUERY_SECONDS = 16000, 10, 3
 HOPS = (0.1, 0.5)  # seconds between windows
 SMALL = "ast-tagger-esc10"
+PUBLIC = {  # the sizes of MIT/ast-finetuned-audioset-10-10-0.4593
+    "labels": [f"class {k}" for k in range(527)],
+    "hidden": 768,
+    "n_layers": 12,
+    "n_heads": 12,
+    "n_mels": 128,
+    "frequency_stride": 10,
+    "time_stride": 10,
+    "longest_seconds": 10.24,
+}
 Segments = tuple[Segment, ...]
 
 
@@ -65,10 +75,7 @@ def query(config: DictConfig) -> None:
     print(f"a query of {QUERY_SECONDS} s in {SECONDS} s, 18 steps, {config.repetitions} turns, seconds")
     print("threads | tagger            | embedding terms | tagging | optimisation |   all | peak MB")
     fast = has_fast_bfloat16()
-    public = Tagger(
-        labels=[str(k) for k in range(527)], hidden=768, n_layers=12, n_heads=12, n_mels=128,
-        frequency_stride=10, time_stride=10, longest_seconds=10.24,
-    )  # fmt: skip
+    public = Tagger(**PUBLIC)  # type: ignore[arg-type]
     for threads in (1, 2):
         torch.set_num_threads(threads)
         for name, tagger, hop, terms in (
