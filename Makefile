@@ -65,8 +65,9 @@ results: $(VENV)/.dev
 	done
 	@$(BIN)/python scripts/publish.py shipped=true evaluations="{speech8k: $(RESULTS)/speech8k, \
 		speech8k_3mix: $(RESULTS)/speech8k_3mix, multimic: $(RESULTS)/multimic, \
-		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10, \
-		query_esc10: $(RESULTS)/query_esc10, query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
+		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10}"
+	@$(BIN)/python scripts/publish.py full=true evaluations="{query_esc10: $(RESULTS)/query_esc10, \
+		query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
 
 SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search
 

@@ -66,6 +66,12 @@ class Case:
 
 FEW_CHANNELS = "^needs 2 channels|channels have rank [01]"
 TINY_TCN = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
+FEW_GAUSSIANS = {
+    "_target_": "sepnet.separators.query.parameters.gaussian_mixture",
+    "_partial_": True,
+    "n_gaussians": 6,
+    "fit_steps": 2,
+}
 
 SEPARATORS = [
     Case("identity", consistent=False),
@@ -138,7 +144,15 @@ SEPARATORS = [
             rate=16000,
             level=1e-2,
         )
-        for start in ("", "_contrast", "_faithful", "_patches", "_semantic")
+        for start in ("", "_contrast", "_patches", "_semantic")
+    ),
+    Case(
+        "ast_dgmo_faithful",
+        {"dgmo": {"opt_steps": 2, "parameters": FEW_GAUSSIANS}},
+        consistent=False,
+        at_once=False,
+        rate=16000,
+        level=1e-2,
     ),
 ]
 NOT_SEPARATORS = {"ast_tagger"}

@@ -144,7 +144,7 @@ def timeline_figure(
         above.grid(color=INK, alpha=0.12)
         above.plot([], [], "o", color=INK, label="passes", markersize=5)
         above.plot([], [], "o", color=INK, markerfacecolor="white", label="does not", markersize=5)
-        figure.legend(loc="outside upper right", ncols=5, frameon=False, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
         _strips(below, list(segments), None if truth is None else list(truth), seconds)
         _save(figure, path, title)
 
