@@ -18,7 +18,7 @@ from sepnet.evaluation.insert import insert
 from sepnet.evaluation.variants import changes
 from sepnet.metrics import si_sdr
 from sepnet.training.task import si_sdr_gain
-from sepnet.types import Mixture, SepnetError
+from sepnet.types import Mixture, Query, SepnetError
 
 SPEECH = Path(__file__).parents[2] / "shared" / "audio" / "speech8k"
 HEADER = "epoch,step,train/audio_seconds_per_second,train/hours_of_audio,train/minutes,val/si_sdri\n"
@@ -225,7 +225,8 @@ def test_shipped_weights_load_and_say_whose_they_are(name: str) -> None:
         assert words in card
     separator = sepnet.load(name)
     sound = 0.1 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
-    mixture = Mixture(sound, separator.sample_rate, n_sources=2)
+    queries = (Query(sound[0, :2000], separator.sample_rate),)
+    mixture = Mixture(sound, separator.sample_rate, n_sources=2, queries=queries)
     found = separator.separate(mixture.only(separator.needs)).sources
     torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-5, rtol=0)
 

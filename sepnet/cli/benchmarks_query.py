@@ -76,26 +76,30 @@ def query(config: DictConfig) -> None:
     print("threads | tagger            | embedding terms | tagging | optimisation |   all | peak MB")
     fast = has_fast_bfloat16()
     public = Tagger(**PUBLIC)  # type: ignore[arg-type]
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        for name, tagger, hop, terms in (
-            ("public size", public, 0.5, False),
-            (SMALL, Tagger(pretrained=SMALL), 0.1, True),
-        ):
-            finder = AstDgmo(
-                tagger=tagger,
-                start=SpectralContrast(),
-                dgmo=DGMO(opt_steps=18),
-                hop_seconds=hop,
-                embedding_terms=terms,
-                half_precision=fast and not terms,
-                detector={"least_score": 1e-9, "sure_score": 1e-8},
-            )
-            stages, whole, peak = _cost(partial(finder.find, mixture), config.repetitions)
-            print(
-                f"{threads:7d} | {name:17s} | {'yes' if terms else 'no':15s} | {stages['tagging']:7.2f} "
-                f"| {stages['optimisation']:12.2f} | {whole:5.2f} | {peak:7.0f}"
-            )
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for name, tagger, hop, terms in (
+                ("public size", public, 0.5, False),
+                (SMALL, Tagger(pretrained=SMALL), 0.1, True),
+            ):
+                finder = AstDgmo(
+                    tagger=tagger,
+                    start=SpectralContrast(),
+                    dgmo=DGMO(opt_steps=18),
+                    hop_seconds=hop,
+                    embedding_terms=terms,
+                    half_precision=fast and not terms,
+                    detector={"least_score": 1e-9, "sure_score": 1e-8},
+                )
+                stages, whole, peak = _cost(partial(finder.find, mixture), config.repetitions)
+                print(
+                    f"{threads:7d} | {name:17s} | {'yes' if terms else 'no':15s} | {stages['tagging']:7.2f} "
+                    f"| {stages['optimisation']:12.2f} | {whole:5.2f} | {peak:7.0f}"
+                )
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cost(find: Callable[[], tuple[Event, ...]], turns: int) -> tuple[dict[str, float], float, float]:
