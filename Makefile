@@ -20,7 +20,7 @@ help:
 	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
 	@echo "make results  evaluate every method on real speech, for the README (hours)"
 	@echo "make search   the variants of pit that the README compares (two hours)"
-	@echo "make test   install, and run the tests (about 4 minutes)"
+	@echo "make test   install, and run the tests (about 5 minutes)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment and what the demo made"
 
