@@ -14,6 +14,7 @@ from torch import Tensor
 
 import sepnet
 from sepnet import inference
+from sepnet.cli import query
 from sepnet.cli import separate as command
 from sepnet.metrics import si_sdr
 from sepnet.separators.query.applying import MelMasking
@@ -316,6 +317,34 @@ def test_bad_input_is_told_and_leaves_nothing(
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
     assert not [path for path in sounds.iterdir() if path.is_dir()]
+
+
+def test_an_interrupted_run_leaves_nothing_half_done(
+    sounds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=ast_contrast", f"query={sounds / 'bark.wav'}", SEEN]
+    separated(sounds, *words)
+    (folder,) = (path for path in sounds.iterdir() if path.is_dir())
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(query, "timeline_figure", stop)
+    with pytest.raises(SystemExit):
+        separated(sounds, *words, "overwrite=true", "subtype=PCM_24")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path for path in sounds.iterdir() if path.is_dir()] == [folder]
+    monkeypatch.undo()
+    separated(sounds, *words, "overwrite=true", "subtype=PCM_24")
+    assert soundfile.info(folder / "target.wav").subtype == "PCM_24"
+
+
+def test_set_is_a_mapping(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        separated(sounds, "model=ast_contrast", f"query={sounds / 'bark.wav'}", "set=5")
+    assert ended.value.code == 2
+    assert "set=5 names no setting" in capsys.readouterr().err
 
 
 def test_a_reference_is_for_what_finds(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,18 +52,39 @@ def write_event(
     folder = (Path(config.out) if config.out else file.parent) / f"{file.stem}_{name}"
     if folder.exists() and not config.overwrite:
         raise SepnetError(f"{folder} exists already: give overwrite=true, or another folder with out=")
-    for part, sound in (("target", event.target), ("residual", event.residual)):
-        audio.write(folder / f"{part}.wav", sound.numpy(), rate, subtype=config.subtype)
     told = describe(event, rate) | {
         "file": str(file),
         "query": str(config.query),
         "model": str(config.model),
-        "settings": artifact.describe(config.model, dict(config.set or {})),
+        "settings": artifact.describe(config.model, settings(config)),
         "scores": None if scores is None else asdict(scores),
     }
-    (folder / "event.json").write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
-    _draw(event, finder, folder, name, mixture, rate)
+    with _whole(folder) as place:
+        for part, sound in (("target", event.target), ("residual", event.residual)):
+            audio.write(place / f"{part}.wav", sound.numpy(), rate, subtype=config.subtype)
+        (place / "event.json").write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
+        _draw(event, finder, place, name, mixture, rate)
     print(f"{file}: {summary(event)}{_worth(scores)} -> {folder}")
+
+
+def settings(config: DictConfig) -> dict[str, Any]:
+    """What ``set`` says in the place of the model's file. Raises SepnetError where it is no mapping."""
+    if config.set is not None and not isinstance(config.set, DictConfig):
+        raise SepnetError(f"set={config.set} names no setting: write set={{preset: selective}}")
+    return dict(config.set or {})
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to that takes its name once all is in it; interrupted, it leaves nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        place = Path(temporary) / folder.name
+        place.mkdir()
+        yield place
+        if folder.exists():
+            folder.rename(Path(temporary) / "before")
+        place.rename(folder)
 
 
 def summary(event: Event) -> str:

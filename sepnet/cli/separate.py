@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from sepnet import artifact, inference
 from sepnet.cli import app
-from sepnet.cli.query import Sound, write_event
+from sepnet.cli.query import Sound, settings, write_event
 from sepnet.data import audio
 from sepnet.separators.query.ast_dgmo import AstDgmo
 from sepnet.types import Separator, SepnetError
@@ -41,7 +41,7 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     for path in paths:
         audio.info(path)
     name = config.model or artifact.preferred(Path(config.runs))
-    separator = artifact.load(name, dict(config.set or {}))
+    separator = artifact.load(name, settings(config))
     if config.model is None:
         print(f"model={name.name}, for none was named")
     query = None
