@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from torch import Tensor
 from sepnet.artifact import load, preferred
 from sepnet.dsp.resample import resample
 from sepnet.separators.query.ast_dgmo import AstDgmo, Event
-from sepnet.separators.wrappers import Resampled
-from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
+from sepnet.separators.recording.chunked import Chunked, count_sources
+from sepnet.separators.wrappers import Consistent, Resampled
+from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError, shown
 
 Audio = np.ndarray | Tensor
 
@@ -32,36 +34,40 @@ def separate(
     audio: Audio,
     sample_rate: int,
     model: str | Path | Separator | None = None,
-    n_sources: int | None = None,
+    n_sources: int | Literal["auto"] | None = None,
     query: tuple[Audio, int] | None = None,
+    consistent: bool = True,
 ) -> Separation:
     """Separate a recording.
 
     audio: (channel, time) or (time,), floats with full scale 1.0. sample_rate: in Hz; a model of another
     rate is served by resampling. model: what ``load`` takes, or a separator from it; None for the newest
     run under runs, or the shipped weights where there is none. n_sources: for methods that want to be
-    told. query: an example (time,) of the sound to find and its rate, for methods that take one.
+    told; "auto": as many as a method that counts finds. query: an example (time,) of the sound to find
+    and its rate, for methods that take one. consistent: what the estimates lack of the mixture is
+    shared among them, so that they sum to it. What is longer than a minute is separated in chunks, see
+    sepnet.separators.recording.
 
     Returns ``sources`` (source, time) at the rate, the length and the level of the input: images at
     channel 0. Raises SepnetError for audio that can't be separated, and CannotSeparate where the method
     can't serve it.
     """
     separator = model if isinstance(model, Separator) else load(preferred() if model is None else model)
-    if n_sources is not None and n_sources < 1:
-        raise SepnetError(f"n_sources is {n_sources}: ask for one source or more, or leave it out")
-    built_for = getattr(separator, "n_sources", None)
-    if n_sources is not None and built_for is not None and n_sources != built_for:
-        raise CannotSeparate(
-            f"the model was made for {built_for} sources, not {n_sources}: "
-            "leave n_sources out, or take another model"
-        )
+    number = None if n_sources == "auto" else n_sources
+    check_number(separator, number)
+    signal = _tensor(audio)
     mixture = Mixture(
-        audio=_tensor(audio),
+        audio=signal,
         sample_rate=sample_rate,
-        n_sources=n_sources,
+        n_sources=number,
         queries=None if query is None else (_query(*query),),
     )
-    return at_any_rate(separator).separate(mixture.only(separator.needs))
+    if n_sources == "auto":
+        number = count_sources(separator, [at_its_rate(separator, mixture)])
+        if number is None:
+            raise SepnetError("the model can't count sources: give their number, n_sources=2")
+        mixture = replace(mixture, n_sources=number)
+    return Chunked(wrapped(separator, consistent=consistent)).separate(shown(separator, mixture))
 
 
 def find(
@@ -86,6 +92,30 @@ def find(
     (event,) = finder.find(mixture)
     target = resample(event.target, inner, sample_rate)[: signal.shape[-1]]
     return replace(event, target=target, residual=signal[0] - target)
+
+
+def check_number(separator: Separator, n_sources: int | None) -> None:
+    """Raises SepnetError for a number of sources that can't be, CannotSeparate for another than its own."""
+    if n_sources is not None and n_sources < 1:
+        raise SepnetError(f"n_sources is {n_sources}: ask for one source or more, or leave it out")
+    built_for = getattr(separator, "n_sources", None)
+    if n_sources is not None and built_for is not None and n_sources != built_for:
+        raise CannotSeparate(
+            f"the model was made for {built_for} sources, not {n_sources}: "
+            "leave n_sources out, or take another model"
+        )
+
+
+def wrapped(separator: Separator, *, consistent: bool = True) -> Separator:
+    """The separator for mixtures of any rate; ``consistent``: its estimates sum to the mixture."""
+    inner = at_any_rate(separator)
+    return Consistent(inner) if consistent else inner
+
+
+def at_its_rate(separator: Separator, mixture: Mixture) -> Mixture:
+    """The mixture at the rate that the separator was made for, if it was made for one."""
+    rate = getattr(separator, "sample_rate", None) or mixture.sample_rate
+    return replace(mixture, audio=resample(mixture.audio, mixture.sample_rate, rate), sample_rate=rate)
 
 
 def at_any_rate(separator: Separator) -> Separator:

@@ -61,7 +61,7 @@ def write_event(
     }
     with _whole(folder) as place:
         for part, sound in (("target", event.target), ("residual", event.residual)):
-            audio.write(place / f"{part}.wav", sound.numpy(), rate, subtype=config.subtype)
+            audio.write(place / f"{part}.wav", sound.numpy(), rate, subtype=config.subtype or "FLOAT")
         (place / "event.json").write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
         _draw(event, finder, place, name, mixture, rate)
     print(f"{file}: {summary(event)}{_worth(scores)} -> {folder}")

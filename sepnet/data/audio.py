@@ -45,18 +45,18 @@ class AudioInfo:
 def info(path: str | Path) -> AudioInfo:
     """What the header says, without decoding. Raises SepnetError for a file that is missing, empty, not
     audio, of zero length, or shorter than its header says (as far as that shows without decoding)."""
-    with _opened(Path(path)) as file:
+    with opened(Path(path)) as file:
         return _info(file)
 
 
 def verify(path: str | Path) -> AudioInfo:
     """Decode the whole file, block by block, and keep nothing. Raises SepnetError as ``read`` does."""
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         promised = _info(file)
         done = 0
         while done < promised.frames:
-            block = _decode(file, path, done, min(BLOCK_FRAMES, promised.frames - done))
+            block = decode_block(file, path, done, min(BLOCK_FRAMES, promised.frames - done))
             done += block.shape[1]
     return promised
 
@@ -71,7 +71,7 @@ def read(
     file has another.
     """
     path = Path(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         header = _info(file)
         if sample_rate is not None and header.sample_rate != sample_rate:
             raise SepnetError(
@@ -85,8 +85,8 @@ def read(
                 "ask for a stretch of at least one sample inside it"
             )
         if start:
-            _seek(file, path, start)
-        return _decode(file, path, start, count), header.sample_rate
+            seek(file, path, start)
+        return decode_block(file, path, start, count), header.sample_rate
 
 
 def write(
@@ -109,20 +109,33 @@ def write(
         raise SepnetError(
             f"{path}: audio to write is (channel, time) or (time,) with samples, not {np.shape(audio)}"
         )
-    _check_finite(samples, path)
-    file_format = FORMATS.get(path.suffix.lower())
-    if not file_format or subtype not in SUBTYPES or not soundfile.check_format(file_format, subtype):
+    form = file_format(path, subtype)
+    samples = as_written(samples, subtype, path)
+    with replacing(path) as temporary:
+        try:
+            soundfile.write(temporary, samples.T, sample_rate, subtype=subtype, format=form)
+        except (soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: a short write
+            raise OSError("not all samples could be written") from error
+
+
+def file_format(path: Path, subtype: str) -> str:
+    """libsndfile's name for the suffix. Raises SepnetError for one that is unknown or has no such subtype."""
+    found = FORMATS.get(path.suffix.lower())
+    if not found or subtype not in SUBTYPES or not soundfile.check_format(found, subtype):
         raise SepnetError(
             f"{path}: suffix {path.suffix!r} and subtype {subtype} can't be written; give a suffix of "
             f"{sorted(FORMATS)} and a subtype of {sorted(SUBTYPES)} that go together, as .wav and FLOAT do"
         )
-    if subtype in INTEGER_BITS:
-        samples = _integers(samples, INTEGER_BITS[subtype], path)
-    with replacing(path) as temporary:
-        try:
-            soundfile.write(temporary, samples.T, sample_rate, subtype=subtype, format=file_format)
-        except (soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: a short write
-            raise OSError("not all samples could be written") from error
+    return found
+
+
+def as_written(samples: Float[np.ndarray, "channel time"], subtype: str, path: Path) -> np.ndarray:
+    """As libsndfile is given them, (channel, time), floats or integers.
+
+    Raises SepnetError for NaN and infinity, and for what would clip.
+    """
+    _check_finite(samples, path)
+    return _integers(samples, INTEGER_BITS[subtype], path) if subtype in INTEGER_BITS else samples
 
 
 @contextmanager
@@ -151,7 +164,7 @@ def _room(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def opened(path: Path) -> Iterator[soundfile.SoundFile]:
     if not path.is_file():
         raise SepnetError(f"there is no file {path}: check the path")
     try:
@@ -208,11 +221,11 @@ def _check_chunks(path: Path, n_bytes: int) -> None:
             stream.seek(size + size % 2, os.SEEK_CUR)  # chunks are padded to even sizes
 
 
-def _seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
+def seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
     if file.subtype == "VORBIS":
         # libsndfile 1.2.2 arrives at the wrong sample in the last page of a stream: decode up to there.
         for begin in range(0, start, BLOCK_FRAMES):
-            _decode(file, path, begin, min(BLOCK_FRAMES, start - begin))
+            decode_block(file, path, begin, min(BLOCK_FRAMES, start - begin))
         return
     try:
         file.seek(start)
@@ -220,7 +233,7 @@ def _seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
         raise _cut_off(path, int(file.frames), f"sample {start} can't be reached") from error
 
 
-def _decode(
+def decode_block(
     file: soundfile.SoundFile, path: Path, start: int, count: int
 ) -> Float[np.ndarray, "channel time"]:
     try:

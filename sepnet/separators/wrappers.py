@@ -67,4 +67,6 @@ class Consistent:
     def separate(self, mixture: Mixture) -> Separation:
         """As the separator inside, and level-faithful."""
         separation = self.separator.separate(mixture)
+        if mixture.queries is not None and len(mixture.queries) > 1:
+            return separation  # the targets of several queries are not all that there is
         return replace(separation, sources=make_consistent(separation.sources, mixture.audio[0]))

@@ -1,0 +1,87 @@
+"""Sound files of any length, read and written piece by piece: see sepnet.data.audio for what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+from sepnet.data import audio
+from sepnet.types import SepnetError
+
+LARGEST_RIFF = 4_000_000_000  # bytes: the header of a plain WAV counts them in 32 bits
+SUBTYPE_OF = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS", ".aif": "FLOAT", ".aiff": "FLOAT"}
+
+
+class BlockReader:
+    """Stretches of a file in the order of their starts; they may overlap. What lies before is dropped."""
+
+    def __init__(self, file: soundfile.SoundFile, path: Path) -> None:
+        self._file, self._path = file, path
+        self._held: Float[np.ndarray, "channel time"] = np.zeros((file.channels, 0), dtype=np.float32)
+        self._start = 0
+
+    def read(self, start: int, stop: int) -> Float[np.ndarray, "channel time"]:
+        """Samples ``start`` to ``stop`` of all channels. Raises SepnetError as audio.read does."""
+        end = self._start + self._held.shape[1]
+        if start > end:
+            self._held, self._start = self._held[:, :0], start
+            audio.seek(self._file, self._path, start)
+        else:
+            self._held, self._start = self._held[:, start - self._start :], start
+        missing = stop - self._start - self._held.shape[1]
+        if missing > 0:
+            more = audio.decode_block(self._file, self._path, stop - missing, missing)
+            self._held = np.concatenate([self._held, more], axis=1)
+        return self._held[:, : stop - start]
+
+
+@contextmanager
+def open_blocks(path: str | Path) -> Iterator[BlockReader]:
+    """Raises SepnetError for what is no sound file: see audio.info."""
+    with audio.opened(Path(path)) as file:
+        yield BlockReader(file, Path(path))
+
+
+def largest_gain(peak: float, subtype: str) -> float:
+    """The most that samples up to ``peak`` may be multiplied by without clipping; of floats infinite."""
+    bits = audio.INTEGER_BITS.get(subtype)
+    if bits is None or peak == 0.0:
+        return float("inf") if subtype != "VORBIS" or peak == 0.0 else 1.0 / peak
+    return float(np.floor((1 - 2.0 ** (1 - bits)) / peak * 1e6) / 1e6)
+
+
+def write_blocks(
+    path: str | Path,
+    blocks: Iterator[Float[np.ndarray, "channel time"]],
+    sample_rate: int,
+    *,
+    n_channels: int,
+    n_samples: int,
+    subtype: str,
+) -> None:
+    """Write a file piece by piece under a temporary name, then move it to ``path``.
+
+    n_samples: of a channel, in all; a WAV of 4 GB or more becomes an RF64, which knows no such limit. Raises
+    SepnetError as audio.write does.
+    """
+    path = Path(path)
+    file_format = audio.file_format(path, subtype)
+    n_bytes = n_samples * n_channels * {"DOUBLE": 8}.get(subtype, audio.INTEGER_BITS.get(subtype, 32) // 8)
+    if n_bytes > LARGEST_RIFF and file_format == "WAV":
+        file_format = "RF64"
+    if n_bytes > LARGEST_RIFF and file_format == "AIFF":
+        raise SepnetError(f"{path} would hold {n_bytes / 1e9:.1f} GB, more than an AIFF can: take format=wav")
+    with audio.replacing(path) as temporary:
+        try:
+            with soundfile.SoundFile(
+                temporary, "w", sample_rate, n_channels, subtype=subtype, format=file_format
+            ) as file:
+                for block in blocks:
+                    file.write(audio.as_written(block, subtype, path).T)
+        except (soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: a short write
+            raise OSError("not all samples could be written") from error

@@ -1,0 +1,348 @@
+"""Recordings of any length: chunks that tile them, sources that keep their places, and work that goes on."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sepnet.metrics import si_sdr
+from sepnet.separators.recording.chunked import (
+    Chunked,
+    count_sources,
+    separate_images,
+    separate_in_chunks,
+)
+from sepnet.separators.recording.chunks import Joiner, plan
+from sepnet.separators.recording.timbre import Heard, TimbreMemory, hear
+from sepnet.separators.recording.tracking import (
+    change_costs,
+    likeliest_path,
+    orders_of,
+    score_orders,
+)
+from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
+
+RATE = 8000
+SECOND = RATE
+SHARED = Path(__file__).parents[2] / "shared" / "audio" / "speech8k"
+
+
+def voice(seconds: float, formants: tuple[float, ...], seed: int) -> Tensor:
+    """Bursts of noise with resonances at ``formants`` in Hz, as of one voice, with pauses between."""
+    rng = np.random.default_rng(seed)
+    n = round(seconds * RATE)
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    hertz = np.fft.rfftfreq(n, 1 / RATE)
+    shape = sum(1 / (1 + ((hertz - formant) / 120) ** 2) for formant in formants)
+    sound = np.fft.irfft(spectrum * shape, n)
+    gate = np.zeros(n)
+    at = 0
+    while at < n:
+        length = int(rng.uniform(0.4, 2.0) * RATE)
+        gate[at : at + length] = 1.0
+        at += length + int(rng.uniform(0.1, 0.8) * RATE)
+    return torch.from_numpy((0.1 * sound / sound.std() * gate).astype(np.float32))
+
+
+class Oracle:
+    """Gives the references, in an order that ``places`` decides anew for each stretch of a mixture.
+
+    swaps: samples of the chunk at which the order is turned round.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+
+    def __init__(self, orders: list[tuple[int, ...]], swap_at: int | None = None) -> None:
+        self.orders, self.swap_at, self.calls = orders, swap_at, 0
+
+    def separate(self, mixture: Mixture) -> Separation:
+        assert mixture.references is not None
+        order = list(self.orders[self.calls % len(self.orders)])
+        self.calls += 1
+        sources = mixture.references[order]
+        if self.swap_at is not None:
+            sources = torch.cat([sources[:, : self.swap_at], sources.flip(0)[:, self.swap_at :]], dim=1)
+        return Separation(sources)
+
+
+class Shares:
+    """Fixed shares of the mixture, under names."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def separate(self, mixture: Mixture) -> Separation:
+        return Separation(torch.stack([0.3 * mixture.audio[0], 0.7 * mixture.audio[0]]), ("low", "high"))
+
+
+def mixed(*voices: Tensor) -> Mixture:
+    sources = torch.stack(voices)
+    return Mixture(sources.sum(dim=0, keepdim=True), RATE, references=sources)
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("n_samples", [1, 999, 1000, 1001, 1850, 1900, 2700, 2701, 12345])
+def test_chunks_tile_the_recording(n_samples: int) -> None:
+    chunks = list(plan(n_samples, chunk_samples=1000, overlap_samples=100))
+    assert chunks[0].start == chunks[0].done == 0
+    assert chunks[-1].stop == chunks[-1].until == n_samples
+    for before, after in itertools.pairwise(chunks):
+        assert before.until == after.done
+        assert before.stop - before.start == after.stop - after.start == 1000
+        assert after.start >= before.start
+        # Both know all of the fade, and the tail that is kept begins where the next chunk does.
+        assert after.start <= after.done
+        assert after.done + after.fade <= before.stop
+        assert before.stop - after.start >= 100
+    assert len(chunks) == max(1, -(-(n_samples - 100) // 900))
+
+
+def test_an_overlap_of_half_a_chunk_is_refused() -> None:
+    with pytest.raises(SepnetError, match="less than half of a chunk"):
+        list(plan(5000, chunk_samples=1000, overlap_samples=500))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 2.01, 7.3])
+def test_what_acts_on_each_sample_alone_is_the_same_in_chunks(seconds: float) -> None:
+    mixture = mixed(voice(seconds, (500,), 0))
+    whole = Shares().separate(mixture)
+    parted = Chunked(Shares(), chunk_seconds=2.0, overlap_seconds=0.5).separate(mixture)
+    torch.testing.assert_close(parted.sources, whole.sources, atol=1e-7, rtol=1e-6)
+    assert parted.labels == ("low", "high")
+
+
+# Identities
+
+
+LOW, HIGH, MIDDLE = (300.0, 900.0, 2300.0), (450.0, 1700.0, 3300.0), (700.0, 1200.0, 2800.0)
+
+
+@pytest.mark.parametrize("n_sources", [2, 3])
+def test_sources_keep_their_places_whatever_the_order_of_each_chunk(n_sources: int) -> None:
+    voices = [voice(60, formants, k) for k, formants in enumerate((LOW, HIGH, MIDDLE)[:n_sources])]
+    mixture = mixed(*voices)
+    orders = list(itertools.permutations(range(n_sources)))
+    found = Chunked(Oracle(orders), chunk_seconds=10.0, overlap_seconds=2.0).separate(mixture)
+    expected = torch.stack(voices)[list(orders[0])]
+    assert bool((si_sdr(found.sources, expected) > 60).all())
+
+
+def test_silence_over_a_whole_overlap_is_bridged_by_memory() -> None:
+    voices = [voice(64, LOW, 3), voice(64, HIGH, 4)]
+    for start in (6, 14, 22, 30, 38, 46, 54):  # around every overlap
+        for each in voices:
+            each[start * SECOND : (start + 5) * SECOND] = 0
+    mixture = mixed(*voices)
+    found = Chunked(Oracle([(0, 1), (1, 0)]), chunk_seconds=10.0, overlap_seconds=2.0).separate(mixture)
+    assert bool((si_sdr(found.sources, torch.stack(voices)) > 40).all())
+
+
+def test_a_swap_inside_of_a_chunk_is_found_and_undone() -> None:
+    voices = [voice(60, LOW, 5), voice(60, HIGH, 6)]
+    for each in voices:  # a pause, as where a network loses track
+        for chunk in range(6):
+            middle = chunk * 9 * SECOND + 5 * SECOND
+            each[middle - 2000 : middle + 2000] = 0
+    mixture = mixed(*voices)
+    swapping = Oracle([(0, 1)], swap_at=5 * SECOND)
+    found = Chunked(swapping, chunk_seconds=10.0, overlap_seconds=1.0).separate(mixture).sources
+    scores = si_sdr(found, torch.stack(voices))
+    untracked = si_sdr(swapping.separate(mixture).sources, torch.stack(voices))
+    assert bool((scores > 15).all()), scores
+    assert bool((untracked < 0).any())
+    torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=0)
+
+
+def test_confidence_is_high_for_unlike_voices_and_low_for_one_voice_twice() -> None:
+    def least(*voices: Tensor) -> float:
+        mixture = mixed(*voices)
+        chunks = list(plan(mixture.audio.shape[-1], chunk_samples=10 * SECOND, overlap_samples=SECOND))
+        parts = separate_in_chunks(
+            Oracle([(0, 1), (1, 0)]),
+            chunks,
+            lambda chunk: replace(
+                mixture,
+                audio=mixture.audio[:, chunk.start : chunk.stop],
+                references=None
+                if mixture.references is None
+                else mixture.references[:, chunk.start : chunk.stop],
+            ),
+            channels=1,
+        )
+        return min(part.stitch.confidence for part in parts if part.stitch is not None)
+
+    assert least(voice(60, LOW, 0), voice(60, HIGH, 1)) > 0.9
+    assert least(voice(60, LOW, 0), voice(60, LOW, 1)) < 0.3
+
+
+# Tracking
+
+
+def test_the_likeliest_path_is_the_best_of_all_paths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for trial in range(20):
+        scores = torch.randn(6, 2 + trial % 2, generator=generator, dtype=torch.float64)
+        costs = torch.rand(6, generator=generator, dtype=torch.float64)
+        first = torch.randn(scores.shape[1], generator=generator, dtype=torch.float64)
+
+        def worth(path: tuple[int, ...], scores: Tensor = scores, costs: Tensor = costs) -> float:
+            changes = sum(float(costs[k]) for k in range(1, 6) if path[k] != path[k - 1])
+            return sum(float(scores[k, order]) for k, order in enumerate(path)) - changes
+
+        every = itertools.product(range(scores.shape[1]), repeat=6)
+        best = max(every, key=lambda path, first=first: worth(path) + float(first[path[0]]))
+        assert tuple(likeliest_path(scores, costs, first).tolist()) == best
+
+
+def test_an_order_scores_what_its_pairs_score() -> None:
+    likeness = torch.arange(9.0).reshape(3, 3)  # (estimate, source)
+    orders = orders_of(3)
+    assert orders[0].tolist() == [0, 1, 2]
+    for order, score in zip(orders.tolist(), score_orders(likeness, orders).tolist(), strict=True):
+        assert score == sum(float(likeness[estimate, source]) for source, estimate in enumerate(order))
+
+
+def test_a_change_is_cheap_beside_a_pause() -> None:
+    active = torch.tensor([[1.0, 1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 0.0]])
+    assert change_costs(active, 1.0).tolist() == [1.0, 1.0, 0.6, 0.6, 0.6]
+    assert change_costs(active * 0, 1.0).tolist()[1:] == [0.2] * 4
+
+
+# Timbre
+
+
+def test_likeness_is_that_of_the_gaussians_of_what_was_heard() -> None:
+    generator = torch.Generator().manual_seed(1)
+    past = torch.randn(2, 400, 12, generator=generator, dtype=torch.float64)
+    past[1] = 0.5 * past[1] + 0.3
+    memory = TimbreMemory(2)
+    for piece in past.split(100, dim=1):
+        memory.add(Heard(piece, torch.ones(2, 100, dtype=torch.float64)))
+    frames = torch.randn(2, 5, 12, generator=generator, dtype=torch.float64)
+    found = memory.likeness(Heard(frames, torch.ones(2, 5, dtype=torch.float64)))
+    expected = torch.empty(5, 2, 2, dtype=torch.float64)
+    for source in range(2):
+        covariance = torch.cov(past[source].T, correction=0)
+        covariance = covariance + 0.01 * covariance.diagonal().mean() * torch.eye(12)
+        gaussian = torch.distributions.MultivariateNormal(past[source].mean(dim=0), covariance)
+        expected[:, :, source] = gaussian.log_prob(frames).T
+    expected = (expected - expected.amax(dim=-1, keepdim=True)).clamp_min(-5.0) / 10
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_is_silent_or_dominated_says_nothing() -> None:
+    loud, faint = voice(2, LOW, 0), 0.01 * voice(2, HIGH, 1)
+    heard = hear(torch.stack([loud, faint, torch.zeros_like(loud)]), RATE)
+    assert not bool(heard.dominant[2].any())
+    assert float(heard.dominant[0].mean()) > 0.5
+    # Where the first pauses the second is heard, if faintly; together they are never both dominant.
+    assert float((heard.dominant.sum(dim=0) > 1).double().sum()) == 0
+
+
+@pytest.mark.parametrize("level", [1e-3, 1.0])
+def test_the_level_says_nothing(level: float) -> None:
+    sound = torch.stack([voice(2, LOW, 0), voice(2, HIGH, 1)])
+    one, other = hear(sound, RATE), hear(level * sound, RATE)
+    torch.testing.assert_close(one.cepstra, other.cepstra, atol=2e-3, rtol=0)
+    assert torch.equal(one.dominant, other.dominant)
+
+
+# Going on
+
+
+def test_work_goes_on_from_the_state_of_any_chunk() -> None:
+    mixture = mixed(voice(40, LOW, 0), voice(40, HIGH, 1))
+    chunks = list(plan(40 * SECOND, chunk_samples=8 * SECOND, overlap_samples=SECOND))
+
+    def read(chunk: object) -> Mixture:
+        start, stop = chunk.start, chunk.stop  # type: ignore[attr-defined]
+        assert mixture.references is not None
+        return replace(
+            mixture, audio=mixture.audio[:, start:stop], references=mixture.references[:, start:stop]
+        )
+
+    whole = list(separate_in_chunks(Oracle([(0, 1)]), chunks, read, channels=1))
+    for stopped in range(1, len(chunks)):
+        joiner = Joiner(2, RATE)
+        joiner.restore(dict(whole[stopped - 1].state))
+        rest = separate_in_chunks(Oracle([(0, 1)]), chunks[stopped:], read, channels=1, joiner=joiner)
+        for one, other in zip(rest, whole[stopped:], strict=True):
+            assert torch.equal(one.sources, other.sources)
+            assert one.stitch == other.stitch
+
+
+# What may differ from chunk to chunk, and from channel to channel
+
+
+class Loudest:
+    """As many sources as the mixture is loud, which is not for a separator to do."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def count(self, mixture: Mixture) -> int | None:
+        return 1 + int(mixture.audio.abs().amax() > 0.5)
+
+    def separate(self, mixture: Mixture) -> Separation:
+        n_sources = mixture.n_sources or self.count(mixture) or 1
+        return Separation((mixture.audio[:1] / n_sources).repeat(n_sources, 1))
+
+
+def test_another_number_of_sources_later_on_is_told() -> None:
+    audio = torch.full((1, 10 * SECOND), 0.1)
+    audio[:, -SECOND:] = 0.9
+    with pytest.raises(CannotSeparate, match=r"1 sources in the beginning, but 2 from \d"):
+        Chunked(Loudest(), chunk_seconds=4.0, overlap_seconds=1.0).separate(Mixture(audio, RATE))
+
+
+def test_sources_are_counted_by_what_a_third_of_the_excerpts_hold() -> None:
+    def excerpts(*loud: bool) -> list[Mixture]:
+        return [Mixture(torch.full((1, 10), 0.9 if each else 0.1), RATE) for each in loud]
+
+    assert count_sources(Loudest(), excerpts(True)) == 2
+    assert count_sources(Loudest(), excerpts(True, True, *[False] * 3)) == 2
+    assert count_sources(Loudest(), excerpts(True, *[False] * 8)) == 1
+    assert count_sources(Shares(), excerpts(True)) is None
+
+
+def test_a_quiet_chunk_that_is_refused_is_shared_alike_and_a_loud_one_is_not() -> None:
+    class Picky(Shares):
+        def separate(self, mixture: Mixture) -> Separation:
+            if float(mixture.audio.abs().amax()) < 0.01:
+                raise CannotSeparate("nothing to hear")
+            return Separation(super().separate(mixture).sources)
+
+    audio = torch.full((1, 12 * SECOND), 0.1)
+    audio[:, 6 * SECOND :] = 1e-6
+    found = Chunked(Picky(), chunk_seconds=4.0, overlap_seconds=1.0).separate(Mixture(audio, RATE)).sources
+    torch.testing.assert_close(found[:, -SECOND:], torch.full((2, SECOND), 5e-7))
+    audio[:, 6 * SECOND :] = 0.005
+    with pytest.raises(CannotSeparate, match=r"from \d+\.\d to \d+\.\d s: nothing to hear"):
+        Chunked(Picky(), chunk_seconds=4.0, overlap_seconds=1.0).separate(Mixture(audio, RATE))
+
+
+def test_each_channel_has_its_own_image_in_one_order() -> None:
+    class Turning:
+        """The halves of channel 0 in another order at each call."""
+
+        needs: ClassVar[frozenset[str]] = frozenset()
+        calls = 0
+
+        def separate(self, mixture: Mixture) -> Separation:
+            self.calls += 1
+            first = mixture.audio[0] * torch.linspace(0, 1, mixture.audio.shape[-1])
+            both = torch.stack([first, mixture.audio[0] - first])
+            return Separation(both.flip(0) if self.calls % 2 else both)
+
+    audio = torch.stack([voice(1, LOW, 0), 0.8 * voice(1, LOW, 0)])
+    images, labels = separate_images(Turning(), Mixture(audio, RATE), 2)
+    assert labels is None
+    torch.testing.assert_close(images.sum(dim=0), audio)
+    torch.testing.assert_close(images[:, 1], 0.8 * images[:, 0])
