@@ -149,15 +149,14 @@ def test_a_swap_inside_of_a_chunk_is_found_and_undone() -> None:
     voices = [voice(60, LOW, 5), voice(60, HIGH, 6)]
     for each in voices:  # a pause, as where a network loses track
         for chunk in range(6):
-            middle = chunk * 9 * SECOND + 5 * SECOND
+            middle = chunk * 9 * SECOND + 3 * SECOND
             each[middle - 2000 : middle + 2000] = 0
     mixture = mixed(*voices)
-    swapping = Oracle([(0, 1)], swap_at=5 * SECOND)
+    swapping = Oracle([(0, 1)], swap_at=3 * SECOND)
     found = Chunked(swapping, chunk_seconds=10.0, overlap_seconds=1.0).separate(mixture).sources
-    scores = si_sdr(found, torch.stack(voices))
-    untracked = si_sdr(swapping.separate(mixture).sources, torch.stack(voices))
-    assert bool((scores > 15).all()), scores
-    assert bool((untracked < 0).any())
+    # Which voice is which is open: what most of the first chunk says.
+    scores = [si_sdr(found, torch.stack(order)).min() for order in (voices, voices[::-1])]
+    assert max(scores) > 15, scores
     torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=0)
 
 
