@@ -138,9 +138,10 @@ class MaskEstimator(nn.Module):
     def forward(self, signal: Float[Tensor, "batch time"]) -> Estimate:
         """Estimates of a mixture, which is at unit level where level is ``whole``."""
         analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
-        output = self.network(self._features(analysis)).float()
+        seen = analysis / running_level(analysis) if self.level == "running" else analysis
+        output = self.network(self.features_of(seen)).float()
         logits = output.unflatten(1, (self.n_outputs, self.n_mask))  # (batch, source, mask, frame)
-        masked = self._mask(logits, analysis.unsqueeze(1))
+        masked = self.mask(logits, analysis.unsqueeze(1))
         return Estimate(analysis, masked, signal, self._synthesise)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -217,9 +218,8 @@ class MaskEstimator(nn.Module):
         sources: Tensor = self.filterbank.decode(masked, signal.shape[-1])
         return make_consistent(sources, signal) if self.consistent else sources
 
-    def _features(self, analysis: Tensor) -> Tensor:
-        if self.level == "running":
-            analysis = analysis / running_level(analysis)
+    def features_of(self, analysis: Float[Tensor, "batch channel frame"]) -> Tensor:
+        """What the network sees of coefficients at unit level: (batch, n_in, frame)."""
         if self.features == "coefficients":
             return analysis
         if self.features == "magnitude":
@@ -228,8 +228,12 @@ class MaskEstimator(nn.Module):
             return log_magnitude(analysis)
         return analysis * (magnitude(analysis) + 1e-4).rsqrt().repeat(1, 2, 1)
 
-    def _mask(self, logits: Tensor, analysis: Tensor) -> Tensor:
-        """(batch, source, mask, frame) and (batch, 1, channel, frame) to (batch, source, channel, frame)."""
+    def mask(
+        self,
+        logits: Float[Tensor, "batch source mask frame"],
+        analysis: Float[Tensor, "batch 1 channel frame"],
+    ) -> Float[Tensor, "batch source channel frame"]:
+        """The sources' coefficients, of the network's outputs and the mixture's coefficients."""
         if self.activation == "mapping":
             return logits
         if self.activation == "complex":
