@@ -23,6 +23,7 @@ from sepnet.dsp.filterbank import STFT, Filterbank
 from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.separators.objectives import Estimate, Objective, SpectralObjective, WaveformObjective
+from sepnet.separators.streaming.frames import FrameStream, Known
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
@@ -198,6 +199,13 @@ class MaskEstimator(nn.Module):
     def count(self, mixture: Mixture) -> int | None:
         """How many sources it finds in a mixture, unasked; None where it always gives the same number."""
         return None if self.counts == "fixed" else self._counted(self._outputs(mixture), mixture)
+
+    def stream(self, known: Known) -> FrameStream:
+        """Hop by hop. Raises CannotSeparate for a model that waits for the end of the recording."""
+        from sepnet.separators.streaming.mask_step import MaskEstimatorStream  # which knows this file
+
+        known.rate(self.sample_rate)
+        return MaskEstimatorStream(self)
 
     def _outputs(self, mixture: Mixture) -> Float[Tensor, "output time"]:
         require_rate(mixture, self.sample_rate, made="the network was")

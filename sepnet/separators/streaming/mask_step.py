@@ -23,6 +23,7 @@ from sepnet.dsp.features import SILENT_RMS
 from sepnet.networks.tcn import TCN
 from sepnet.networks.tcn_step import TCNStep
 from sepnet.separators.mask_estimator import MaskEstimator
+from sepnet.separators.streaming.frames import State, filters, overlapped, windows
 from sepnet.types import CannotSeparate
 
 
@@ -49,10 +50,9 @@ class MaskEstimatorStep(nn.Module):
         self.n_hops = -(-bank.window_samples // bank.hop_samples)  # r
         self.lag_samples = (self.n_hops - 1) * self.hop_samples
         self.n_sources = estimator.n_outputs
-        missing = self.n_hops * self.hop_samples - bank.window_samples
-        for name, filters in (("analysis", bank.encoder.filters()), ("synthesis", bank.decoder.filters())):
-            padded = F.pad(filters.detach()[:, 0], (missing, 0))  # (channel, r H)
-            self.register_buffer(name, padded, persistent=False)
+        analysis, synthesis = filters(bank)
+        self.register_buffer("analysis", analysis, persistent=False)
+        self.register_buffer("synthesis", synthesis, persistent=False)
         self.state_names = (
             *("count", "power", "heard", "left", "sums"),
             *(f"history_{k}" for k in range(len(self.network.histories))),
@@ -82,7 +82,7 @@ class MaskEstimatorStep(nn.Module):
         """One hop, or several, to estimates (1, source, time), ``lag_samples`` late, and the new state."""
         time = block.shape[1]
         signal = torch.cat([heard, block], dim=1)  # (1, lag + time)
-        analysis = self._windows(signal) @ self.analysis.T  # (frame, channel)
+        analysis = windows(signal, self.hop_samples, self.n_hops) @ self.analysis.T  # (frame, channel)
         if getattr(self.estimator.filterbank, "rectified", False):
             analysis = analysis.relu()
         counts = count + torch.arange(1, len(analysis) + 1, dtype=torch.float64, device=count.device)
@@ -93,24 +93,37 @@ class MaskEstimatorStep(nn.Module):
         output, *network_state = self.network(features, counts, *network)
         logits = output.T.unflatten(0, (self.n_sources, -1))[None]  # (1, source, mask, frame)
         masked = self.estimator.mask(logits, analysis.T[None, None])[0]  # (source, channel, frame)
-        whole = self._overlapped(masked.transpose(1, 2) @ self.synthesis) + F.pad(left, (0, time))
+        pieces = masked.transpose(1, 2) @ self.synthesis  # (source, frame, window)
+        whole = overlapped(pieces, self.hop_samples, self.n_hops)[None] + F.pad(left, (0, time))
         sources = whole[:, :, :time]
         if self.estimator.consistent:
             sources = make_consistent(sources, signal[:, :time])
         return sources, counts[-1:], powers[-1:], signal[:, time:], whole[:, :, time:], *network_state
 
-    def _windows(self, signal: Tensor) -> Tensor:
-        """(1, lag + time) to (frame, r H): hops side by side."""
-        hops = signal.reshape(-1, self.hop_samples)
-        n_frames = hops.shape[0] - self.n_hops + 1
-        return torch.cat([hops[k : k + n_frames] for k in range(self.n_hops)], dim=1)
 
-    def _overlapped(self, pieces: Tensor) -> Tensor:
-        """(source, frame, r H) to (1, source, lag + time): each a hop after the one before, and added."""
-        hops = pieces.reshape(*pieces.shape[:2], self.n_hops, self.hop_samples)
-        last = self.n_hops - 1
-        shifted = [F.pad(hops[:, :, k], (0, 0, k, last - k)) for k in range(self.n_hops)]
-        return sum(shifted[1:], shifted[0]).flatten(1)[None]
+class MaskEstimatorStream:
+    """The step as a FrameStream (sepnet.separators.streaming.frames)."""
+
+    def __init__(self, estimator: MaskEstimator) -> None:
+        self.module = MaskEstimatorStep(estimator).eval()
+        self.sample_rate, self.n_sources = self.module.sample_rate, self.module.n_sources
+        self.hop_samples, self.lag_samples = self.module.hop_samples, self.module.lag_samples
+        self.labels = estimator.labels
+
+    def initial_state(self) -> State:
+        """That of nothing heard."""
+        return self.module.initial_state()
+
+    def step(self, hops: Float[Tensor, " time"], state: State) -> tuple[Tensor, State]:
+        """Hops (time,) to estimates (source, time) and the new state."""
+        sources, *new = self.module(hops[None].to(self.module.analysis), *state)
+        return sources[0].to(hops), tuple(new)
+
+    def flush(self, state: State) -> Tensor:
+        """The (source, lag_samples) still owed: silence pushes them out, if there are any."""
+        if not self.lag_samples:
+            return torch.zeros(self.n_sources, 0)
+        return self.step(torch.zeros(self.lag_samples), state)[0]
 
 
 def check(estimator: MaskEstimator) -> None:
