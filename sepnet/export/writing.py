@@ -80,7 +80,7 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def checked(path: Path, *, overwrite: bool) -> str:
-    """The kind of file that a suffix stands for. Raises SepnetError for another, and a place that is taken."""
+    """The kind of file that a suffix stands for. Raises SepnetError for another, and a taken place."""
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise SepnetError(f"{path}: the suffix {path.suffix!r} says no format: take {' or '.join(SUFFIXES)}")
