@@ -41,6 +41,7 @@ def write(config: DictConfig) -> None:
         name=Path(config.model).name,
         config=artifact.describe(config.model),
         head=config.head,
+        step=config.step,
         overwrite=config.overwrite,
     )
     _tell(exported)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sepnet.export.graphs import TRACED_SAMPLES, Graph, HeadGraph, MaskGraph, QueryGraph
+from sepnet.export.steps import step_graph
 from sepnet.separators.deep_clustering import DeepClustering
 from sepnet.separators.mask_estimator import MaskEstimator
 from sepnet.separators.query.mask_network import QueryMask
@@ -20,16 +21,21 @@ Network = TypeVar("Network", bound=nn.Module)
 CAN = "trained mask estimators, the mask head of deep clustering and query_mask can be exported"
 
 
-def graph_of(separator: Separator, *, head: bool = False) -> Graph:
+def graph_of(separator: Separator, *, head: bool = False, step: bool = False) -> Graph:
     """What of a separator goes into a file, on the processor.
 
-    head: of deep clustering take the mask head, without k-means. Raises SepnetError with the reason for
-    what can't be a fixed graph.
+    head: of deep clustering take the mask head, without k-means. step: of a causal mask estimator take the
+    step that serves live audio. Raises SepnetError with the reason for what can't be a fixed graph.
     """
+    if step and not isinstance(separator, MaskEstimator):
+        raise SepnetError(
+            f"step=true is for causal mask estimators, as pit-causal-2spk-8k: leave it out for a "
+            f"{type(separator).__name__}"
+        )
     if head and not isinstance(separator, DeepClustering):
         raise SepnetError(f"head=true is for deep clustering: leave it out for a {type(separator).__name__}")
     if isinstance(separator, MaskEstimator):
-        return _masks(_ready(separator))
+        return _masks(_ready(separator), step=step)
     if isinstance(separator, DeepClustering):
         return _head(_ready(separator), head=head)
     if isinstance(separator, QueryMask):
@@ -52,17 +58,21 @@ def _ready(separator: Network) -> Network:
     return copy.deepcopy(separator).to("cpu", torch.float32).eval().requires_grad_(False)
 
 
-def _masks(separator: MaskEstimator) -> Graph:
+def _masks(separator: MaskEstimator, *, step: bool) -> Graph:
     n_sources = separator.n_outputs
     told = None if separator.counts == "fixed" else n_sources  # all outputs: the choice is the caller's
+    names = separator.labels or _numbered(n_sources)
+    separate = _by(separator, separator.sample_rate, n_sources=told)
+    if step:
+        return step_graph(separator, sources=names, separate=separate)
     return Graph(
         module=MaskGraph(separator),
         **_clips("mixture"),
-        sources=separator.labels or _numbered(n_sources),
+        sources=names,
         sample_rate=separator.sample_rate,
         window_samples=separator.filterbank.window_samples,
         latency_seconds=separator.latency_seconds,
-        separate=_by(separator, separator.sample_rate, n_sources=told),
+        separate=separate,
     )
 
 

@@ -27,7 +27,14 @@ METADATA = "sepnet.json"  # inside a .pt2 file
 def program(graph: Graph, kind: str, metadata: Mapping[str, Any]) -> bytes:
     """The file of a graph. Raises SepnetError where a package is missing, or none can be made."""
     with _quiet():
-        return _onnx(graph, metadata) if kind == ONNX else _torch(graph, metadata)
+        try:
+            return _onnx(graph, metadata) if kind == ONNX else _torch(graph, metadata)
+        except RuntimeError as error:  # those of all exporters are
+            reason = " ".join(str(error).split())[:200]
+            raise SepnetError(
+                f"PyTorch {torch.__version__} can't make a fixed graph of this model ({reason}): look in its "
+                "network for branches and loops that depend on the sound"
+            ) from error
 
 
 def opened(file: bytes, kind: str) -> Run | None:
@@ -65,7 +72,7 @@ def _onnx(graph: Graph, metadata: Mapping[str, Any]) -> bytes:
         tuple(graph.examples.values()),
         input_names=list(graph.examples),
         output_names=list(graph.outputs),
-        dynamic_shapes=tuple(dict(axes) for axes in graph.dynamic),
+        dynamic_shapes=tuple(dict(axes) for axes in graph.dynamic) if any(graph.dynamic) else None,
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
@@ -90,7 +97,11 @@ def _torch(graph: Graph, metadata: Mapping[str, Any]) -> bytes:
             "serve that one alone: write .onnx"
         )
     free = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in graph.dynamic)
-    exported = torch.export.export(graph.module, tuple(graph.examples.values()), dynamic_shapes=free)
+    exported = torch.export.export(
+        graph.module, tuple(graph.examples.values()), dynamic_shapes=free if any(free) else None
+    )
+    # Guards on how tensors happen to lie in memory, which would refuse lengths that the graph is right for.
+    exported._guards_code.clear()
     for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)
     file = io.BytesIO()

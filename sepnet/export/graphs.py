@@ -39,7 +39,8 @@ class Graph:
     window_samples: of the transform. latency_seconds: None where it waits for the end of the clip.
 
     separate: the same by the separator itself, from a clip of each kind (time,) to (source, time), to compare
-    with. drive: how such clips, (batch, time), are put through the graph.
+    with. drive: how such clips, (batch, time), are put through the graph. hop_samples, lag_samples: of a live
+    step, what it takes at once, and how far its output lies behind.
     """
 
     module: nn.Module
@@ -52,6 +53,8 @@ class Graph:
     latency_seconds: float | None
     separate: Callable[..., Tensor]
     drive: Callable[[Run, Sequence[Tensor]], Tensor] = at_once
+    hop_samples: int | None = None
+    lag_samples: int | None = None
 
 
 class MaskGraph(nn.Module):

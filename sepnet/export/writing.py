@@ -37,6 +37,7 @@ def export(
     name: str = "",
     config: Mapping[str, Any] | None = None,
     head: bool = False,
+    step: bool = False,
     overwrite: bool = False,
 ) -> Exported:
     """Write a trained separator as a file that other programs run: ``.onnx`` or ``.pt2``.
@@ -45,14 +46,18 @@ def export(
     rate; any number of clips of any length from one sample. What answers to a query has the input ``query``
     (batch, query_time), too. The file is opened again and compared with the separator on five lengths.
 
-    name, config: of the model, for the metadata. head: of deep clustering take the mask head. Raises
-    SepnetError for what can't be exported, with the reason; for a file that exists, unless ``overwrite``; for
-    a folder that can't be written to; and where the file deviates from the model by more than 1e-4. Nothing
-    is left then.
+    name, config: of the model, for the metadata. head: of deep clustering take the mask head. step: of a
+    causal model take the step that serves live audio: its input is a hop (1, hop_samples) and a state, zeros
+    at first, its output a hop of each source and the new state, in the same order; the first ``lag_samples``
+    that come out stand for nothing.
+
+    Raises SepnetError for what can't be exported, with the reason; for a file that exists, unless
+    ``overwrite``; for a folder that can't be written to; and where the file deviates from the model by more
+    than 1e-4. Nothing is left then.
     """
     path = Path(out)
     kind = checked(path, overwrite=overwrite)
-    graph = graph_of(separator, head=head)
+    graph = graph_of(separator, head=head, step=step)
     told = metadata(graph, name=name, config=config)
     file = program(graph, kind, told)
     with replacing(path) as draft:
@@ -64,7 +69,7 @@ def export(
 
 def metadata(graph: Graph, *, name: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the file says of itself."""
-    return {
+    told = {
         "model": name,
         "sample_rate": graph.sample_rate,
         "sources": list(graph.sources),
@@ -72,6 +77,9 @@ def metadata(graph: Graph, *, name: str, config: Mapping[str, Any] | None) -> di
         "sepnet_version": version("sepnet"),
         "config_fingerprint": None if config is None else fingerprint(config),
     }
+    if graph.hop_samples is not None:
+        told |= {"hop_samples": graph.hop_samples, "lag_samples": graph.lag_samples}
+    return told
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
