@@ -45,6 +45,8 @@ def write(config: DictConfig) -> None:
         overwrite=config.overwrite,
     )
     _tell(exported)
+    if getattr(separator, "counts", "fixed") != "fixed":
+        print("every output of the model is in the file: take the loudest, as many as there are sources")
 
 
 def _tell(exported: Exported) -> None:

@@ -30,7 +30,7 @@ def program(graph: Graph, kind: str, metadata: Mapping[str, Any]) -> bytes:
         try:
             return _onnx(graph, metadata) if kind == ONNX else _torch(graph, metadata)
         except RuntimeError as error:  # those of all exporters are
-            reason = " ".join(str(error).split())[:200]
+            reason = str(error.__cause__ or error).partition("\n")[0][:200]
             raise SepnetError(
                 f"PyTorch {torch.__version__} can't make a fixed graph of this model ({reason}): look in its "
                 "network for branches and loops that depend on the sound"
