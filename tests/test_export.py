@@ -74,7 +74,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "complex": lambda: estimator(small_tcn, features="compressed", activation="complex"),
     "any number": any_number,
     "blstm": lambda: estimator(
-        partial(BLSTM, hidden=6, n_layers=1), features="magnitude", activation="ratio"
+        partial(BLSTM, hidden=6, n_layers=2), features="magnitude", activation="ratio"
     ),
     "dprnn": lambda: estimator(
         partial(DPRNN, n_channels=6, hidden=4, chunk=6, n_blocks=1), features="coefficients"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.export.graphs import Graph, Run
+from sepnet.export.recurrence import with_onnx_lstms
 from sepnet.types import SepnetError
 
 OPSET = 18
@@ -68,7 +69,7 @@ def _onnx(graph: Graph, metadata: Mapping[str, Any]) -> bytes:
                 f"writing ONNX needs the package {name}: pip install 'sepnet[export]'"
             ) from error
     exported = torch.onnx.export(
-        graph.module,
+        with_onnx_lstms(graph.module),
         tuple(graph.examples.values()),
         input_names=list(graph.examples),
         output_names=list(graph.outputs),

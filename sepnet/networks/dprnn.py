@@ -78,7 +78,7 @@ class DPRNN(nn.Module):
 def split(x: Float[Tensor, "batch channel frame"], chunk: int) -> Chunks:
     """Chunks that overlap by half, with as much silence at both ends that each frame lies in two."""
     half = chunk // 2
-    beyond = -x.shape[-1] % half
+    beyond = (x.shape[-1] + half - 1) // half * half - x.shape[-1]  # of nothing negative: it is exported, too
     padded = F.pad(x, (half, half + beyond))
     return padded.unfold(2, chunk, half).transpose(2, 3)  # (batch, channel, place, chunk)
 
