@@ -87,5 +87,4 @@ def join(chunks: Chunks, n_frames: int) -> Float[Tensor, "batch channel frame"]:
     """The mean of the two chunks over each frame: the inverse of ``split``."""
     first, second = torch.chunk(chunks.transpose(2, 3), 2, dim=3)  # (batch, channel, chunk, half) each
     mean = (second[:, :, :-1] + first[:, :, 1:]) / 2
-    joined: Tensor = mean.flatten(2)[..., :n_frames]
-    return joined
+    return mean.flatten(2).narrow(2, 0, n_frames)  # not a slice, of whose size an export is not sure
