@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import (
     app,
+    benchmarks_export,
     benchmarks_gaussians,
     benchmarks_nmf,
     benchmarks_query,
@@ -34,6 +35,7 @@ def benchmark(config: DictConfig) -> None:
     """Print the figures of one benchmark. Raises SepnetError for an unknown one."""
     benchmarks = {
         "detection": benchmarks_query.detection,
+        "export": benchmarks_export.exported,
         "gaussians": benchmarks_gaussians.gaussians,
         "mixing": mixing,
         "nmf": benchmarks_nmf.benchmark,

@@ -38,7 +38,7 @@ class Filterbank(nn.Module):
 
     def n_frames(self, time: int) -> int:
         """Frames that ``time`` samples give."""
-        return -(-(time + self.window_samples - self.hop_samples) // self.hop_samples)
+        return (time + self.window_samples - 1) // self.hop_samples  # positive: exported, it rounds down too
 
     def encode(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch channel frame"]:
         """Analyse; the number of frames is ``n_frames(time)``."""

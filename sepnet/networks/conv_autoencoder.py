@@ -76,7 +76,7 @@ class ConvAutoencoder(nn.Module):
         """For each source and bin a value whose positive part is its share of the mixture."""
         batch, _, frames = features.shape
         hop = self.n_frames // 2
-        n_blocks = -(-frames // hop) + 1
+        n_blocks = (frames + hop - 1) // hop + 1  # positive: exported, it rounds down too
         padded = F.pad(features, (hop, n_blocks * hop - frames))  # each frame lies in two blocks
         blocks = padded.unfold(2, self.n_frames, hop).transpose(1, 2)  # (batch, block, bin, frame of block)
         code = self.encoder(blocks.flatten(0, 1))

@@ -78,7 +78,7 @@ class DPRNN(nn.Module):
 def split(x: Float[Tensor, "batch channel frame"], chunk: int) -> Chunks:
     """Chunks that overlap by half, with as much silence at both ends that each frame lies in two."""
     half = chunk // 2
-    beyond = -x.shape[-1] % half
+    beyond = (x.shape[-1] + half - 1) // half * half - x.shape[-1]  # of nothing negative: it is exported, too
     padded = F.pad(x, (half, half + beyond))
     return padded.unfold(2, chunk, half).transpose(2, 3)  # (batch, channel, place, chunk)
 
@@ -87,5 +87,4 @@ def join(chunks: Chunks, n_frames: int) -> Float[Tensor, "batch channel frame"]:
     """The mean of the two chunks over each frame: the inverse of ``split``."""
     first, second = torch.chunk(chunks.transpose(2, 3), 2, dim=3)  # (batch, channel, chunk, half) each
     mean = (second[:, :, :-1] + first[:, :, 1:]) / 2
-    joined: Tensor = mean.flatten(2)[..., :n_frames]
-    return joined
+    return mean.flatten(2).narrow(2, 0, n_frames)  # not a slice, of whose size an export is not sure

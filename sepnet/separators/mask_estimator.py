@@ -23,6 +23,7 @@ from sepnet.dsp.filterbank import STFT, Filterbank
 from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.separators.objectives import Estimate, Objective, SpectralObjective, WaveformObjective
+from sepnet.separators.streaming.frames import FrameStream, Known
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
 
@@ -138,9 +139,10 @@ class MaskEstimator(nn.Module):
     def forward(self, signal: Float[Tensor, "batch time"]) -> Estimate:
         """Estimates of a mixture, which is at unit level where level is ``whole``."""
         analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
-        output = self.network(self._features(analysis)).float()
+        seen = analysis / running_level(analysis) if self.level == "running" else analysis
+        output = self.network(self.features_of(seen)).float()
         logits = output.unflatten(1, (self.n_outputs, self.n_mask))  # (batch, source, mask, frame)
-        masked = self._mask(logits, analysis.unsqueeze(1))
+        masked = self.mask(logits, analysis.unsqueeze(1))
         return Estimate(analysis, masked, signal, self._synthesise)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -198,6 +200,13 @@ class MaskEstimator(nn.Module):
         """How many sources it finds in a mixture, unasked; None where it always gives the same number."""
         return None if self.counts == "fixed" else self._counted(self._outputs(mixture), mixture)
 
+    def stream(self, known: Known) -> FrameStream:
+        """Hop by hop. Raises CannotSeparate for a model that waits for the end of the recording."""
+        from sepnet.separators.streaming.mask_step import MaskEstimatorStream  # which knows this file
+
+        known.rate(self.sample_rate)
+        return MaskEstimatorStream(self)
+
     def _outputs(self, mixture: Mixture) -> Float[Tensor, "output time"]:
         require_rate(mixture, self.sample_rate, made="the network was")
         signal, level = mixture.audio[:1].to(next(self.parameters()).device), None
@@ -217,9 +226,8 @@ class MaskEstimator(nn.Module):
         sources: Tensor = self.filterbank.decode(masked, signal.shape[-1])
         return make_consistent(sources, signal) if self.consistent else sources
 
-    def _features(self, analysis: Tensor) -> Tensor:
-        if self.level == "running":
-            analysis = analysis / running_level(analysis)
+    def features_of(self, analysis: Float[Tensor, "batch channel frame"]) -> Tensor:
+        """What the network sees of coefficients at unit level: (batch, n_in, frame)."""
         if self.features == "coefficients":
             return analysis
         if self.features == "magnitude":
@@ -228,8 +236,12 @@ class MaskEstimator(nn.Module):
             return log_magnitude(analysis)
         return analysis * (magnitude(analysis) + 1e-4).rsqrt().repeat(1, 2, 1)
 
-    def _mask(self, logits: Tensor, analysis: Tensor) -> Tensor:
-        """(batch, source, mask, frame) and (batch, 1, channel, frame) to (batch, source, channel, frame)."""
+    def mask(
+        self,
+        logits: Float[Tensor, "batch source mask frame"],
+        analysis: Float[Tensor, "batch 1 channel frame"],
+    ) -> Float[Tensor, "batch source channel frame"]:
+        """The sources' coefficients, of the network's outputs and the mixture's coefficients."""
         if self.activation == "mapping":
             return logits
         if self.activation == "complex":

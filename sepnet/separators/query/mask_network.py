@@ -33,6 +33,11 @@ from sepnet.types import Batch, Mixture, Separation, SepnetError
 FLOOR = 1e-5  # of mel powers, of a mixture at unit level
 
 
+def log_mels(powers: Float[Tensor, "batch frame mel"]) -> Float[Tensor, "batch mel frame"]:
+    """Log-mels of about unit scale."""
+    return (torch.log10(powers + FLOOR) / 2 + 1).transpose(1, 2)
+
+
 class QueryMask(nn.Module):
     """Encoder, conditioned network and loss, each from the config.
 
@@ -77,7 +82,7 @@ class QueryMask(nn.Module):
         embedding: Float[Tensor, "batch n_embedding"],
     ) -> Float[Tensor, "batch frame mel"]:
         """The mask, in (0, 1), from mel powers of mixtures at unit level."""
-        logits: Tensor = self.network(_features(spectrogram_power), embedding)
+        logits: Tensor = self.network(log_mels(spectrogram_power), embedding)
         return logits.float().sigmoid().transpose(1, 2)  # (batch, mel, frame) to (batch, frame, mel)
 
     def embed(
@@ -89,7 +94,7 @@ class QueryMask(nn.Module):
         powers = self.masking.powers(examples / level)  # (batch, frame, mel)
         frames = torch.tensor([self.masking.stft.n_frames(n) for n in n_samples], device=examples.device)
         there = torch.arange(powers.shape[1], device=examples.device) < frames.unsqueeze(-1)
-        embedding: Tensor = self.encoder(_features(powers), there)
+        embedding: Tensor = self.encoder(log_mels(powers), there)
         return embedding.float()
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -138,8 +143,3 @@ class QueryMask(nn.Module):
         unit, _ = unit_level(signal[None].to(device))
         mask: Tensor = self(self.masking.powers(unit), embedding)[0]
         return mask.to(signal.device)
-
-
-def _features(powers: Float[Tensor, "batch frame mel"]) -> Float[Tensor, "batch mel frame"]:
-    """Log-mels of about unit scale."""
-    return (torch.log10(powers + FLOOR) / 2 + 1).transpose(1, 2)
