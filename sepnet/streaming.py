@@ -103,7 +103,7 @@ class StreamingSeparator:
         heard = torch.cat([self._pending, signal])
         whole = len(heard) // self.hop_samples * self.hop_samples
         parts = [self._ready]
-        for hops in heard[:whole].split(MOST_HOPS * self.hop_samples):
+        for hops in torch.split(heard[:whole], MOST_HOPS * self.hop_samples):
             parts += [self._step(hops)] if len(hops) else []
         self._pending = heard[whole:].clone()
         ready = torch.cat(parts, dim=1)
@@ -140,10 +140,12 @@ def _signal(audio: Audio, what: str) -> Tensor:
     """A copy (time,) in float32, of channel 0. Raises SepnetError for what is no sound."""
     tensor = torch.from_numpy(np.array(audio)) if isinstance(audio, np.ndarray) else audio
     if not tensor.is_floating_point():
-        raise SepnetError(f"{what} is floats with full scale 1.0, not {tensor.dtype}: divide by its full scale")
+        raise SepnetError(
+            f"{what} is floats with full scale 1.0, not {tensor.dtype}: divide by its full scale"
+        )
     if tensor.ndim not in (1, 2) or (tensor.ndim == 2 and tensor.shape[0] == 0):
         raise SepnetError(
-            f"{what} is (time,) or (channel, time), but this one is {tuple(tensor.shape)}: choose one recording"
+            f"{what} is (time,) or (channel, time), but this one is {tuple(tensor.shape)}: choose one"
         )
     signal = (tensor if tensor.ndim == 1 else tensor[0]).detach().to("cpu", torch.float32, copy=True)
     if bad := int((~torch.isfinite(signal)).sum()):

@@ -13,7 +13,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from sepnet import artifact, inference
-from sepnet.cli import app
+from sepnet.cli import app, live
 from sepnet.cli.query import Sound, settings, write_event
 from sepnet.data import audio
 from sepnet.separators.query.ast_dgmo import AstDgmo
@@ -35,6 +35,9 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
 
     What does not look like a sound file is found before anything is written.
     """
+    if config.live:
+        live.live(config, files)
+        return
     paths = [Path(file) for file in (*files, *config.files)]
     if not paths:
         raise SepnetError("no sound file was given: python scripts/separate.py mix.wav")

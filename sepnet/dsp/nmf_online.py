@@ -55,9 +55,7 @@ def statistics(
     return W.square() * torch.outer(x / v.square(), h), torch.outer(v.reciprocal(), h)
 
 
-def renew(
-    A: Dictionary, B: Dictionary, divergence: Divergence
-) -> tuple[Dictionary, Dictionary, Dictionary]:
+def renew(A: Dictionary, B: Dictionary, divergence: Divergence) -> tuple[Dictionary, Dictionary, Dictionary]:
     """The minimum of the bound, equation (2), with columns of sum 1; and A and B for that unit.
 
     Bringing w_k to w_k / s and all its activations to s h_k changes no frame, and (1) to A / s (of

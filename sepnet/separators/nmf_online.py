@@ -86,7 +86,7 @@ class OnlineNMF:
         signal = mixture.audio[0].cpu()
         block, state, parts = BLOCK_HOPS * stream.hop_samples, stream.initial_state(), []
         filled = torch.nn.functional.pad(signal, (0, -len(signal) % stream.hop_samples))
-        for hops in filled.split(block):
+        for hops in torch.split(filled, block):
             sources, state = stream.step(hops, state)
             parts.append(sources)
         whole = torch.cat([*parts, stream.flush(state)], dim=1)[:, stream.lag_samples :]
