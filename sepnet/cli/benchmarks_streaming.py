@@ -41,7 +41,7 @@ def streaming(config: DictConfig) -> None:
 
 
 def _timed(stream: StreamingSeparator, n_samples: int, repetitions: int) -> str:
-    """Real-time factors of blocks of a size: processor time, and by the clock the mean and the slowest block."""
+    """Real-time factors of blocks of a size: of the processor, and by the clock; the slowest blocks."""
     signal = _mixture(TIMED_SECONDS)
     seconds = len(signal) / stream.sample_rate
     clocks, processors, slowest = [], [], []

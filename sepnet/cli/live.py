@@ -58,7 +58,7 @@ class Pcm:
             clipped = int((scaled != samples).sum())
             if clipped and not self.n_clipped:
                 tell(
-                    "warning: the output goes beyond full scale and is cut off there, for live audio can't be "
+                    "warning: the output goes beyond full scale and is cut off, for live audio can't be "
                     "taken back: turn the input down, or take pcm.format=f32le"
                 )
             self.n_clipped += clipped

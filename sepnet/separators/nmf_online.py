@@ -35,7 +35,8 @@ class OnlineNMF:
 
     n_components: spectra of each query; n_residual: of the residual. divergence: kullback_leibler (of
     magnitudes) or itakura_saito (of powers). n_iterations: for each frame. mask_exponent: p above.
-    window_seconds: of the frames, half of which overlap. memory_seconds: how long the residual remembers.
+    window_seconds: of the frames, half of which overlap. memory_seconds: after
+    which what the residual has learnt counts for half.
     update_frames: how often its dictionary is renewed. seed: of the dictionaries' starts.
 
     Raises CannotSeparate for no queries, and one that is silent or at another rate than the mixture.
@@ -46,14 +47,14 @@ class OnlineNMF:
     def __init__(
         self,
         *,
-        n_components: int = 40,
+        n_components: int = 8,
         n_residual: int = 20,
         divergence: nmf.Divergence = "kullback_leibler",
         n_iterations: int = 20,
-        mask_exponent: float = 1.0,
+        mask_exponent: float = 0.7,
         window_seconds: float = 0.032,
-        memory_seconds: float = 10.0,
-        update_frames: int = 4,
+        memory_seconds: float = 2.0,
+        update_frames: int = 1,
         seed: int = 0,
     ) -> None:
         if divergence not in ("kullback_leibler", "itakura_saito"):
