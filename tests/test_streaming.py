@@ -306,7 +306,7 @@ def test_wrapped_separators_say_so_too() -> None:
         (
             {
                 "count": "given",
-                "objective": {"metric": {"_target_": "sepnet.metrics.thresholded_snr"}, "silent": "kept"},
+                "objective": {"metric": {"_target_": "sepnet.metrics.thresholded_snr"}, "silent": True},
             },
             "count=given",
         ),
