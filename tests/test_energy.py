@@ -389,7 +389,7 @@ def test_frame_by_frame_gives_the_same_output(model: str, n_frames: int) -> None
 
 def test_the_latency_is_as_stated() -> None:
     assert build("energy_reference").descent.latency_seconds == pytest.approx(0.10)
-    with pytest.raises(SepnetError, match="set rematch to false"):
+    with pytest.raises(SepnetError, match=r"set descent\.rematch to false"):
         build("energy_textbook").stream(Known(RATE, 2, heard=by_query().audio[0]))
     with pytest.raises(CannotSeparate, match="start=mixture"):
         build("energy_reference", start="random").stream(Known(RATE, queries=by_query().queries))
