@@ -21,7 +21,7 @@ from torch import Tensor
 
 import sepnet
 from sepnet import artifact
-from sepnet.cli import live
+from sepnet.cli import benchmarks_streaming, live
 from sepnet.dsp.filterbank import LearnedFilterbank
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.networks.tcn_step import TCNStep
@@ -538,3 +538,19 @@ def test_examples_on_the_command_line(
     assert "out come query 1, query 2" in capsys.readouterr().err
     live.live(settings(model="nmf_online", query=files[0], pcm={"source": "residual"}))
     assert "out come residual" in capsys.readouterr().err
+
+
+def test_the_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (
+        ("EQUAL_SECONDS", 1),
+        ("TIMED_SECONDS", 0.5),
+        ("MINUTE", 1),
+        ("HOUR", 2),
+        ("WARM_UP", 1),
+    ):
+        monkeypatch.setattr(benchmarks_streaming, name, value)
+    benchmarks_streaming.streaming(OmegaConf.create({"model": "nmf_online", "repetitions": 1, "hour": True}))
+    told = capsys.readouterr().out
+    assert "latency 256 samples, 32 ms" in told
+    assert told.count("real-time factor") == 4
+    assert told.count("MiB resident") == 2
