@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sepnet.artifact import load
+from sepnet.dsp.resample import resample
 from sepnet.separators.streaming.frames import Known, Streamable
 from sepnet.types import CannotSeparate, Query, Separator, SepnetError
 
@@ -61,10 +62,13 @@ class StreamingSeparator:
         name = type(separator).__name__ if isinstance(model, Separator) else str(model)
         if not isinstance(separator, Streamable):
             raise CannotSeparate(f"{name} looks at the whole recording before it gives a sample: {INSTEAD}")
+        examples = [Query(_signal(audio, "a query"), rate) for audio, rate in queries]
+        own: int | None = getattr(separator, "sample_rate", None)
+        rate = sample_rate or own or next((query.sample_rate for query in examples), None)
         known = Known(
-            sample_rate=sample_rate,
+            sample_rate=rate,
             n_sources=n_sources,
-            queries=tuple(Query(_signal(audio, "a query"), rate) for audio, rate in queries),
+            queries=tuple(query if rate is None else _at(rate, query) for query in examples),
             heard=None if heard is None else _signal(heard, "what was heard"),
         )
         self._frames = separator.stream(known)
@@ -89,7 +93,7 @@ class StreamingSeparator:
         """Another one that has heard the same, and from here on hears for itself; they share the weights."""
         return copy.copy(self)  # no tensor of the state is ever written into
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def push(self, block: Audio) -> Tensor:
         """A block (time,) or (channel, time), of any size, to (source, time): images at channel 0.
 
@@ -99,14 +103,14 @@ class StreamingSeparator:
         heard = torch.cat([self._pending, signal])
         whole = len(heard) // self.hop_samples * self.hop_samples
         parts = [self._ready]
-        for hops in heard[:whole].split(MOST_HOPS * self.hop_samples):
+        for hops in torch.split(heard[:whole], MOST_HOPS * self.hop_samples):
             parts += [self._step(hops)] if len(hops) else []
         self._pending = heard[whole:].clone()
         ready = torch.cat(parts, dim=1)
         self._ready = ready[:, len(signal) :].clone()
         return ready[:, : len(signal)].clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def finish(self) -> Tensor:
         """The (source, latency_samples) still owed at the end; what is pushed then is a new recording."""
         parts = [self._ready]
@@ -128,14 +132,20 @@ class StreamingSeparator:
         return torch.nn.functional.pad(sources[:, silent:], (silent, 0)) if silent else sources
 
 
+def _at(rate: int, query: Query) -> Query:
+    return Query(resample(query.audio, query.sample_rate, rate), rate, query.label)
+
+
 def _signal(audio: Audio, what: str) -> Tensor:
     """A copy (time,) in float32, of channel 0. Raises SepnetError for what is no sound."""
     tensor = torch.from_numpy(np.array(audio)) if isinstance(audio, np.ndarray) else audio
     if not tensor.is_floating_point():
-        raise SepnetError(f"{what} is floats with full scale 1.0, not {tensor.dtype}: divide by its full scale")
+        raise SepnetError(
+            f"{what} is floats with full scale 1.0, not {tensor.dtype}: divide by its full scale"
+        )
     if tensor.ndim not in (1, 2) or (tensor.ndim == 2 and tensor.shape[0] == 0):
         raise SepnetError(
-            f"{what} is (time,) or (channel, time), but this one is {tuple(tensor.shape)}: choose one recording"
+            f"{what} is (time,) or (channel, time), but this one is {tuple(tensor.shape)}: choose one"
         )
     signal = (tensor if tensor.ndim == 1 else tensor[0]).detach().to("cpu", torch.float32, copy=True)
     if bad := int((~torch.isfinite(signal)).sum()):

@@ -23,6 +23,8 @@ from sepnet.separators import energy_descent
 from sepnet.separators.energy import Energy
 from sepnet.separators.energy_descent import EnergyDescent, Signatures
 from sepnet.separators.energy_reference import EnergyReference
+from sepnet.separators.streaming.energy import EnergyStream
+from sepnet.separators.streaming.frames import Known
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
 
 RATE = 8000
@@ -370,25 +372,27 @@ def test_frame_by_frame_gives_the_same_output(model: str, n_frames: int) -> None
     separator, mixture = build(model, **STREAMS[model]), by_query()
     mixture = replace(mixture, audio=mixture.audio[:, : 80 * n_frames].contiguous())
     whole = separator.separate(mixture.only(separator.needs)).sources
-    stream = separator.stream(mixture)
-    wait = round(separator.descent.latency_seconds / separator.descent.frame_seconds)
-    found = []
-    for number, frame in enumerate(split(mixture.audio[0], 80)):
-        given = stream.push(frame)
-        assert (given is None) == (number + 1 < wait)  # one frame, and the look-ahead
-        found += [] if given is None else [given]
-    found = torch.cat([*found, stream.finish()], dim=1)
+    # Blind, the frames of this very mixture are the signatures, none of which may explain itself.
+    stream = EnergyStream(separator.descent, separator.signatures(mixture), RATE)
+    assert stream.hop_samples == 80
+    wait = round(separator.descent.latency_seconds / separator.descent.frame_seconds) - 1
+    assert stream.lag_samples == 80 * wait
+    state, found = stream.initial_state(), []
+    for frame in split(mixture.audio[0], 80):
+        given, state = stream.step(frame, state)
+        found.append(given)
+    found = torch.cat([*found, stream.flush(state)], dim=1)
+    assert not found[:, : stream.lag_samples].any()
+    found = found[:, stream.lag_samples :]
     torch.testing.assert_close(found, whole, atol=2e-4 * float(whole.abs().max()), rtol=0)
 
 
 def test_the_latency_is_as_stated() -> None:
     assert build("energy_reference").descent.latency_seconds == pytest.approx(0.10)
-    with pytest.raises(SepnetError, match="set rematch to false"):
-        build("energy_textbook").stream(by_query())
-    with pytest.raises(SepnetError, match="start=mixture"):
-        build("energy_reference", start="random").stream(by_query())
-    with pytest.raises(SepnetError, match=r"a frame has 80 samples, but this is \(79,\)"):
-        build("energy_reference").stream(by_query()).push(torch.zeros(79))
+    with pytest.raises(SepnetError, match=r"set descent\.rematch to false"):
+        build("energy_textbook").stream(Known(RATE, 2, heard=by_query().audio[0]))
+    with pytest.raises(CannotSeparate, match="start=mixture"):
+        build("energy_reference", start="random").stream(Known(RATE, queries=by_query().queries))
 
 
 @pytest.mark.parametrize("model", ["energy_reference", "energy_reference_textbook", "energy"])

@@ -97,6 +97,8 @@ SEPARATORS = [
     Case("energy_textbook", {"descent": {"steps": 4}}),
     Case("energy_reference", {"descent": {"steps": 8}}),
     Case("energy_reference_textbook", {"descent": {"steps": 4}}),
+    Case("energy_live", {"descent": {"steps": 8}}),
+    Case("nmf_online", {"n_components": 4, "n_iterations": 5}),
     Case("pit", TINY_TCN),
     Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
     Case("conv_tasnet", {**TINY_TCN, "filterbank": {"n_filters": 16}}, consistent=False),

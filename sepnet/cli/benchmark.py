@@ -17,6 +17,7 @@ from sepnet.cli import (
     benchmarks_nmf,
     benchmarks_query,
     benchmarks_scoring,
+    benchmarks_streaming,
     benchmarks_training,
 )
 from sepnet.data.dataset import MixtureData
@@ -41,6 +42,7 @@ def benchmark(config: DictConfig) -> None:
         "nmf": benchmarks_nmf.benchmark,
         "query": benchmarks_query.query,
         "scoring": benchmarks_scoring.scoring,
+        "streaming": benchmarks_streaming.streaming,
         "training": benchmarks_training.training,
     }
     if config.what not in benchmarks:

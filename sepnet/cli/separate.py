@@ -11,7 +11,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from sepnet import artifact
-from sepnet.cli import app
+from sepnet.cli import app, live
 from sepnet.cli.inputs import Recording, recordings
 from sepnet.cli.long import Job, Refused, chosen_channels, mixed_down, separate_recording
 from sepnet.cli.query import settings, write_event
@@ -37,6 +37,9 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     can be are separated, whatever becomes of the others. Interrupted, it says how far it came; the same
     command goes on from there.
     """
+    if config.live:
+        live.live(config, files)
+        return
     with recordings((*files, *config.files), config.out) as found:
         job = _job(config)
         done: list[Recording] = []

@@ -16,6 +16,7 @@ Real-time factor on one thread: 0.07 (textbook: 0.10).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -25,7 +26,8 @@ from torch import Tensor
 from sepnet.dsp.kmeans import kmeans
 from sepnet.dsp.mfcc import mel_filters, mfcc
 from sepnet.separators.energy_descent import N_MELS, EnergyDescent, Signatures
-from sepnet.separators.energy_stream import Stream
+from sepnet.separators.streaming.energy import EnergyStream
+from sepnet.separators.streaming.frames import Known
 from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
 
 
@@ -93,9 +95,16 @@ class Energy:
         found = Signatures(shapes, shares, loud, self.apart)
         return found.pooled() if self.pooled else found
 
-    def stream(self, mixture: Mixture) -> Stream:
-        """To go frame by frame with the signatures of this mixture, heard beforehand."""
-        return Stream(self.descent, self.signatures(mixture), mixture.sample_rate)
+    def stream(self, known: Known) -> EnergyStream:
+        """Frame by frame, with the signatures of an earlier recording. Raises CannotSeparate without one."""
+        if known.heard is None or known.n_sources is None:
+            raise CannotSeparate(
+                "the signatures are of the whole recording: give an earlier one of the same sources (heard) "
+                "and n_sources, or take energy_live with an example of each source"
+            )
+        rate = known.rate(None)
+        signatures = self.signatures(Mixture(known.heard[None], rate, known.n_sources))
+        return EnergyStream(self.descent, replace(signatures, windows=None), rate)
 
     def _shares(
         self, shapes: Tensor, energies: Tensor, n_sources: int, sample_rate: int

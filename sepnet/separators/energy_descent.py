@@ -30,7 +30,7 @@ signature d_k(b) is the amplitude spectrum of one frame, of mean 1, and belongs 
    shared among them.
 
 All but the signatures looks at few frames around each, so the whole is done in blocks of bounded memory,
-or frame by frame (``Stream``), with the same output.
+or frame by frame (sepnet.separators.streaming.energy), with the same output.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class EnergyDescent:
 
     @property
     def latency_seconds(self) -> float:
-        """How long after its first sample a frame is known, of ``Stream``: itself and the look-ahead."""
+        """How long after its first sample a frame is known, live: itself and the look-ahead."""
         return self.frame_seconds * (self.window_frames + self.look_ahead_frames)
 
     def frame_samples(self, sample_rate: int) -> int:

@@ -33,7 +33,9 @@ from torch import Tensor
 
 from sepnet.dsp.kmeans import kmeans
 from sepnet.separators.energy_descent import EnergyDescent, Signatures
-from sepnet.separators.energy_stream import Stream
+from sepnet.separators.examples import checked, labels
+from sepnet.separators.streaming.energy import EnergyStream
+from sepnet.separators.streaming.frames import Known
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SepnetError
 
 Start = Literal["random", "mixture", "difference"]
@@ -79,21 +81,19 @@ class EnergyReference:
 
     def separate(self, mixture: Mixture) -> Separation:
         """The estimates, labelled by their queries."""
-        queries = _checked(mixture)
+        queries = checked(mixture)
         signal = mixture.audio[0]
         signatures = self.signatures(mixture)
-        names = [query.label or f"query {k + 1}" for k, query in enumerate(queries)]
-        labels = (*names, "residual") if len(names) == 1 else tuple(names)
         starts = self._starts(mixture)
         sources = self.descent.separate(
             signal, signatures, mixture.sample_rate, starts, aligned=self.start == "difference"
         )
-        return Separation(sources, labels=labels)
+        return Separation(sources, labels=labels(queries))
 
     @torch.no_grad()
     def signatures(self, mixture: Mixture) -> Signatures:
         """Of each query; with one query, of what in the mixture is not it."""
-        queries = _checked(mixture)
+        queries = checked(mixture)
         frame = self.descent.frame_samples(mixture.sample_rate)
         shapes = [self._shapes(query.audio.to(mixture.audio.device), frame) for query in queries]
         if len(queries) == 1:
@@ -104,14 +104,23 @@ class EnergyReference:
         found = Signatures(torch.cat(shapes), shares)
         return found if self.n_signatures else found.pooled()
 
-    def stream(self, mixture: Mixture) -> Stream:
-        """To go frame by frame; of the mixture given here only the queries and the rate are used, if several.
+    def stream(self, known: Known) -> EnergyStream:
+        """Frame by frame, with the signatures of the queries.
 
-        Raises SepnetError for another start than the mixture.
+        With one query the residual's are of an earlier recording. Raises CannotSeparate for what is missing,
+        and for another start than the mixture.
         """
         if self.start != "mixture":
-            raise SepnetError(f"frame by frame only start=mixture is known, but the start is {self.start!r}")
-        return Stream(self.descent, self.signatures(mixture), mixture.sample_rate)
+            raise CannotSeparate(f"live only start=mixture is known, but the start is {self.start!r}")
+        if len(known.queries) == 1 and known.heard is None:
+            raise CannotSeparate(
+                "with one example the rest is told from the whole recording: give an example of each source, "
+                "or an earlier recording (heard)"
+            )
+        rate = known.rate(None)
+        heard = torch.zeros(1) if known.heard is None else known.heard
+        mixture = Mixture(heard[None], rate, queries=known.queries)
+        return EnergyStream(self.descent, self.signatures(mixture), rate, labels(checked(mixture)))
 
     def _shapes(self, audio: Tensor, frame: int) -> Float[Tensor, "signature bin"]:
         loud, _ = self.descent.loud_windows(audio, frame, self.n_signatures or MOST_FRAMES)
@@ -135,7 +144,7 @@ class EnergyReference:
         return found / found.mean(dim=1, keepdim=True)
 
     def _starts(self, mixture: Mixture) -> Float[Tensor, "source time"]:
-        queries, signal = _checked(mixture), mixture.audio[0]
+        queries, signal = checked(mixture), mixture.audio[0]
         n_sources = max(2, len(queries))
         if self.start == "mixture":
             return signal.expand(n_sources, -1)
@@ -151,21 +160,6 @@ class EnergyReference:
             signal.square()[None], frame, frame, ceil_mode=True, count_include_pad=False
         )[0]
         return noise * power.sqrt().repeat_interleave(frame)[: len(signal)]
-
-
-def _checked(mixture: Mixture) -> tuple[Query, ...]:
-    """The queries. Raises CannotSeparate for those that can't be used."""
-    if not mixture.queries:
-        raise CannotSeparate("the method needs queries, of which this mixture gives none")
-    for number, query in enumerate(mixture.queries, start=1):
-        if query.sample_rate != mixture.sample_rate:
-            raise CannotSeparate(
-                f"query {number} is at {query.sample_rate} Hz, but the mixture at {mixture.sample_rate} Hz: "
-                "resample one of them"
-            )
-        if not bool(torch.isfinite(query.audio).all() and query.audio.any()):
-            raise CannotSeparate(f"query {number} is silent or not finite: give another example")
-    return mixture.queries
 
 
 def _aligned(query: Query, signal: Tensor) -> Tensor:

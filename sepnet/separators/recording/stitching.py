@@ -117,7 +117,7 @@ class Stitcher:
         self, estimates: Float[Tensor, "source time"], heard: Heard, overlap: Float[Tensor, "estimate source"]
     ) -> Path:
         """First by the memory of what came before, then with that of the chunk itself."""
-        # The first chunk is its own memory. Later, while little was heard, the overlap alone decides at first.
+        # The first chunk is its own memory; later, while little was heard, the overlap decides at first.
         memory = self.memory if bool(self.memory.count.any()) else self.memory.with_(heard)
         first = self._decide(estimates, self._in_blocks(memory.likeness(heard)), overlap)
         memory = self.memory.with_(hear(first.apply(estimates, self._fade), self.sample_rate))
