@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -56,7 +57,7 @@ def verify(path: str | Path) -> AudioInfo:
         promised = _info(file)
         done = 0
         while done < promised.frames:
-            block = _decode(file, path, done, min(BLOCK_FRAMES, promised.frames - done))
+            block = decode_block(file, path, done, min(BLOCK_FRAMES, promised.frames - done))
             done += block.shape[1]
     return promised
 
@@ -86,7 +87,7 @@ def read(
             )
         if start:
             _seek(file, path, start)
-        return _decode(file, path, start, count), header.sample_rate
+        return decode_block(file, path, start, count), header.sample_rate
 
 
 def write(
@@ -109,7 +110,7 @@ def write(
         raise SepnetError(
             f"{path}: audio to write is (channel, time) or (time,) with samples, not {np.shape(audio)}"
         )
-    _check_finite(samples, path)
+    check_finite(samples, path)
     file_format = FORMATS.get(path.suffix.lower())
     if not file_format or subtype not in SUBTYPES or not soundfile.check_format(file_format, subtype):
         raise SepnetError(
@@ -158,20 +159,22 @@ def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
         n_bytes = path.stat().st_size
         if n_bytes == 0:
             raise SepnetError(f"{path} is empty (0 bytes): copy or download it again")
-        _check_chunks(path, n_bytes)
+        with path.open("rb") as stream:
+            check_chunks(stream, path, n_bytes)
         with soundfile.SoundFile(path) as file:
-            _check_length(file, path, n_bytes)
+            check_length(file, path, n_bytes)
             yield file
     except soundfile.LibsndfileError as error:
         raise SepnetError(
-            f"{path} ({n_bytes} bytes) can't be read as audio ({_reason(error)}): "
+            f"{path} ({n_bytes} bytes) can't be read as audio ({reason(error)}): "
             "copy or download it again, or convert it to WAV or FLAC"
         ) from error
     except OSError as error:
         raise SepnetError(f"can't read {path}: {error.strerror or error}; check its permissions") from error
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
+def reason(error: soundfile.LibsndfileError) -> str:
+    """What libsndfile says."""
     return str(error.error_string).strip().rstrip(".") or f"libsndfile error {error.code}"
 
 
@@ -179,7 +182,8 @@ def _info(file: soundfile.SoundFile) -> AudioInfo:
     return AudioInfo(int(file.samplerate), int(file.channels), int(file.frames))
 
 
-def _check_length(file: soundfile.SoundFile, path: Path, n_bytes: int) -> None:
+def check_length(file: soundfile.SoundFile, path: Path | str, n_bytes: int) -> None:
+    """Refuse a file whose header says that it holds nothing, or not how much."""
     if file.frames <= 0:  # libsndfile says 0 for an Ogg stream without its last page, too
         raise SepnetError(
             f"{path} ({n_bytes} bytes) is audio of zero length, or was cut off: copy or download it again"
@@ -190,29 +194,28 @@ def _check_length(file: soundfile.SoundFile, path: Path, n_bytes: int) -> None:
         )
 
 
-def _check_chunks(path: Path, n_bytes: int) -> None:
+def check_chunks(stream: BinaryIO, name: Path | str, n_bytes: int) -> None:
     """Refuse a WAV or AIFF whose samples go past the end: libsndfile reads such a file as a short one."""
-    with path.open("rb") as stream:
-        magic = stream.read(12)
-        wanted = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])
-        while wanted and len(header := stream.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little" if wanted == b"data" else "big")
-            there = n_bytes - stream.tell()
-            if header[:4] == wanted:
-                if size != 0xFFFFFFFF and size > there:  # 0xFFFFFFFF: written to a pipe, length unknown
-                    raise SepnetError(
-                        f"{path} is cut off: its header promises {size} bytes of samples, but {there} are "
-                        "there; copy or download it again"
-                    )
-                return
-            stream.seek(size + size % 2, os.SEEK_CUR)  # chunks are padded to even sizes
+    magic = stream.read(12)
+    wanted = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])
+    while wanted and len(header := stream.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little" if wanted == b"data" else "big")
+        there = n_bytes - stream.tell()
+        if header[:4] == wanted:
+            if size != 0xFFFFFFFF and size > there:  # 0xFFFFFFFF: written to a pipe, length unknown
+                raise SepnetError(
+                    f"{name} is cut off: its header promises {size} bytes of samples, but {there} are "
+                    "there; copy or download it again"
+                )
+            return
+        stream.seek(size + size % 2, os.SEEK_CUR)  # chunks are padded to even sizes
 
 
 def _seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
     if file.subtype == "VORBIS":
         # libsndfile 1.2.2 arrives at the wrong sample in the last page of a stream: decode up to there.
         for begin in range(0, start, BLOCK_FRAMES):
-            _decode(file, path, begin, min(BLOCK_FRAMES, start - begin))
+            decode_block(file, path, begin, min(BLOCK_FRAMES, start - begin))
         return
     try:
         file.seek(start)
@@ -220,27 +223,29 @@ def _seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
         raise _cut_off(path, int(file.frames), f"sample {start} can't be reached") from error
 
 
-def _decode(
-    file: soundfile.SoundFile, path: Path, start: int, count: int
+def decode_block(
+    file: soundfile.SoundFile, path: Path | str, start: int, count: int
 ) -> Float[np.ndarray, "channel time"]:
+    """The next ``count`` samples, before which ``start`` were read. Raises SepnetError as ``read`` does."""
     try:
         samples = file.read(count, dtype="float32", always_2d=True)  # (time, channel)
     except soundfile.LibsndfileError as error:
-        raise _cut_off(path, int(file.frames), f"decoding fails after {start} ({_reason(error)})") from error
+        raise _cut_off(path, int(file.frames), f"decoding fails after {start} ({reason(error)})") from error
     if len(samples) < count:
         raise _cut_off(path, int(file.frames), f"{start + len(samples)} can be read")
-    _check_finite(samples, path)
+    check_finite(samples, path)
     return np.ascontiguousarray(samples.T)
 
 
-def _cut_off(path: Path, frames: int, what: str) -> SepnetError:
+def _cut_off(path: Path | str, frames: int, what: str) -> SepnetError:
     return SepnetError(
         f"{path} is cut off or damaged: its header promises {frames} samples, but {what}; "
         "copy or download it again"
     )
 
 
-def _check_finite(samples: np.ndarray, path: Path) -> None:
+def check_finite(samples: np.ndarray, path: Path | str) -> None:
+    """Refuse NaN and infinity."""
     finite = np.isfinite(samples)
     if not finite.all():
         bad = samples.size - int(finite.sum())
