@@ -16,6 +16,7 @@ from sepnet.cli import (
     benchmarks_nmf,
     benchmarks_query,
     benchmarks_scoring,
+    benchmarks_serving,
     benchmarks_training,
 )
 from sepnet.data.dataset import MixtureData
@@ -39,6 +40,7 @@ def benchmark(config: DictConfig) -> None:
         "nmf": benchmarks_nmf.benchmark,
         "query": benchmarks_query.query,
         "scoring": benchmarks_scoring.scoring,
+        "serving": benchmarks_serving.serving,
         "training": benchmarks_training.training,
     }
     if config.what not in benchmarks:

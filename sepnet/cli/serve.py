@@ -27,3 +27,7 @@ def run(config: DictConfig) -> None:
             print(path)
         return
     serve(names, host=config.host, port=config.port, limits=limits, examples=config.examples)
+
+
+if __name__ == "__main__":
+    main()

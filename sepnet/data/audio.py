@@ -6,6 +6,7 @@ resamples, clips or cuts: what does not fit is refused in one sentence, with the
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -13,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -194,7 +194,7 @@ def check_length(file: soundfile.SoundFile, path: Path | str, n_bytes: int) -> N
         )
 
 
-def check_chunks(stream: BinaryIO, name: Path | str, n_bytes: int) -> None:
+def check_chunks(stream: io.BufferedIOBase, name: Path | str, n_bytes: int) -> None:
     """Refuse a WAV or AIFF whose samples go past the end: libsndfile reads such a file as a short one."""
     magic = stream.read(12)
     wanted = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])

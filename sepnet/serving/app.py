@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 
+import gradio as gr
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from sepnet.serving import examples, mixer
 from sepnet.serving.folder import UploadFolder
 from sepnet.serving.gate import Gate
+from sepnet.serving.handlers import Handlers
 from sepnet.serving.jobs import Jobs
 from sepnet.serving.limits import Limits
 from sepnet.serving.models import Models
+from sepnet.serving.page import build, theme
 from sepnet.serving.results import Shelf
 from sepnet.serving.routes import Routes
 from sepnet.serving.service import Service
@@ -31,13 +33,6 @@ def make_app(
     Raises SepnetError as Models does.
     """
     service = Service(Models(names), limits)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str(folder.path)  # read whenever a component is made
-    import gradio as gr
-
-    from sepnet.serving.handlers import Handlers
-    from sepnet.serving.page import build, theme
-
     jobs, shelf = Jobs(limits), Shelf(limits)
 
     @contextlib.asynccontextmanager

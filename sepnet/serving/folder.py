@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 from sepnet.data.audio import SUFFIXES
 from sepnet.serving.limits import MB, Limits
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """What an upload is read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        ...
 
 
 class UploadFolder:
@@ -29,7 +39,7 @@ class UploadFolder:
         path.write_bytes(data)
         return path
 
-    def store(self, stream: BinaryIO, suffix: str) -> Path:
+    def store(self, stream: Readable, suffix: str) -> Path:
         """A new file with what an upload holds, under a name of our own; an unknown suffix is dropped."""
         path = (
             self.path
@@ -65,15 +75,19 @@ class UploadFolder:
 
     def is_full(self) -> bool:
         """Whether further uploads have to wait."""
-        return sum(_bytes(path) for path in self.path.rglob("*")) > self._limits.folder_mb * MB
+        return sum(_bytes(path) for path in self._files()) > self._limits.folder_mb * MB
 
     def sweep(self) -> None:
         """Delete what is older than the limit allows."""
         latest = time.time() - 60 * self._limits.keep_minutes
-        for path in self.path.rglob("*"):
+        for path in self._files():
             with contextlib.suppress(OSError):  # another request was faster
-                if path.is_file() and path.stat().st_mtime < latest:
+                if path.stat().st_mtime < latest:
                     self.remove(path)
+
+    def _files(self) -> list[Path]:
+        """What is in it at this moment; os.walk does not mind what vanishes meanwhile."""
+        return [Path(place, name) for place, _, names in os.walk(self.path) for name in names]
 
     def close(self) -> None:
         """Delete it."""
@@ -82,6 +96,6 @@ class UploadFolder:
 
 def _bytes(path: Path) -> int:
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.lstat().st_size
     except OSError:
         return 0

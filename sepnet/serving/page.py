@@ -131,10 +131,10 @@ def _fill(handlers: Handlers, example: Example) -> tuple[Any, ...]:
 def _endpoint(handlers: Handlers, default: str) -> None:
     """``/separate`` for Gradio's client, apart from the page: it returns files, and removes its uploads."""
     fields = [
-        gr.File(label="mixture", visible=False, type="filepath"),
+        gr.Audio(label="mixture", visible=False, type="filepath"),
         gr.Textbox(value=default, label="model", visible=False),
         gr.Number(value=None, label="n_sources", visible=False),
-        gr.File(value=None, label="query", visible=False, type="filepath"),
+        gr.Audio(value=None, label="query", visible=False, type="filepath"),
         gr.File(value=None, label="references", visible=False, type="filepath", file_count="multiple"),
         gr.Textbox(value="mean", label="channels", visible=False),
     ]

@@ -43,7 +43,7 @@ def take(path: Path, models: Sequence[str], limits: Limits) -> list[Path]:
             page = context.new_page()
             page.goto(address)
             page.get_by_role("button", name=EXAMPLE).click()
-            page.locator("#mixture audio, #mixture .waveform-container").first.wait_for(timeout=WAIT_MS)
+            page.locator("#mixture audio").first.wait_for(timeout=WAIT_MS, state="attached")
             page.locator("#go").click()
             page.locator("[data-mixer] img").last.wait_for(timeout=WAIT_MS)
             page.wait_for_load_state("networkidle")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +19,7 @@ from sepnet.types import SepnetError
 if TYPE_CHECKING:
     from uvicorn import Server
 
+TERMINATED = 143  # 128 + SIGTERM
 LOOPBACK = "127.0.0.1"
 
 
@@ -37,20 +41,33 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
+def _gradio_told(folder: UploadFolder) -> Iterator[None]:
+    """What Gradio learns from the environment: to report nothing to anyone, and where uploads lie."""
+    told = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder.path)}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
 def _prepared(
     models: Sequence[str], host: str, port: int, limits: Limits, examples: bool
 ) -> Iterator[tuple[Server, socket.socket, str]]:
     """A server that has yet to run, its socket, and its address."""
-    try:
-        import gradio  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise SepnetError("the web page is made with Gradio: pip install 'sepnet[demo]'") from error
-    from sepnet.serving.app import make_app
-
     folder = UploadFolder(limits)
     try:
-        with _listening(host, port) as listener:
+        with _gradio_told(folder), _listening(host, port) as listener:
+            try:
+                import gradio  # noqa: F401
+                import uvicorn
+
+                from sepnet.serving.app import make_app
+            except ImportError as error:
+                raise SepnetError("the web page is made with Gradio: pip install 'sepnet[demo]'") from error
             app = make_app(models, limits, folder, with_examples=examples)
             config = uvicorn.Config(
                 app,
@@ -83,7 +100,15 @@ def serve(
                 "others can reach it: it has no passwords and no encryption; put it behind a proxy that has",
                 flush=True,
             )
-        server.run(sockets=[listener])
+        ended = signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
+        )  # so that the folder is removed
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+        finally:
+            signal.signal(signal.SIGTERM, ended)
 
 
 @contextlib.contextmanager
