@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -31,6 +32,12 @@ class Handlers:
 
     def __init__(self, service: Service, jobs: Jobs, shelf: Shelf, folder: UploadFolder) -> None:
         self.service, self.jobs, self.shelf, self.folder = service, jobs, shelf, folder
+        self._used: defaultdict[str, set[str]] = defaultdict(set)  # uploads of each open page
+
+    def left(self, request: gr.Request) -> None:
+        """A page was closed: remove what it uploaded and used; the rest is swept in time."""
+        for path in self._used.pop(request.session_hash or "", ()):
+            self.folder.remove(path)
 
     async def show(
         self,
@@ -40,9 +47,12 @@ class Handlers:
         query: str | None,
         references: Sequence[str] | None,
         channels: str,
+        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> str:
-        """Separate, and return the HTML of the result."""
+        """Separate, and return the HTML of the result. The uploads stay for as long as the page is open."""
+        used = (mixture, query, *(references or ()))
+        self._used[request.session_hash or ""].update(path for path in used if path)
         with _told():
             asked = self._asked(mixture, model, n_sources, query, references, channels)
             progress(0, desc="Reading")

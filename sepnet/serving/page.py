@@ -40,6 +40,8 @@ def build(handlers: Handlers, examples: Sequence[Example]) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 mixture = _sound("Recording", "mixture")
+                if examples:
+                    gr.HTML("Or take an example, made by this program:", elem_id="or")
                 with gr.Row(elem_id="examples"):
                     buttons = [gr.Button(example.title, size="sm", min_width=90) for example in examples]
                 model = gr.Dropdown(
@@ -94,6 +96,7 @@ def build(handlers: Handlers, examples: Sequence[Example]) -> gr.Blocks:
             show_progress_on=result,
         )
         shown.success(None, js=TO_RESULT)
+        page.unload(handlers.left)
         _endpoint(handlers, first.name)
     page.queue(max_size=limits.waiting + limits.jobs, api_open=False, default_concurrency_limit=None)
     return page

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from sepnet.data import audio
 from sepnet.serving.limits import Limits
@@ -47,10 +50,14 @@ def take(path: Path, models: Sequence[str], limits: Limits) -> list[Path]:
             page.locator("#go").click()
             page.locator("[data-mixer] img").last.wait_for(timeout=WAIT_MS)
             page.wait_for_load_state("networkidle")
-            page.evaluate("scrollTo(0, 0)")
-            page.wait_for_timeout(700)  # the end of the scrolling, and of the progress bar's fading
-            with audio.replacing(target) as draft:
-                draft.write_bytes(page.screenshot(full_page=width == DESKTOP[0], type="png"))
+            page.wait_for_timeout(1500)  # the end of the scrolling, and of the progress bar's fading
+            _write(target, page.screenshot(full_page=True, type="png"))
             context.close()
         browser.close()
     return written
+
+
+def _write(path: Path, screenshot: bytes) -> None:
+    """In 256 colours, which takes a third of the room."""
+    with audio.replacing(path) as draft, Image.open(io.BytesIO(screenshot)) as picture:
+        picture.convert("RGB").quantize(256).save(draft, format="png", optimize=True)
