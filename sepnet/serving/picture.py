@@ -17,6 +17,7 @@ from sepnet.types import SepnetError
 DESKTOP, PHONE = (1280, 900), (390, 844)
 EXAMPLE = "Two voices"
 WAIT_MS = 120_000
+SEEN = "() => [...document.querySelectorAll('[data-mixer] img')].every((each) => each.complete)"
 
 
 def browser_path() -> str:
@@ -49,7 +50,7 @@ def take(path: Path, models: Sequence[str], limits: Limits) -> list[Path]:
             page.locator("#mixture audio").first.wait_for(timeout=WAIT_MS, state="attached")
             page.locator("#go").click()
             page.locator("[data-mixer] img").last.wait_for(timeout=WAIT_MS)
-            page.wait_for_load_state("networkidle")
+            page.wait_for_function(SEEN, timeout=WAIT_MS)
             page.wait_for_timeout(1500)  # the end of the scrolling, and of the progress bar's fading
             _write(target, page.screenshot(full_page=True, type="png"))
             context.close()
