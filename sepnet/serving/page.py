@@ -41,7 +41,7 @@ def build(handlers: Handlers, examples: Sequence[Example]) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 mixture = _sound("Recording", "mixture")
                 if examples:
-                    gr.HTML("Or take an example, made by this program:", elem_id="or")
+                    gr.HTML("Or take an example:", elem_id="or")
                 with gr.Row(elem_id="examples"):
                     buttons = [gr.Button(example.title, size="sm", min_width=90) for example in examples]
                 model = gr.Dropdown(
