@@ -17,6 +17,7 @@ from sepnet.cli import (
     benchmarks_nmf,
     benchmarks_query,
     benchmarks_scoring,
+    benchmarks_serving,
     benchmarks_streaming,
     benchmarks_training,
 )
@@ -42,6 +43,7 @@ def benchmark(config: DictConfig) -> None:
         "nmf": benchmarks_nmf.benchmark,
         "query": benchmarks_query.query,
         "scoring": benchmarks_scoring.scoring,
+        "serving": benchmarks_serving.serving,
         "streaming": benchmarks_streaming.streaming,
         "training": benchmarks_training.training,
     }

@@ -6,6 +6,7 @@ resamples, clips or cuts: what does not fit is refused in one sentence, with the
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -134,7 +135,7 @@ def as_written(samples: Float[np.ndarray, "channel time"], subtype: str, path: P
 
     Raises SepnetError for NaN and infinity, and for what would clip.
     """
-    _check_finite(samples, path)
+    check_finite(samples, path)
     return _integers(samples, INTEGER_BITS[subtype], path) if subtype in INTEGER_BITS else samples
 
 
@@ -165,26 +166,29 @@ def _room(path: Path) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The file, checked as far as can be without decoding. Raises SepnetError as ``info`` does."""
     if not path.is_file():
         raise SepnetError(f"there is no file {path}: check the path")
     try:
         n_bytes = path.stat().st_size
         if n_bytes == 0:
             raise SepnetError(f"{path} is empty (0 bytes): copy or download it again")
-        _check_chunks(path, n_bytes)
+        with path.open("rb") as stream:
+            check_chunks(stream, path, n_bytes)
         with soundfile.SoundFile(path) as file:
-            _check_length(file, path, n_bytes)
+            check_length(file, path, n_bytes)
             yield file
     except soundfile.LibsndfileError as error:
         raise SepnetError(
-            f"{path} ({n_bytes} bytes) can't be read as audio ({_reason(error)}): "
+            f"{path} ({n_bytes} bytes) can't be read as audio ({reason(error)}): "
             "copy or download it again, or convert it to WAV or FLAC"
         ) from error
     except OSError as error:
         raise SepnetError(f"can't read {path}: {error.strerror or error}; check its permissions") from error
 
 
-def _reason(error: soundfile.LibsndfileError) -> str:
+def reason(error: soundfile.LibsndfileError) -> str:
+    """What libsndfile says."""
     return str(error.error_string).strip().rstrip(".") or f"libsndfile error {error.code}"
 
 
@@ -192,7 +196,8 @@ def _info(file: soundfile.SoundFile) -> AudioInfo:
     return AudioInfo(int(file.samplerate), int(file.channels), int(file.frames))
 
 
-def _check_length(file: soundfile.SoundFile, path: Path, n_bytes: int) -> None:
+def check_length(file: soundfile.SoundFile, path: Path | str, n_bytes: int) -> None:
+    """Refuse a file whose header says that it holds nothing, or not how much."""
     if file.frames <= 0:  # libsndfile says 0 for an Ogg stream without its last page, too
         raise SepnetError(
             f"{path} ({n_bytes} bytes) is audio of zero length, or was cut off: copy or download it again"
@@ -203,25 +208,25 @@ def _check_length(file: soundfile.SoundFile, path: Path, n_bytes: int) -> None:
         )
 
 
-def _check_chunks(path: Path, n_bytes: int) -> None:
+def check_chunks(stream: io.BufferedIOBase, name: Path | str, n_bytes: int) -> None:
     """Refuse a WAV or AIFF whose samples go past the end: libsndfile reads such a file as a short one."""
-    with path.open("rb") as stream:
-        magic = stream.read(12)
-        wanted = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])
-        while wanted and len(header := stream.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little" if wanted == b"data" else "big")
-            there = n_bytes - stream.tell()
-            if header[:4] == wanted:
-                if size != 0xFFFFFFFF and size > there:  # 0xFFFFFFFF: written to a pipe, length unknown
-                    raise SepnetError(
-                        f"{path} is cut off: its header promises {size} bytes of samples, but {there} are "
-                        "there; copy or download it again"
-                    )
-                return
-            stream.seek(size + size % 2, os.SEEK_CUR)  # chunks are padded to even sizes
+    magic = stream.read(12)
+    wanted = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])
+    while wanted and len(header := stream.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little" if wanted == b"data" else "big")
+        there = n_bytes - stream.tell()
+        if header[:4] == wanted:
+            if size != 0xFFFFFFFF and size > there:  # 0xFFFFFFFF: written to a pipe, length unknown
+                raise SepnetError(
+                    f"{name} is cut off: its header promises {size} bytes of samples, but {there} are "
+                    "there; copy or download it again"
+                )
+            return
+        stream.seek(size + size % 2, os.SEEK_CUR)  # chunks are padded to even sizes
 
 
 def seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
+    """Go to sample ``start`` of a file of which nothing was read. Raises SepnetError where it can't be."""
     if file.subtype == "VORBIS":
         # libsndfile 1.2.2 arrives at the wrong sample in the last page of a stream: decode up to there.
         for begin in range(0, start, BLOCK_FRAMES):
@@ -234,26 +239,28 @@ def seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
 
 
 def decode_block(
-    file: soundfile.SoundFile, path: Path, start: int, count: int
+    file: soundfile.SoundFile, path: Path | str, start: int, count: int
 ) -> Float[np.ndarray, "channel time"]:
+    """The next ``count`` samples, before which ``start`` were read. Raises SepnetError as ``read`` does."""
     try:
         samples = file.read(count, dtype="float32", always_2d=True)  # (time, channel)
     except soundfile.LibsndfileError as error:
-        raise _cut_off(path, int(file.frames), f"decoding fails after {start} ({_reason(error)})") from error
+        raise _cut_off(path, int(file.frames), f"decoding fails after {start} ({reason(error)})") from error
     if len(samples) < count:
         raise _cut_off(path, int(file.frames), f"{start + len(samples)} can be read")
-    _check_finite(samples, path)
+    check_finite(samples, path)
     return np.ascontiguousarray(samples.T)
 
 
-def _cut_off(path: Path, frames: int, what: str) -> SepnetError:
+def _cut_off(path: Path | str, frames: int, what: str) -> SepnetError:
     return SepnetError(
         f"{path} is cut off or damaged: its header promises {frames} samples, but {what}; "
         "copy or download it again"
     )
 
 
-def _check_finite(samples: np.ndarray, path: Path) -> None:
+def check_finite(samples: np.ndarray, path: Path | str) -> None:
+    """Refuse NaN and infinity."""
     finite = np.isfinite(samples)
     if not finite.all():
         bad = samples.size - int(finite.sum())

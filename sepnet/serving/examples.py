@@ -1,0 +1,122 @@
+"""Examples for the page, made at the start: nothing to download, and nobody's voice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sepnet.data.audio_memory import encode
+from sepnet.data.synthetic import SAMPLE_RATE, VOICES, Voice, speak
+from sepnet.serving.folder import UploadFolder
+from sepnet.types import SepnetError
+
+log = logging.getLogger(__name__)
+SECONDS = 4.0
+SENTENCES = {
+    "f02": "The old ferry leaves the harbour at seven, and nobody on board looks back.",
+    "m11": "We counted eleven boats, three gulls, and one very patient dog.",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """Files of one, and the models that suit it, the best first."""
+
+    title: str
+    models: tuple[str, ...]
+    mixture: Path
+    references: tuple[Path, ...]
+    query: Path | None = None
+    n_sources: int = 2
+
+
+def make(folder: UploadFolder) -> list[Example]:
+    """Two voices, where eSpeak NG is installed; tones and strokes; a bell over a hum, with a bell to find."""
+    made = []
+    try:
+        voices = [_long(speak(text, _voice(name))) for name, text in SENTENCES.items()]
+        made.append(
+            _kept(folder, "Two voices", ("pit-2spk-8k", "deep-clustering-8k", "nmf"), voices, SAMPLE_RATE)
+        )
+    except SepnetError as error:
+        log.warning("there is no example of voices: %s", error)
+    made.append(_kept(folder, "Chords and drum", ("hpss", "nmf"), [_chords(), _strokes()], 16000))
+    bells = [_bell(np.array([0.4, 1.9, 3.1]), SECONDS), _hum()]
+    finders = ("energy_reference", "ast_dgmo", "query-mask-esc10", "nmf")
+    query = _bell(np.array([0.2, 0.9]), 2.0)
+    made.append(_kept(folder, "Bell and hum", finders, bells, 16000, query))
+    return made
+
+
+def _kept(
+    folder: UploadFolder,
+    title: str,
+    models: tuple[str, ...],
+    sources: Iterable[np.ndarray],
+    rate: int,
+    query: np.ndarray | None = None,
+) -> Example:
+    signals = [source.astype(np.float32) for source in sources]
+    name = title.lower().replace(" ", "-")
+    mixture = folder.keep(f"{name}.wav", encode(np.sum(signals, axis=0), rate))
+    references = [
+        folder.keep(f"{name}-source-{k + 1}.wav", encode(one, rate)) for k, one in enumerate(signals)
+    ]
+    kept = (
+        None if query is None else folder.keep(f"{name}-example.wav", encode(query.astype(np.float32), rate))
+    )
+    return Example(title, models, mixture, tuple(references), kept)
+
+
+def _voice(name: str) -> Voice:
+    return next(voice for voice in VOICES if voice.name == name)
+
+
+def _long(speech: np.ndarray) -> np.ndarray:
+    """(time,) of SECONDS, by cutting or by silence at the end."""
+    n_samples = round(SECONDS * SAMPLE_RATE)
+    return np.pad(speech[:n_samples], (0, max(0, n_samples - len(speech))))
+
+
+def _clock(seconds: float = SECONDS) -> np.ndarray:
+    return np.arange(round(seconds * 16000)) / 16000
+
+
+def _chords() -> np.ndarray:
+    """Four chords of steady tones."""
+    clock, chords = _clock(), [(220, 277, 330), (196, 247, 294), (175, 220, 262), (196, 247, 330)]
+    signal = np.zeros_like(clock)
+    for number, pitches in enumerate(chords):
+        shape = np.clip(np.minimum(clock - number, number + 1 - clock) / 0.05, 0, 1)
+        signal += (
+            0.04
+            * shape
+            * sum(np.sin(2 * np.pi * k * f * clock) / k**1.5 for f in pitches for k in range(1, 6))
+        )
+    return signal
+
+
+def _strokes() -> np.ndarray:
+    """Noise that dies at once, twice a second."""
+    clock, noise = _clock(), np.random.default_rng(0).standard_normal(round(SECONDS * 16000))
+    return 0.25 * noise * np.exp(-40 * (clock % 0.5))
+
+
+def _bell(onsets: np.ndarray, seconds: float) -> np.ndarray:
+    clock, signal = _clock(seconds), np.zeros(round(seconds * 16000))
+    for onset in onsets:
+        since = np.clip(clock - onset, 0, None)
+        partials = zip((1.0, 2.76, 5.40), (1.0, 0.6, 0.3), strict=True)
+        ring = sum(level * np.sin(2 * np.pi * 880 * ratio * since) for ratio, level in partials)
+        signal += 0.15 * ring * np.exp(-5 * since)
+    return signal
+
+
+def _hum() -> np.ndarray:
+    clock = _clock()
+    partials = [np.sin(2 * np.pi * 110 * k * clock + k) / k for k in range(1, 5)]
+    return np.asarray(0.12 * np.sum(partials, axis=0) * (1 + 0.2 * np.sin(9 * clock)))

@@ -1,0 +1,204 @@
+"""The page in a real browser: upload, separate, play, solo, mute, download, and a bad file."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import soundfile
+
+from sepnet.serving import Limits, picture, running
+from sepnet.types import SepnetError
+from tests.serving_fixtures import RATE, noise, wav
+
+pytest.importorskip("gradio", reason="the page needs gradio: pip install 'sepnet[demo]'")
+sync_api = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
+try:
+    BROWSER = picture.browser_path()
+except SepnetError as error:
+    pytest.skip(str(error), allow_module_level=True)
+WAIT_MS = 60_000
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TONE_SECONDS = 19.0  # it plays on while a busy machine presses buttons
+
+
+@pytest.fixture(scope="module")
+def address():
+    with running(["hpss", "nmf", "energy_reference"], limits=Limits(seconds=20), examples=True) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        # Sound goes nowhere, but its clock runs.
+        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def opened(address, browser):
+    """The page, opened once; what it complains of; and what it asks other hosts for."""
+    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
+    found, complaints, elsewhere = context.new_page(), [], []
+    found.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    found.on("pageerror", lambda error: complaints.append(str(error)))
+    found.on(
+        "request",
+        lambda request: request.url.startswith((address, "data:", "blob:")) or elsewhere.append(request.url),
+    )
+    found.goto(address)
+    found.locator("#go").wait_for(timeout=WAIT_MS)
+    yield found, complaints, elsewhere
+    context.close()
+
+
+@pytest.fixture
+def page(opened):
+    """The page, which must not complain, nor ask any other host for anything."""
+    found, complaints, elsewhere = opened
+    yield found
+    # Gradio's player says this of a file that is no sound, which is what one of the tests uploads.
+    assert [told for told in complaints if not told.startswith("Waveform load error")] == []
+    assert elsewhere == []
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A tone and clicks, which hpss takes apart."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(TONE_SECONDS * RATE)) / RATE)
+    clicks = np.zeros_like(tone)
+    clicks[500::2000] = 0.6
+    path = tmp_path / "my recording.wav"
+    path.write_bytes(wav(tone + clicks))
+    return path
+
+
+def upload(page, path):
+    clear = page.locator("#mixture button[aria-label='Clear']")
+    if clear.count():
+        clear.first.click()
+    page.locator("#mixture input[type=file]").first.set_input_files(path)
+    page.locator("#mixture audio").first.wait_for(state="attached", timeout=WAIT_MS)
+
+
+def take_example(page, name, model):
+    page.get_by_role("button", name=name).click()
+    page.wait_for_function(
+        f"() => document.querySelector('#model input').value === '{model}'", timeout=WAIT_MS
+    )
+    page.locator("#mixture audio").first.wait_for(state="attached", timeout=WAIT_MS)
+
+
+def separate(page):
+    """Wait for a result that is not the one that stood there."""
+    page.evaluate("document.querySelectorAll('[data-mixer]').forEach(each => each.dataset.old = 'yes')")
+    page.locator("#go").click()
+    page.locator("[data-mixer]:not([data-old])").wait_for(timeout=WAIT_MS)
+
+
+def told(page, name):
+    return float(page.locator("[data-mixer]").get_attribute(f"data-{name}") or 0)
+
+
+def until(page, condition):
+    page.wait_for_function(
+        f"() => {{ const d = document.querySelector('[data-mixer]').dataset; return {condition}; }}",
+        timeout=WAIT_MS,
+    )
+
+
+def test_nothing_uploaded_is_told_in_a_sentence(page):
+    page.locator("#go").click()
+    page.get_by_text("there is no sound yet").first.wait_for(timeout=WAIT_MS)
+
+
+def test_upload_separate_play_solo_mute_and_download(page, recording):
+    upload(page, recording)
+    separate(page)
+    assert page.locator("[data-track]").count() == 3
+    assert page.locator("[data-track] b").all_inner_texts() == ["mixture", "harmonic", "percussive"]
+    for picture_ in page.locator("[data-track] img").all():
+        until(page, "[...document.querySelectorAll('[data-track] img')].every(i => i.complete)")
+        assert picture_.evaluate("i => i.naturalWidth") > 50
+
+    page.locator("[data-play]").click()
+    until(page, "d.position > 0.3 && d.level > 0.01")  # its clock runs, and it sounds
+    mutes, solos = page.locator("[data-mute]"), page.locator("[data-solo]")
+    mutes.nth(1).click()
+    mutes.nth(2).click()
+    until(page, "d.level < 1e-4")
+    solos.nth(1).click()
+    until(page, "d.level > 0.05")  # solo is above mute: the tone alone
+    page.locator("[data-play]").click()
+    stood = told(page, "position")
+    page.wait_for_timeout(300)
+    assert told(page, "position") == stood
+    page.locator("[data-seek]").nth(2).click(position={"x": 5, "y": 30})
+    assert told(page, "position") < 0.1 * TONE_SECONDS
+
+    with page.expect_download() as download:
+        page.locator("[data-track] a.get").nth(1).click()
+    assert download.value.suggested_filename == "s1.wav"
+    harmonic, rate = soundfile.read(download.value.path(), dtype="float32")
+    assert (rate, len(harmonic)) == (RATE, round(TONE_SECONDS * RATE))
+    with page.expect_download() as download:
+        page.locator(".mixer-bar a.get").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ["manifest.json", "s1.wav", "s2.wav"]
+        parts = [
+            soundfile.read(io.BytesIO(archive.read(name)), dtype="float32")[0]
+            for name in archive.namelist()[1:]
+        ]
+    np.testing.assert_array_equal(parts[0], harmonic)
+    np.testing.assert_allclose(sum(parts), soundfile.read(recording, dtype="float32")[0], atol=1e-5)
+
+
+def test_the_form_follows_from_what_the_method_needs(page):
+    def choose(name):
+        page.locator("#model input").click()
+        page.get_by_role("option", name=name, exact=True).click()
+
+    choose("hpss")
+    page.locator("#n_sources").wait_for(state="hidden", timeout=WAIT_MS)
+    choose("nmf")
+    page.locator("#n_sources").wait_for(timeout=WAIT_MS)
+    choose("energy_reference")
+    page.locator("#query").wait_for(timeout=WAIT_MS)
+    page.locator("#n_sources").wait_for(state="hidden", timeout=WAIT_MS)
+
+
+def test_an_example_comes_with_its_scores(page):
+    take_example(page, "Bell and hum", "energy_reference")
+    separate(page)
+    assert page.locator(".scores tbody tr").count() == 2
+    assert page.locator(".scores td").first.inner_text() in ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"no sound at all", "is no WAV, FLAC, Ogg, MP3 or AIFF file"),
+        (wav(noise(21)), "lasts 21.0 s, of 20 s"),
+    ],
+)
+def test_a_bad_file_is_told_in_a_sentence(page, tmp_path, data, sentence):
+    path = tmp_path / "bad.wav"
+    path.write_bytes(data)
+    upload(page, path)
+    page.locator("#go").click()
+    toast = page.get_by_text(sentence).first
+    toast.wait_for(timeout=WAIT_MS)
+    assert "Traceback" not in page.content()
+
+
+def test_it_fits_a_phone(page):
+    page.set_viewport_size(PHONE)
+    take_example(page, "Chords and drum", "hpss")
+    separate(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    boxes = [each.bounding_box() for each in page.locator("[data-mixer] button, [data-mixer] a").all()]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 24 for box in boxes)
