@@ -1,6 +1,6 @@
 """The documents do what they say: the commands of docs/*.md are run, page by page, in a folder of one's own.
 
-```bash and ```python blocks run in the page's order; the names that a Python block makes are there in the next.
+```bash and ```python blocks run in the page's order; names that a Python block makes are there in the next.
 ```bash no-run blocks hold what takes hours: there the settings are checked, not run.
 """
 
@@ -131,11 +131,8 @@ def run_bash(text: str, where: str, variables: dict[str, str], told: Path, start
         os.killpg(bash.pid, signal.SIGKILL)
         status = f"nothing within {BLOCK_SECONDS} s"
     if status != 0:
-        pytest.fail(
-            f"{where}: the block ended with {status}\n{text}\n--- its stderr:\n{(told / 'stderr').read_text()}"
-            f"--- its stdout:\n{(told / 'stdout').read_text()}",
-            pytrace=False,
-        )
+        streams = "".join(f"--- {name}:\n{(told / name).read_text()}" for name in ("stdout", "stderr"))
+        pytest.fail(f"{where}: the block ended with {status}\n{text}\n{streams}", pytrace=False)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -162,7 +159,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
 
 
 def check(script: str, words: list[str]) -> str:
-    """What is wrong with a command, if anything: a script that is not there, settings that it does not have."""
+    """What is wrong with a command, if anything: there is no such script, or no such setting."""
     if not (docs_folder.ROOT / script).is_file():
         return f"there is no {script}"
     name = CONFIG_NAMES.get(Path(script).stem, Path(script).stem)

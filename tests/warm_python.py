@@ -1,8 +1,8 @@
 """``python x.py`` in a few hundredths of a second: forked off a process that has imported sepnet already.
 
 Importing torch, Lightning and Hydra takes seconds, and the documents hold dozens of commands. A server,
-``python warm_python.py serve <socket>``, imports once; ``python warm_python.py ask <socket> x.py ...`` hands it
-its arguments, folder, environment and standard streams, passes signals on, and ends as the program ends.
+``python warm_python.py serve <socket>``, imports once; ``python warm_python.py ask <socket> x.py ...`` hands
+it its arguments, folder, environment and standard streams, passes signals on, and ends as the program ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST_REQUEST = 1 << 17  # bytes
@@ -56,7 +57,7 @@ def serve(address: str) -> None:
     spawn = multiprocessing.get_context
     multiprocessing.get_context = lambda method=None: spawn("fork" if method == "spawn" else method)  # type: ignore[assignment]
     sys.argv = message["arguments"]
-    sys.path[0] = os.path.dirname(sys.argv[0])
+    sys.path[0] = str(Path(sys.argv[0]).parent)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -94,7 +95,7 @@ def ask(address: str, arguments: list[str]) -> int:
     """Have a program run; its exit status, as a shell has it."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(address)
-    request = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}
+    request = {"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     streams = array.array("i", [0, 1, 2])
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)]
     connection.sendmsg([json.dumps(request).encode()], ancillary)
