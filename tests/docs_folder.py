@@ -41,7 +41,7 @@ def make(folder: Path) -> Path:
         "bell": lambda: bell(2.0, rng),
     }
     for label, made in makers.items():
-        for take in range(12):
+        for take in range(16):
             write(folder / f"classes/{label}/{take + 1}.wav", made(), 16000)
     for track in range(8):
         place = folder / f"stems/track_{track + 1}"

@@ -22,11 +22,21 @@ LONGEST_REQUEST = 1 << 17  # bytes
 
 def serve(address: str) -> None:
     """Answer until killed; returns in each process that has run a program."""
+    import gc
     import multiprocessing
     import runpy
 
-    from sepnet.cli import evaluate, prepare, separate, train  # noqa: F401
+    from hydra.core.plugins import Plugins
 
+    import sepnet
+    from sepnet.cli import evaluate, prepare, separate, train  # noqa: F401
+    from sepnet.evaluation import pipeline  # noqa: F401
+
+    Plugins.instance()  # looks through all that is installed
+    for name in ("pit-2spk-8k", "ast_dgmo"):
+        sepnet.load(name)  # which imports what it needs
+    gc.collect()
+    gc.freeze()  # a collection would copy all that the processes share
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
     listener.listen(16)
