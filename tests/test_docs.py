@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,12 @@ def python() -> Iterator[Path]:
     server.wait()
 
 
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each page's folder is a copy of."""
+    return docs_folder.make(tmp_path_factory.mktemp("sounds"))
+
+
 def environment(python: Path) -> dict[str, str]:
     """What the commands see."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEPNET_", "HYDRA_"))}
@@ -90,8 +97,10 @@ def environment(python: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_run(page: Path, tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = docs_folder.make(tmp_path / "folder")
+def test_commands_run(
+    page: Path, tmp_path: Path, sounds: Path, python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(sounds, tmp_path / "folder"))
     variables = environment(python)
     for name in os.environ.keys() - variables.keys():
         monkeypatch.delenv(name)

@@ -62,7 +62,7 @@ def test_links_and_pictures_are_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", TEXTS, ids=names)
 def test_settings_that_are_named_are_there(page: Path) -> None:
-    made_up = {"conf/model/halves.yaml"}  # which the reader writes
+    made_up = {"conf/model/crossover.yaml"}  # which the reader writes
     named = set(CONF.findall(page.read_text())) - made_up
     assert not [name for name in named if "<" not in name and not (ROOT / name).exists()]
 
@@ -83,10 +83,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
+def test_pages_are_whole_and_fetch_nothing(site: Path) -> None:
     fetched = re.compile(r'(?:<script[^>]*src|<link[^>]*href|<img[^>]*src)="(https?:[^"]*)"')
     for page in site.rglob("*.html"):
-        assert not fetched.findall(page.read_text())
+        text = page.read_text()
+        assert not fetched.findall(text)
+        assert "```" not in text, "a fence was not understood"
 
 
 def test_reference_holds_all_that_is_public(site: Path) -> None:
@@ -94,7 +96,7 @@ def test_reference_holds_all_that_is_public(site: Path) -> None:
     told = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
     assert {"sepnet.separate", "sepnet.find", "sepnet.load", "sepnet.Pretrained"} <= told
     for package in (metrics, losses):
-        # A function of its module's name (sdr) stands under the module.
+        # A function of the name of its module (sdr, pit) stands under the module.
         own = {name.rpartition(".")[2] for name in told if name.startswith(package.__name__)}
         assert set(package.__all__) <= own
     modules = [ROOT / f"sepnet/{name}.py" for name in PUBLIC]
