@@ -25,8 +25,6 @@ CONF = re.compile(r"\bconf/[\w/.-]*\w")
 # The library; sepnet.cli and sepnet.training are behind the scripts, sepnet.serving behind its own page.
 PUBLIC = (
     "types",
-    "metrics",
-    "losses",
     "dsp",
     "separators",
     "networks",
