@@ -77,6 +77,7 @@ def python() -> Iterator[Path]:
     yield here
     server.terminate()
     server.wait()
+    shutil.rmtree(here)
 
 
 @pytest.fixture(scope="session")
