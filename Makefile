@@ -13,13 +13,14 @@ QUERY := query-mask-esc10,ast_network,ast_dgmo,ast_contrast,ast_dgmo_contrast,as
 ORACLES := ibm,irm,wiener,iam,psm,crm
 NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 
-.PHONY: help demo results search test check clean
+.PHONY: help demo results search docs test check clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
 	@echo "make results  evaluate every method on real speech, for the README (hours)"
 	@echo "make search   the variants of pit that the README compares (two hours)"
+	@echo "make docs   these documents and the reference as pages, in site/"
 	@echo "make test   install, and run the tests (about 5 minutes)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment and what the demo made"
@@ -35,6 +36,11 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "== installing sepnet and what its tests need into $(VENV)"
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	@echo "== installing what the documents need into $(VENV)"
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 # Each step reuses what stands: an interrupted demo goes on where it stopped.
@@ -78,6 +84,10 @@ search: $(VENV)/.dev
 	$(SEARCH) model.activation=complex model.features=compressed
 	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
+	@echo "look: site/index.html"
+
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
@@ -88,4 +98,4 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) runs/demo data/toy data/index data/cache
+	rm -rf $(VENV) site runs/demo data/toy data/index data/cache

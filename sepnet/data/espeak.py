@@ -48,11 +48,13 @@ class Request(NamedTuple):
 
 
 def refuse(reason: str) -> NoReturn:
+    """End this process with the reason on standard error, and the status 2."""
     print(reason, file=sys.stderr)
     raise SystemExit(2)
 
 
 def load(path: str) -> ctypes.CDLL:
+    """The library at ``path``; ends this process for one that is no eSpeak NG 1.52 or later."""
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
