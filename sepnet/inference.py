@@ -45,7 +45,7 @@ def separate(
     run under runs, or the shipped weights where there is none. n_sources: for methods that want to be
     told; "auto": as many as a method that counts finds. query: an example (time,) of the sound to find
     and its rate, for methods that take one. consistent: what the estimates lack of the mixture is
-    shared among them, so that they sum to it. What is longer than a minute is separated in chunks, see
+    shared among them, so that they sum to it. What is longer than 45 s is separated in chunks, see
     sepnet.separators.recording.
 
     Returns ``sources`` (source, time) at the rate, the length and the level of the input: images at

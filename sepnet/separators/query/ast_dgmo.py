@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ from sepnet.separators.query.detection import Detection, Detector
 from sepnet.separators.query.dgmo import DGMO, Optimised
 from sepnet.separators.query.objective import Score, Task
 from sepnet.separators.query.queries import checked_queries, loudest_part, names_of
-from sepnet.separators.query.scene import Scene, Start
+from sepnet.separators.query.scene import Ear, Listening, Scene, Start
 from sepnet.separators.query.tagger import Heard, Tagger
 from sepnet.separators.wrappers import require_rate
 from sepnet.types import Mixture, Query, Separation, SepnetError
@@ -67,9 +67,10 @@ class AstDgmo(nn.Module):
     in the place of the preset's. dgmo: None: the start is the mask. window_seconds and
     hop_seconds: of what the tagger hears of the mixture. longest_query_seconds: of a longer query only the
     loudest part is used. least_probability: of a query's likeliest class, to go by it as well as by
-    similarity. embedding_terms: whether the optimisation and its guard hear through the tagger; if not, the
-    guard goes by spectra. half_precision: whether the tagger computes in bfloat16, for large ones where the
-    machine has instructions for it.
+    similarity. embedding_terms: whether the optimisation and its guard hear at all; if not, the guard goes by
+    spectra. hear_through: whose embedding the loss goes by, the tagger's, or the start's own, that of a
+    network's examples; the guard goes by the tagger's. half_precision: whether the tagger computes in
+    bfloat16, for large ones where the machine has instructions for it.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"queries"})
@@ -88,6 +89,7 @@ class AstDgmo(nn.Module):
         longest_query_seconds: float = 3.0,
         least_probability: float = 0.3,
         embedding_terms: bool = True,
+        hear_through: Literal["tagger", "start"] = "tagger",
         half_precision: bool = False,
     ) -> None:
         super().__init__()
@@ -103,6 +105,16 @@ class AstDgmo(nn.Module):
         self.window_seconds, self.hop_seconds = window_seconds, hop_seconds
         self.longest_query_seconds, self.least_probability = longest_query_seconds, least_probability
         self.embedding_terms, self.half_precision = embedding_terms, half_precision
+        if hear_through not in ("tagger", "start") or (
+            hear_through == "start" and not isinstance(start, Listening)
+        ):
+            raise SepnetError(
+                f"hear_through={hear_through} with {type(start).__name__}: take tagger, or a start that has "
+                "an embedding of its own, as NetworkStart"
+            )
+        self.hear_through = hear_through
+        if isinstance(start, nn.Module):
+            start.requires_grad_(False)
 
     def separate(self, mixture: Mixture) -> Separation:
         """The target of each query; of a single query also the residual.
@@ -184,15 +196,22 @@ class AstDgmo(nn.Module):
         if self.dgmo is None:
             return None
         reference = getattr(self.start, "reference", None)
+        ear = self._ear(scene) if self.embedding_terms else None
         task = Task(
             mixture=scene.signal,
             start=start,
             reference=None if reference is None else reference(scene),
-            embed=self._embed if self.embedding_terms else None,
-            query=scene.heard.embedding if self.embedding_terms else None,
+            embed=None if ear is None else ear.embed,
+            query=None if ear is None else ear.query,
             score=self._heard_score(scene) if self.embedding_terms else self._seen_score(scene),
         )
         return self.dgmo.optimise(task)
+
+    def _ear(self, scene: Scene) -> Ear:
+        if self.hear_through == "start":
+            assert isinstance(self.start, Listening)  # seen to by the constructor
+            return self.start.ear(scene)
+        return Ear(self._embed, scene.heard.embedding)
 
     def _embed(self, pieces: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
         """Of windows, repeated where they are shorter than a patch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -46,6 +47,22 @@ class Scene:
         masking = self.masking
         gate = self.detection.time_mask(len(self.powers), masking.stft.hop_samples, masking.sample_rate)
         return gate.to(self.powers)
+
+
+@dataclass(frozen=True)
+class Ear:
+    """What the optimisation may hear through: an embedding of windows of the mixture's rate, (window, sample)
+    to (window, embedding), and that of the query."""
+
+    embed: Callable[[Tensor], Tensor]
+    query: Float[Tensor, " embedding"]
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A start that has an ear of its own, as a network that was trained on examples."""
+
+    def ear(self, scene: Scene) -> Ear: ...
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from sepnet.separators.recording.chunks import Chunk, Joiner, plan
 from sepnet.separators.recording.stitching import Stitch
 from sepnet.types import CannotSeparate, CountingSeparator, Mixture, Separation, Separator
 
-CHUNK_SECONDS = 60.0
-OVERLAP_SECONDS = 6.0
+CHUNK_SECONDS = 45.0
+OVERLAP_SECONDS = 3.0
 QUIET = 1e-4  # an RMS, 80 dB below full scale: what a separator refuses of that is shared alike
 
 

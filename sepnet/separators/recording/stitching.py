@@ -67,6 +67,13 @@ class Path:
             ordered = ordered + begun * (estimates[order] - ordered)
         return ordered
 
+    def follow(self, heard: Heard, hop_samples: int) -> Heard:
+        """What was heard of the estimates, in the order of the sources."""
+        frames = torch.arange(heard.cepstra.shape[1])
+        starts = torch.tensor(self.starts[1:], dtype=torch.long)
+        order = self.orders[torch.bucketize(frames * hop_samples, starts, right=True)].T  # (source, frame)
+        return Heard(heard.cepstra[order, frames], heard.dominant[order, frames])
+
 
 class Stitcher:
     """Keeps ``n_sources`` apart from chunk to chunk, by what it remembers of each."""
@@ -93,7 +100,7 @@ class Stitcher:
             changes=len(path.starts) - 1,
             confidence=1.0 if tail is None else self._confidence(path, heard, overlap),
         )
-        self.memory.add(hear(path.apply(estimates, self._fade), self.sample_rate))
+        self.memory.add(path.follow(heard, self._hop))
         return path, stitch
 
     def _overlap(
@@ -105,7 +112,7 @@ class Stitcher:
             return nothing
         ours = estimates[:, : tail.shape[-1]].double()
         errors = (ours.unsqueeze(1) - tail.double()).square().sum(dim=-1)  # (estimate, source)
-        hop = round(HOP_SECONDS * self.sample_rate)
+        hop = self._hop
         frames = tail.sum(dim=0)[: tail.shape[-1] // hop * hop].reshape(-1, hop).square().mean(dim=1)
         audible = frames > AUDIBLE * estimates.sum(dim=0).square().mean()
         total = float(errors.sum())
@@ -120,7 +127,7 @@ class Stitcher:
         # The first chunk is its own memory; later, while little was heard, the overlap decides at first.
         memory = self.memory if bool(self.memory.count.any()) else self.memory.with_(heard)
         first = self._decide(estimates, self._in_blocks(memory.likeness(heard)), overlap)
-        memory = self.memory.with_(hear(first.apply(estimates, self._fade), self.sample_rate))
+        memory = self.memory.with_(first.follow(heard, self._hop))
         return self._decide(estimates, self._in_blocks(memory.likeness(heard)), overlap)
 
     def _in_blocks(
@@ -162,18 +169,18 @@ class Stitcher:
     def _quietest(self, estimates: Float[Tensor, "source time"], block: int) -> int:
         """The sample near a block's beginning where a change of the order is heard least."""
         middle, reach = block * self._block_samples, self._block_samples // 2
-        hop = round(HOP_SECONDS * self.sample_rate)
+        hop = self._hop
         around = estimates[:, middle - reach : middle + reach].sum(dim=0)
         powers = around[: len(around) // hop * hop].reshape(-1, hop).square().mean(dim=1)
         return middle - reach + int(powers.argmin()) * hop + hop // 2
 
     @property
     def _block_samples(self) -> int:
-        return self.block_frames * round(HOP_SECONDS * self.sample_rate)
+        return self.block_frames * self._hop
 
     @property
-    def _fade(self) -> int:
-        return round(FADE_SECONDS * self.sample_rate)
+    def _hop(self) -> int:
+        return round(HOP_SECONDS * self.sample_rate)
 
     def _confidence(self, path: Path, heard: Heard, overlap: Float[Tensor, "estimate source"]) -> float:
         """How much less all that was heard speaks for any two sources having changed places since before.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sepnet.separators.query.scene import Scene, Start
+from sepnet.separators.query.scene import Ear, Listening, Scene, Start
 from sepnet.types import SepnetError
 
 
@@ -33,3 +33,10 @@ class BlendedStart(nn.Module):
         """The mask."""
         masks = [weight * start(scene) for start, weight in zip(self.starts, self.weights, strict=True)]
         return torch.stack(masks).sum(dim=0)
+
+    def ear(self, scene: Scene) -> Ear:
+        """That of the first start that has one. Raises SepnetError where none has."""
+        for start in self.starts:
+            if isinstance(start, Listening):
+                return start.ear(scene)
+        raise SepnetError("none of the starts has an embedding of its own: set hear_through=tagger")

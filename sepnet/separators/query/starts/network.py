@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sepnet.separators.query.mask_network import QueryMask
-from sepnet.separators.query.scene import Scene
+from sepnet.separators.query.scene import Ear, Scene
 
 
 class NetworkStart(nn.Module):
@@ -22,3 +22,11 @@ class NetworkStart(nn.Module):
         """The mask."""
         mask = self.network.mask(scene.signal, scene.query.audio)
         return mask * (1 - self.closing * (1 - scene.gate()[:, None]))
+
+    def ear(self, scene: Scene) -> Ear:
+        """The encoder of the network's examples."""
+        (query,) = self._embed(scene.query.audio[None])
+        return Ear(self._embed, query.detach())
+
+    def _embed(self, pieces: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
+        return self.network.embed(pieces, [pieces.shape[1]] * len(pieces))
