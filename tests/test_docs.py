@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docs_folder
+import jaxtyping
 import pytest
 
 from sepnet.cli import app
@@ -56,6 +57,14 @@ def blocks(page: str) -> list[Block]:
             inside.append(line.removeprefix(opened["indent"]))
     assert inside is None, f"the block of line {first} is never closed"
     return found
+
+
+@pytest.fixture(autouse=True)
+def unchecked() -> Iterator[None]:
+    """Without the checks of annotations, as a reader runs it: the sizes of an export are no integers."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
