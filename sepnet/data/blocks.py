@@ -29,8 +29,11 @@ class BlockReader:
         """Samples ``start`` to ``stop`` of all channels. Raises SepnetError as audio.read does."""
         end = self._start + self._held.shape[1]
         if start > end:
+            if end == 0:
+                audio.seek(self._file, self._path, start)
+            else:
+                audio.decode_block(self._file, self._path, end, start - end)
             self._held, self._start = self._held[:, :0], start
-            audio.seek(self._file, self._path, start)
         else:
             self._held, self._start = self._held[:, start - self._start :], start
         missing = stop - self._start - self._held.shape[1]

@@ -52,7 +52,7 @@ class Model:
         rate = self.sample_rate
         if rate is None:
             return told
-        return f"{told} Works at {rate / 1000:g} kHz, so that nothing above {rate / 2000:g} kHz is kept."
+        return f"{told} Works at {rate / 1000:g} kHz, and shares what is above {rate / 2000:g} kHz alike."
 
     def describe(self) -> dict[str, object]:
         """As JSON."""

@@ -1,0 +1,328 @@
+"""scripts/separate.py: what it takes, what it writes, and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+import sepnet
+from sepnet.cli import separate
+from sepnet.cli.work import Work
+from sepnet.data import audio
+from sepnet.data.blocks import LARGEST_RIFF, largest_gain, open_blocks, write_blocks
+from sepnet.types import SepnetError
+
+RATE = 8000
+SHORT_CHUNKS = ("chunk_seconds=2", "overlap_seconds=0.5")
+
+
+def sound(seconds: float, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """(time, channel): noise that comes and goes."""
+    n_samples = round(seconds * RATE)
+    swell = 0.6 + 0.4 * np.sin(np.arange(n_samples) / 3000)
+    noise = np.random.default_rng(seed).standard_normal((n_samples, channels))
+    return (0.1 * swell[:, None] * noise).astype(np.float32)
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "mix.wav", sound(9.3), RATE, subtype="FLOAT")
+    return tmp_path / "mix.wav"
+
+
+def separated(*words: str | Path, model: str = "hpss") -> None:
+    before = sys.argv
+    sys.argv = ["separate.py", f"model={model}", *map(str, words)]
+    try:
+        separate.main()
+    finally:
+        sys.argv = before
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def parts(folder: Path, *files: str) -> list[np.ndarray]:
+    return [soundfile.read(folder / file, dtype="float32", always_2d=True)[0] for file in files]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path, model: str = "hpss") -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        separated(*words, model=model)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+# What it takes
+
+
+def test_folders_are_gone_through_and_made_again(tmp_path: Path) -> None:
+    for name in ("in/a.wav", "in/below/a.flac", "in/.hidden.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, sound(0.5), RATE)
+    (tmp_path / "in" / "notes.txt").write_text("not a sound")
+    separated(tmp_path / "in", f"out={tmp_path}/out")
+    assert names(tmp_path / "out") == {
+        f"{place}a_{what}"
+        for place in ("", "below/")
+        for what in ("harmonic.wav", "percussive.wav", "separation.json")
+    }
+
+
+def test_what_was_written_into_a_folder_is_not_separated_again(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", sound(0.5), RATE)
+    separated(tmp_path)
+    there = names(tmp_path)
+    separated(tmp_path)
+    assert names(tmp_path) == there
+    assert len(there) == 4
+
+
+def test_patterns_and_names_that_look_like_patterns(tmp_path: Path) -> None:
+    for name in ("a1.wav", "a2.wav", "b1.wav", "x[1].wav"):
+        soundfile.write(tmp_path / name, sound(0.2), RATE)
+    separated(tmp_path / "a*.wav", tmp_path / "x[1].wav", f"out={tmp_path}/out")
+    assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"a1", "a2", "x[1]"}
+
+
+def test_standard_input_is_taken(mixture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pipe:
+        buffer = io.BytesIO(mixture.read_bytes())
+
+    monkeypatch.setattr(sys, "stdin", Pipe())
+    separated("-", f"out={mixture.parent}/out")
+    harmonic, percussive = parts(mixture.parent / "out", "stdin_harmonic.wav", "stdin_percussive.wav")
+    np.testing.assert_allclose(harmonic + percussive, sound(9.3), atol=1e-6)
+
+
+def test_what_is_no_recording_is_told(
+    tmp_path: Path, mixture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "there is no sound file in" in refusal(capsys, tmp_path / "empty")
+    assert "no file fits" in refusal(capsys, tmp_path / "nothing*.wav")
+    (tmp_path / "other").mkdir()
+    soundfile.write(tmp_path / "other" / "mix.wav", sound(0.2), RATE)
+    told = refusal(capsys, mixture, tmp_path / "other" / "mix.wav", f"out={tmp_path}/out")
+    assert "would both become" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_that_can_t_be_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, channels in (("mono", 1), ("stereo", 2), ("two", 2)):
+        soundfile.write(tmp_path / f"{name}.wav", sound(1, channels), RATE)
+    files = [tmp_path / f"{name}.wav" for name in ("mono", "stereo", "two")]
+    told = refusal(capsys, *files, "n_sources=2", f"out={tmp_path}/out", model="fastica")
+    assert "1 of 3 recordings could not be separated" in told
+    assert f"{files[0]}: " in told
+    assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"stereo", "two"}
+
+
+# What it writes
+
+
+@pytest.mark.parametrize(
+    ("words", "subtype"),
+    [
+        ((), "FLOAT"),
+        (("format=flac",), "PCM_24"),
+        (("subtype=PCM_16",), "PCM_16"),
+        (("format=aiff", "subtype=PCM_24"), "PCM_24"),
+    ],
+)
+def test_formats(words: tuple[str, ...], subtype: str, mixture: Path) -> None:
+    separated(mixture, *words, f"out={mixture.parent}/out", *SHORT_CHUNKS)
+    suffix = next((word[7:] for word in words if word.startswith("format=")), "wav")
+    files = [f"mix_{name}.{suffix}" for name in ("harmonic", "percussive")]
+    assert {soundfile.info(mixture.parent / "out" / file).subtype for file in files} == {subtype}
+    atol = {"FLOAT": 1e-6, "PCM_24": 1e-6, "PCM_16": 1.1 / 32768}[subtype]
+    np.testing.assert_allclose(sum(parts(mixture.parent / "out", *files)), sound(9.3), atol=atol)
+
+
+def test_stereo_in_gives_stereo_out_and_a_channel_can_be_chosen(tmp_path: Path) -> None:
+    stereo = sound(5, 2)
+    soundfile.write(tmp_path / "mix.wav", stereo, RATE, subtype="FLOAT")
+    files = ("mix_harmonic.wav", "mix_percussive.wav")
+    for word, expected in {
+        "each": stereo,
+        "mean": stereo.mean(axis=1, keepdims=True),
+        "1": stereo[:, 1:],
+        "all": stereo[:, :1],
+    }.items():
+        out = tmp_path / word
+        separated(tmp_path / "mix.wav", f"channels={word}", f"out={out}", *SHORT_CHUNKS)
+        np.testing.assert_allclose(sum(parts(out, *files)), expected, atol=1e-6)
+
+
+def test_clipping_is_refused_with_the_gain_that_fits_and_costs_no_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loud = 12 * sound(5)
+    soundfile.write(tmp_path / "mix.wav", loud, RATE, subtype="FLOAT")
+    words = (tmp_path / "mix.wav", "subtype=PCM_16", *SHORT_CHUNKS)
+    told = refusal(capsys, *words)
+    assert "would clip: give gain=" in told
+    fitting = float(told.split("gain=")[1].split()[0])
+    assert names(tmp_path) - {"mix.wav"} == {
+        f".mix.sepnet/{name}" for name in ("0.f32", "1.f32", "3.safetensors", "state.json")
+    }
+    # What was separated is not separated again.
+    monkeypatch.setattr("sepnet.cli.long.separate_in_chunks", lambda *_, **__: iter(()))
+    separated(*words, f"gain={0.999 * fitting}", f"out={tmp_path}", "overwrite=true")
+    separated(*words, "gain=auto", "overwrite=true")
+    monkeypatch.undo()
+
+
+def test_one_gain_is_applied_to_all_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = 12 * sound(5)
+    soundfile.write(tmp_path / "mix.wav", loud, RATE, subtype="FLOAT")
+    separated(tmp_path / "mix.wav", "subtype=PCM_16", "gain=auto", *SHORT_CHUNKS)
+    record = json.loads((tmp_path / "mix_separation.json").read_text())
+    assert 0 < record["gain"] < 1
+    assert f"all multiplied by {record['gain']:g}" in capsys.readouterr().out
+    both = parts(tmp_path, "mix_harmonic.wav", "mix_percussive.wav")
+    np.testing.assert_allclose(sum(both), record["gain"] * loud, atol=1.1 / 32768)
+    assert max(float(np.abs(each).max()) for each in both) > 0.99
+
+
+def test_a_picture_of_the_sources(mixture: Path) -> None:
+    separated(mixture, "report=true", *SHORT_CHUNKS)
+    assert (mixture.parent / "mix_report.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_number_of_sources(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "can't count sources" in refusal(capsys, mixture, "n_sources=auto", model="nmf")
+    separated(mixture, "n_sources=auto", model="deep-clustering-8k")
+    told = capsys.readouterr().out
+    count = int(told.split(" sources")[0].split()[-1])
+    assert len([name for name in names(mixture.parent) if "_s" in name and name.endswith(".wav")]) == count
+
+
+# Going on
+
+
+def test_stopped_it_goes_on_and_the_result_is_the_same(
+    mixture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = "pit-2spk-8k", mixture.parent / "out"
+    separated(mixture, f"out={out}", *SHORT_CHUNKS, model=model)
+    whole = parts(out, "mix_s1.wav", "mix_s2.wav")
+    add, calls = Work.add, []
+
+    def stopping(self: Work, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(Work, "add", stopping)
+    with pytest.raises(SystemExit) as ended:
+        separated(mixture, *SHORT_CHUNKS, model=model)
+    assert ended.value.code == 130
+    told = capsys.readouterr()
+    assert "stopped at 0:00:03, which is kept" in told.err
+    assert "0 of 1 recordings are separated; the same command goes on from here" in told.out
+    assert not list(mixture.parent.glob("mix_*"))
+    separated(mixture, *SHORT_CHUNKS, model=model)
+    assert len(calls) == 3 + 4  # six chunks, two of which stood
+    assert "going on at 0:00:03" in capsys.readouterr().err
+    for one, other in zip(parts(mixture.parent, "mix_s1.wav", "mix_s2.wav"), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not list(mixture.parent.glob(".mix*"))
+
+
+def test_what_stands_of_another_separation_is_not_gone_on_with(
+    mixture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Work.add
+
+    def stopping(self: Work, *arguments: Any) -> None:
+        add(self, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Work, "add", stopping)
+    with pytest.raises(SystemExit):
+        separated(mixture, *SHORT_CHUNKS)
+    monkeypatch.undo()
+    soundfile.write(mixture, 0.5 * sound(9.3), RATE, subtype="FLOAT")  # another recording of this name
+    separated(mixture, *SHORT_CHUNKS)
+    assert "going on" not in capsys.readouterr().err
+    both = parts(mixture.parent, "mix_harmonic.wav", "mix_percussive.wav")
+    np.testing.assert_allclose(sum(both), 0.5 * sound(9.3), atol=1e-6)
+
+
+def test_what_is_done_is_not_done_again_but_for_other_settings(
+    mixture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    separated(mixture)
+    capsys.readouterr()
+    separated(mixture)
+    assert "separated already" in capsys.readouterr().out
+    assert "exist already" in refusal(capsys, mixture, "consistent=false")
+    separated(mixture, "overwrite=true")
+    assert "their sum is the mixture" in capsys.readouterr().out
+
+
+def test_a_damaged_state_is_begun_anew(mixture: Path) -> None:
+    work = mixture.parent / ".mix.sepnet"
+    work.mkdir()
+    (work / "state.json").write_text('{"meant": 5, "n_chunks": "two"')
+    separated(mixture, *SHORT_CHUNKS)
+    assert not work.exists()
+
+
+# Block by block
+
+
+def test_blocks_are_the_stretches_of_the_file(tmp_path: Path) -> None:
+    whole = sound(3, 2)
+    for name in ("a.wav", "a.flac", "a.ogg"):
+        soundfile.write(tmp_path / name, whole, RATE)
+        expected = audio.read(tmp_path / name)[0]
+        with open_blocks(tmp_path / name) as reader:
+            for start, stop in ((0, 9000), (8000, 17000), (8000, 17001), (17001, 17001), (20000, 24000)):
+                np.testing.assert_array_equal(reader.read(start, stop), expected[:, start:stop])
+
+
+def test_the_gain_that_is_named_is_the_largest_that_fits(tmp_path: Path) -> None:
+    peak = 1.37
+    gain = largest_gain(peak, "PCM_16")
+    block = np.full((1, 10), peak)
+
+    def write(factor: float) -> None:
+        blocks = iter([factor * block])
+        write_blocks(tmp_path / "a.wav", blocks, RATE, n_channels=1, n_samples=10, subtype="PCM_16")
+
+    write(gain)
+    with pytest.raises(SepnetError, match="would clip"):
+        write(1.0001 * gain)
+    assert largest_gain(peak, "FLOAT") == float("inf")
+
+
+def test_files_beyond_four_gigabytes_become_rf64(tmp_path: Path) -> None:
+    n_samples = LARGEST_RIFF // 4 + 1
+    blocks = iter([np.zeros((1, 5), dtype=np.float32)])
+    write_blocks(tmp_path / "a.wav", blocks, RATE, n_channels=1, n_samples=n_samples, subtype="FLOAT")
+    assert soundfile.info(tmp_path / "a.wav").format == "RF64"
+    assert (tmp_path / "a.wav").read_bytes()[:4] == b"RF64"
+    assert audio.read(tmp_path / "a.wav")[0].shape == (1, 5)
+    with pytest.raises(SepnetError, match="more than an AIFF can"):
+        write_blocks(tmp_path / "a.aiff", blocks, RATE, n_channels=1, n_samples=n_samples, subtype="FLOAT")
+
+
+def test_in_memory_a_long_recording_is_the_same_as_from_files(mixture: Path) -> None:
+    separated(mixture, model="pit-2spk-8k")
+    found = sepnet.separate(sound(9.3).T, RATE, model="pit-2spk-8k").sources.numpy()
+    for number, part in enumerate(parts(mixture.parent, "mix_s1.wav", "mix_s2.wav")):
+        np.testing.assert_allclose(part[:, 0], found[number], atol=1e-6)
