@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from sepnet.metrics import best_permutation
 from sepnet.separators.recording.chunks import Chunk, Joiner, plan
 from sepnet.separators.recording.stitching import Stitch
 from sepnet.types import CannotSeparate, CountingSeparator, Mixture, Separation, Separator
@@ -122,8 +122,9 @@ def separate_images(
                 f"{number}: say how many there are (n_sources), or bring them together (channels=mean)"
             )
         errors = (other.sources[:, None] - first.sources).square().mean(dim=-1)  # (other, first)
-        order = slice(None) if first.labels is not None else best_permutation(errors[None], maximise=False)[0]
-        images.append(other.sources[order])
+        # For each source of channel 1 the estimate that is nearest, none taken twice.
+        order = linear_sum_assignment(errors.T.double().numpy())[1]
+        images.append(other.sources if first.labels is not None else other.sources[order])
     return torch.stack(images, dim=1), first.labels
 
 
