@@ -31,7 +31,6 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics.functional.audio import signal_distortion_ratio
 
 from sepnet.types import SepnetError
 
@@ -140,6 +139,9 @@ def sdr(
     singular: implementations then agree to some 1e-3 dB, else to 1e-5. Raises SepnetError where the
     shapes differ, or below 512 samples.
     """
+    # Imported here: it takes a second and a half, which who separates need not wait for.
+    from torchmetrics.functional.audio import signal_distortion_ratio
+
     estimate, reference = _pair(estimate, reference)
     if estimate.shape[-1] < BSS_EVAL_FILTER_TAPS:
         raise SepnetError(
