@@ -338,7 +338,7 @@ def test_results_are_not_written_over(home: Path, mixture: Path, capsys: pytest.
     words = [f"model={only_run(home)}"]
     mixture.with_name("mix_s2.wav").write_text("precious")
     told = refusal(lambda: separated(words, mixture), capsys)
-    assert told.startswith(f"{mixture.with_name('mix_s2.wav')} exist already: give overwrite=true")
+    assert f"{mixture.with_name('mix_s2.wav')} exist already: give overwrite=true" in told
     assert mixture.with_name("mix_s2.wav").read_text() == "precious"
     assert not mixture.with_name("mix_s1.wav").exists()
     separated([*words, f"out={mixture.parent}/elsewhere"], mixture)

@@ -120,8 +120,16 @@ def separated(separator: Separator, mixture: np.ndarray, **hints: Any) -> np.nda
     return torch.stack(found).numpy()
 
 
+LARGE_GRAPHS = {"locoformer", "complex", "dprnn"}  # which take long to write
+
+
 @pytest.mark.parametrize(
-    ("name", "suffix"), [*((name, ".onnx") for name in MAKERS), ("causal", ".pt2"), ("any number", ".pt2")]
+    ("name", "suffix"),
+    [
+        *(pytest.param(name, ".onnx", marks=[pytest.mark.slow] * (name in LARGE_GRAPHS)) for name in MAKERS),
+        ("causal", ".pt2"),
+        pytest.param("any number", ".pt2", marks=pytest.mark.slow),
+    ],
 )
 def test_the_file_says_what_the_separator_says(name: str, suffix: str, tmp_path: Path) -> None:
     separator = made(name)
