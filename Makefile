@@ -80,7 +80,7 @@ SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search 
 search: $(VENV)/.dev
 	$(SEARCH) 'model.network={},{n_channels:192,n_hidden:192},{n_channels:384,n_hidden:384},{n_repeats:3},{n_blocks:5},{kernel:5},{separable:true,n_hidden:512}'
 	$(SEARCH) 'model.filterbank={hop_samples:64},{window_samples:512}'
-	$(SEARCH) model=pit_blstm,pit_locoformer
+	$(SEARCH) model=pit_blstm
 	$(SEARCH) model.activation=complex model.features=compressed
 	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
