@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import soundfile
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
+
+# A shell that runs the tests in its background has them ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An int will do for a float, as PEP 484 has it: YAML writes 3 for 3.0.
 typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))
