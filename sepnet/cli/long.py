@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +20,15 @@ from tqdm import tqdm
 import sepnet
 from sepnet import artifact, inference
 from sepnet.cli.inputs import Recording
-from sepnet.cli.query import UNSAFE, Sound, settings
+from sepnet.cli.query import Sound, settings
 from sepnet.cli.work import Progress, Work
+from sepnet.cli.written import clock, refuse_standing, targets_of, write
 from sepnet.data import audio
-from sepnet.data.blocks import SUBTYPE_OF, largest_gain, open_blocks, write_blocks
-from sepnet.evaluation.spectrograms import Stretch, recording_figure, spectrogram
+from sepnet.data.blocks import open_blocks
 from sepnet.separators.recording.chunked import Part, count_sources, separate_in_chunks
 from sepnet.separators.recording.chunks import Chunk, Joiner, plan
 from sepnet.types import Mixture, Query, Separator, SepnetError, shown
 
-DOUBTFUL = 0.7  # a confidence: below, a stitch is told
 MOST_COUNTED = 9  # excerpts of a recording that are asked how many sources there are
 
 
@@ -64,7 +60,7 @@ def separate_recording(job: Job, recording: Recording) -> None:
         n_channels, mixed = chosen_channels(config.channels, header.channels, recording.file)
         work = Work(recording.folder / f".{recording.stem}.sepnet", meant, n_channels)
         _separate(job, recording, header, work, mixed)
-        _write(job, recording, header, work)
+        write(config, recording, header, work)
     except SepnetError as error:
         told = str(error)
         raise Refused(told if str(recording.file) in told else f"{recording.file}: {told}") from error
@@ -116,20 +112,20 @@ def _keep(
     """Add part after part to the work; the first is told which files it would write."""
     progress = work.progress
     if progress.n_chunks:
-        tqdm.write(f"{recording.file}: going on at {_clock(progress.n_samples / rate)}", file=sys.stderr)
+        tqdm.write(f"{recording.file}: going on at {clock(progress.n_samples / rate)}", file=sys.stderr)
     begin = time.perf_counter()
     try:
         for part in parts:
             if not progress.n_chunks:
                 progress.labels = None if part.labels is None else list(part.labels)
-                _refuse_standing(_targets(recording, config, progress.labels, len(part.sources)), config)
+                refuse_standing(targets_of(recording, config, progress.labels, len(part.sources)), config)
             _account(progress, part, rate)
             now = time.perf_counter()
             progress.compute_seconds, begin = progress.compute_seconds + now - begin, now
             work.add(part.sources.cpu().numpy(), dict(part.state))
             bar.update(round(part.sources.shape[-1] / rate, 1))
     except KeyboardInterrupt:
-        told = f"{recording.file}: stopped at {_clock(progress.n_samples / rate)}, which is kept"
+        told = f"{recording.file}: stopped at {clock(progress.n_samples / rate)}, which is kept"
         print(f"\n{told}", file=sys.stderr)
         raise
 
@@ -145,114 +141,6 @@ def _account(progress: Progress, part: Part, rate: int) -> None:
         progress.stitches.append({"seconds": seconds, "confidence": confidence})
     if part.refused:
         progress.stitches.append({"seconds": seconds, "shared_alike": part.refused})
-
-
-def _write(job: Job, recording: Recording, header: audio.AudioInfo, work: Work) -> None:
-    """The files of the sources, all or none of them, and the record; then the work is removed."""
-    config, progress, rate = job.config, work.progress, header.sample_rate
-    targets = _targets(recording, config, progress.labels, progress.n_sources)
-    _refuse_standing(targets, config)
-    subtype = config.subtype or SUBTYPE_OF[targets[0].suffix]
-    gain = _gain(config.gain, progress.peak, subtype)
-    for number, target in enumerate(targets):
-        write_blocks(
-            target,
-            work.blocks(number, gain),
-            rate,
-            n_channels=work.n_channels,
-            n_samples=progress.n_samples,
-            subtype=subtype,
-        )
-    if config.report:
-        _draw(recording, work, targets, rate)
-    record = _record(recording, header, progress, targets, gain)
-    with audio.replacing(recording.record) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    work.remove()
-    _tell(recording, header, progress, targets, gain)
-
-
-def _record(
-    recording: Recording,
-    header: audio.AudioInfo,
-    progress: Progress,
-    targets: list[Path],
-    gain: float,
-) -> dict[str, Any]:
-    confidences = [stitch["confidence"] for stitch in progress.stitches if "confidence" in stitch]
-    return {
-        "files": [target.name for target in targets],
-        "seconds": round(header.seconds, 3),
-        "sample_rate": header.sample_rate,
-        "channels": header.channels,
-        "gain": gain,
-        "peak": gain * progress.peak,
-        "left_over_db": _left_over_db(progress),
-        "stitches": progress.stitches,
-        "least_confidence": min(confidences, default=None),
-        "doubtful": [stitch for stitch in progress.stitches if stitch.get("confidence", 1.0) < DOUBTFUL],
-        "compute_seconds": round(progress.compute_seconds, 3),
-        "separation": progress.meant,
-    }
-
-
-def _tell(
-    recording: Recording, header: audio.AudioInfo, progress: Progress, targets: list[Path], gain: float
-) -> None:
-    left_over = _left_over_db(progress)
-    if not progress.power:
-        told = "silent"
-    elif left_over is None:
-        told = "their sum is the mixture"
-    else:
-        told = f"their sum is within {left_over:.0f} dB of the mixture"
-    if gain != 1.0:
-        told += f", all multiplied by {gain:g}"
-    print(
-        f"{recording.file}: {header.seconds:.2f} s at {header.sample_rate} Hz, {told} -> "
-        f"{', '.join(str(target) for target in targets)}"
-    )
-    doubtful = [stitch for stitch in progress.stitches if stitch.get("confidence", 1.0) < DOUBTFUL]
-    if doubtful:
-        times = ", ".join(_clock(stitch["seconds"]) for stitch in doubtful[:5])
-        print(
-            f"{recording.file}: the sources may have changed places at {times}"
-            f"{' and later' if len(doubtful) > 5 else ''}; see {recording.record}"
-        )
-
-
-def _left_over_db(progress: Progress) -> float | None:
-    """How far the sum of the sources is from the mixture; None where nothing but rounding is left."""
-    if progress.left_over <= 1e-12 * progress.power:
-        return None
-    return round(10 * math.log10(progress.left_over / progress.power), 1)
-
-
-def _gain(wanted: str | float | None, peak: float, subtype: str) -> float:
-    """What all sources are multiplied by. Raises SepnetError where they would clip."""
-    fitting = largest_gain(peak, subtype)
-    gain = 1.0 if wanted is None else min(1.0, fitting) if wanted == "auto" else float(wanted)
-    if gain > fitting:
-        raise SepnetError(
-            f"the sources reach {gain * peak:.4g} of full scale, which {subtype} would clip: give "
-            f"gain={fitting:g} or less, gain=auto, or subtype=FLOAT; what was separated is kept for that"
-        )
-    return gain
-
-
-def _targets(
-    recording: Recording, config: DictConfig, labels: list[str] | None, n_sources: int
-) -> list[Path]:
-    names = labels or [f"s{number + 1}" for number in range(n_sources)]
-    return [recording.folder / f"{recording.stem}_{UNSAFE.sub('_', name)}.{config.format}" for name in names]
-
-
-def _refuse_standing(targets: list[Path], config: DictConfig) -> None:
-    standing = [str(path) for path in targets if path.exists()]
-    if standing and not config.overwrite:
-        raise SepnetError(
-            f"{', '.join(standing)} exist already: give overwrite=true, or another folder with out="
-        )
 
 
 def _stands(recording: Recording, meant: dict[str, Any], config: DictConfig) -> bool:
@@ -326,29 +214,6 @@ def mixed_down(sound: Float[np.ndarray, "channel time"], wanted: str | int) -> F
     return np.asarray(one)[None]
 
 
-def _draw(recording: Recording, work: Work, targets: list[Path], rate: int) -> None:
-    """The sum of the sources, and each of them."""
-    n_samples, n_sources = work.progress.n_samples, work.progress.n_sources
-
-    def together(start: int, count: int) -> Float[np.ndarray, " time"]:
-        return np.asarray(sum(work.stretch(number, start, count) for number in range(n_sources)))
-
-    signals: list[Stretch] = [together, *(partial(work.stretch, number) for number in range(n_sources))]
-    names = ["their sum", *(target.stem.removeprefix(f"{recording.stem}_") for target in targets)]
-    recording_figure(
-        recording.folder / f"{recording.stem}_report.png",
-        [spectrogram(signal, n_samples, rate) for signal in signals],
-        names,
-        rate,
-        n_samples / rate,
-    )
-
-
 def _sha1(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha1").hexdigest()
-
-
-def _clock(seconds: float) -> str:
-    """1:02:03"""
-    return str(timedelta(seconds=round(seconds)))
