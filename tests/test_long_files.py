@@ -269,15 +269,18 @@ def test_what_is_done_is_not_done_again_but_for_other_settings(
     capsys.readouterr()
     separated(mixture)
     assert "separated already" in capsys.readouterr().out
-    assert "exist already" in refusal(capsys, mixture, "consistent=false")
+    for other in ("consistent=false", "subtype=PCM_24", "gain=0.5", "report=true"):
+        assert "exist already" in refusal(capsys, mixture, other)
     separated(mixture, "overwrite=true")
     assert "their sum is the mixture" in capsys.readouterr().out
 
 
-def test_a_damaged_state_is_begun_anew(mixture: Path) -> None:
+@pytest.mark.parametrize("state", ['{"meant": 5, "n_chunks": "two"', '{"meant": {}, "n_chunks": 2}', "[]"])
+def test_a_damaged_state_is_begun_anew(state: str, mixture: Path) -> None:
     work = mixture.parent / ".mix.sepnet"
     work.mkdir()
-    (work / "state.json").write_text('{"meant": 5, "n_chunks": "two"')
+    (work / "state.json").write_text(state)
+    (work / "2.safetensors").write_bytes(b"cut off")
     separated(mixture, *SHORT_CHUNKS)
     assert not work.exists()
 

@@ -182,6 +182,14 @@ def test_confidence_is_high_for_unlike_voices_and_low_for_one_voice_twice() -> N
     assert least(voice(60, LOW, 0), voice(60, LOW, 1)) < 0.3
 
 
+def test_what_is_heard_at_once_stays_as_the_separator_has_it() -> None:
+    mixture = mixed(voice(9, LOW, 5), voice(9, HIGH, 6))
+    swapping = Oracle([(0, 1)], swap_at=3 * SECOND)
+    chunks = list(plan(9 * SECOND, chunk_samples=10 * SECOND, overlap_samples=SECOND))
+    (part,) = separate_in_chunks(swapping, chunks, lambda _: mixture, channels=1)
+    assert torch.equal(part.sources[:, 0], swapping.separate(mixture).sources)
+
+
 # Tracking
 
 

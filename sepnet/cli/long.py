@@ -22,7 +22,7 @@ from sepnet import artifact, inference
 from sepnet.cli.inputs import Recording
 from sepnet.cli.query import Sound, settings
 from sepnet.cli.work import Progress, Work
-from sepnet.cli.written import clock, refuse_standing, targets_of, write
+from sepnet.cli.written import asked, clock, refuse_standing, targets_of, write
 from sepnet.data import audio
 from sepnet.data.blocks import open_blocks
 from sepnet.separators.recording.chunked import Part, count_sources, separate_in_chunks
@@ -150,8 +150,8 @@ def _stands(recording: Recording, meant: dict[str, Any], config: DictConfig) -> 
         files = [recording.folder / name for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    same_form = all(file.suffix == f".{config.format}" for file in files)
-    return record.get("separation") == meant and same_form and all(file.is_file() for file in files)
+    same = record.get("separation") == meant and record.get("asked") == asked(config)
+    return same and all(file.is_file() for file in files)
 
 
 def _meant(job: Job, recording: Recording) -> dict[str, Any]:

@@ -87,6 +87,9 @@ def _one(job: Job, recording: Recording) -> None:
         sound, rate = audio.read(recording.file)
         one = "mean" if config.channels == "each" else config.channels
         mixture = mixed_down(sound, chosen_channels(one, len(sound), recording.file)[1])
-        write_event(config, finder, recording.file, mixture, rate, job.query)
+        try:
+            write_event(config, finder, recording.file, mixture, rate, job.query)
+        except SepnetError as error:
+            raise Refused(str(error)) from error
     else:
         separate_recording(job, recording)

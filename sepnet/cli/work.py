@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -64,7 +65,7 @@ class Work:
                     with path.open("r+b") as stream:
                         stream.truncate(n_bytes)
                 return progress, tensors
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, SafetensorError):
             pass
         shutil.rmtree(self.folder, ignore_errors=True)
         return Progress(meant), {}

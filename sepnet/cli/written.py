@@ -42,14 +42,20 @@ def write(config: DictConfig, recording: Recording, header: audio.AudioInfo, wor
         )
     if config.report:
         _draw(recording, work, targets, rate)
-    record = _record(recording, header, progress, targets, gain)
+    record = _record(config, recording, header, progress, targets, gain)
     with audio.replacing(recording.record) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     work.remove()
     _tell(recording, header, progress, targets, gain)
 
 
+def asked(config: DictConfig) -> dict[str, Any]:
+    """The form that the results are to have."""
+    return {name: config[name] for name in ("format", "subtype", "gain", "report")}
+
+
 def _record(
+    config: DictConfig,
     recording: Recording,
     header: audio.AudioInfo,
     progress: Progress,
@@ -62,6 +68,7 @@ def _record(
         "seconds": round(header.seconds, 3),
         "sample_rate": header.sample_rate,
         "channels": header.channels,
+        "asked": asked(config),
         "gain": gain,
         "peak": gain * progress.peak,
         "left_over_db": _left_over_db(progress),

@@ -94,7 +94,9 @@ def separate_in_chunks(
         n_sources = None if joiner is None else joiner.n_sources
         images, labels, refused = _images_of_chunk(separator, mixture, chunk, channels, n_sources)
         if joiner is None:
-            joiner = Joiner(len(images), mixture.sample_rate, in_order=labels is not None)
+            # What is heard at once stays as the separator has it.
+            in_order = labels is not None or len(chunks) == 1
+            joiner = Joiner(len(images), mixture.sample_rate, in_order=in_order)
         following = chunks[number + 1].start if number + 1 < len(chunks) else None
         added, stitch = joiner.push(chunk, images, following)
         mixed = mixture.audio[:channels, chunk.done - chunk.start : chunk.until - chunk.start]
