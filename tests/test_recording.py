@@ -180,6 +180,7 @@ def test_confidence_is_high_for_unlike_voices_and_low_for_one_voice_twice() -> N
 
     assert least(voice(60, LOW, 0), voice(60, HIGH, 1)) > 0.9
     assert least(voice(60, LOW, 0), voice(60, LOW, 1)) < 0.3
+    assert least(torch.zeros(60 * SECOND), torch.zeros(60 * SECOND)) == 1.0  # there is nothing to swap
 
 
 def test_what_is_heard_at_once_stays_as_the_separator_has_it() -> None:

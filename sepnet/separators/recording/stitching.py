@@ -188,6 +188,8 @@ class Stitcher:
         That is how much more like what came before than like another each sounds, in nepers of a frame; and
         where nothing came before to go by, how much better the chunks agree where they overlap.
         """
+        if not bool(heard.dominant.any()) or not bool(self.memory.count.any()):
+            return 1.0  # silence has no places to change
         if not self.memory.knows:
             agreeing = _against_swaps(overlap[path.orders[0]]) / float(overlap.abs().sum().clamp_min(TINY))
             return min(1.0, max(0.0, agreeing))
