@@ -77,15 +77,22 @@ def recording(tmp_path):
     return path
 
 
+def clear(page):
+    """Take away the recording that an earlier test left there, so that the next one can be waited for."""
+    button = page.locator("#mixture button[aria-label='Clear']")
+    if button.count():
+        button.first.click()
+    page.locator("#mixture audio").first.wait_for(state="detached", timeout=WAIT_MS)
+
+
 def upload(page, path):
-    clear = page.locator("#mixture button[aria-label='Clear']")
-    if clear.count():
-        clear.first.click()
+    clear(page)
     page.locator("#mixture input[type=file]").first.set_input_files(path)
     page.locator("#mixture audio").first.wait_for(state="attached", timeout=WAIT_MS)
 
 
 def take_example(page, name, model):
+    clear(page)
     page.get_by_role("button", name=name).click()
     page.wait_for_function(
         f"() => document.querySelector('#model input').value === '{model}'", timeout=WAIT_MS

@@ -78,6 +78,9 @@ def _separate(job: Job, recording: Recording, header: audio.AudioInfo, work: Wor
             overlap_samples=round(config.overlap_seconds * rate),
         )
     )
+    left = chunks[progress.n_chunks :]
+    if not left:
+        return
     separator = inference.wrapped(job.separator, consistent=config.consistent)
     queries = None if job.query is None else (Query(torch.from_numpy(job.query[0]), job.query[1]),)
     joiner = None
@@ -93,9 +96,7 @@ def _separate(job: Job, recording: Recording, header: audio.AudioInfo, work: Wor
             mixture = Mixture(torch.from_numpy(sound.copy()), rate, n_sources=n_sources, queries=queries)
             return shown(job.separator, mixture)
 
-        parts = separate_in_chunks(
-            separator, chunks[progress.n_chunks :], read, channels=work.n_channels, joiner=joiner
-        )
+        parts = separate_in_chunks(separator, left, read, channels=work.n_channels, joiner=joiner)
         with tqdm(
             total=round(header.seconds, 1),
             initial=round(progress.n_samples / rate, 1),
