@@ -6,6 +6,7 @@ Levels are linear, full scale is 1.0; rates are in Hz.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -64,8 +65,8 @@ class Mixture:
             )
         if self.audio.numel() == 0:
             raise SepnetError(f"the mixture holds no samples (shape {shape}): give at least one")
-        bad = int((~torch.isfinite(self.audio)).sum())
-        if bad:
+        # A sum is the quicker look; it may also be infinite for want of room.
+        if not math.isfinite(self.audio.sum()) and (bad := int((~torch.isfinite(self.audio)).sum())):
             raise SepnetError(
                 f"the mixture holds {bad} samples of {self.audio.numel()} that are NaN or infinite: "
                 "repair the file"

@@ -152,6 +152,10 @@ def test_what_is_no_sound_is_refused(model: MaskEstimator, sound: np.ndarray | T
         sepnet.separate(sound, RATE, model)
 
 
+def test_loud_samples_are_sound_though_their_sum_overflows() -> None:
+    assert Mixture(torch.full((1, 100), 3e38), RATE).audio.shape == (1, 100)
+
+
 @pytest.mark.parametrize("sample_rate", [0, -8000])
 def test_a_rate_is_positive(model: MaskEstimator, sample_rate: int) -> None:
     with pytest.raises(SepnetError, match=f"sample rate is {sample_rate} Hz"):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from omegaconf import DictConfig
+from torch import Tensor
 from tqdm import tqdm
 
 import sepnet
@@ -133,15 +134,18 @@ def _keep(
 
 def _account(progress: Progress, part: Part, rate: int) -> None:
     """What the record will tell of a part."""
-    mixture = part.mixture.double()
-    progress.power += float(mixture.square().sum())
-    progress.left_over += float((mixture - part.sources.double().sum(dim=0)).square().sum())
+    progress.power += _energy(part.mixture)
+    progress.left_over += _energy(part.mixture - part.sources.sum(dim=0))
     seconds = round(part.chunk.start / rate, 3)
     if part.stitch is not None and part.chunk.start:
         confidence = round(part.stitch.confidence, 3)
         progress.stitches.append({"seconds": seconds, "confidence": confidence})
     if part.refused:
         progress.stitches.append({"seconds": seconds, "shared_alike": part.refused})
+
+
+def _energy(signal: Tensor) -> float:
+    return float(signal.square().sum(dtype=torch.float64))
 
 
 def _stands(recording: Recording, meant: dict[str, Any], config: DictConfig) -> bool:

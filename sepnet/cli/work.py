@@ -80,7 +80,7 @@ class Work:
         progress.n_sources = len(sources)
         progress.n_samples += sources.shape[-1]
         progress.n_chunks += 1
-        progress.peak = max(progress.peak, float(np.abs(sources).max(initial=0.0)))
+        progress.peak = max(progress.peak, float(sources.max(initial=0.0)), -float(sources.min(initial=0.0)))
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, self._tensors(progress.n_chunks)
         )

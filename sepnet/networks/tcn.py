@@ -42,7 +42,7 @@ class PReLU(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """max(x, 0) + slope min(x, 0)."""
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         slope = self.weight.to(x)
         return slope * x + (1 - slope) * F.relu(x)

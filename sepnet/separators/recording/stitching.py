@@ -126,9 +126,11 @@ class Stitcher:
         """First by the memory of what came before, then with that of the chunk itself."""
         # The first chunk is its own memory; later, while little was heard, the overlap decides at first.
         memory = self.memory if bool(self.memory.count.any()) else self.memory.with_(heard)
-        first = self._decide(estimates, self._in_blocks(memory.likeness(heard)), overlap)
+        likeness = self._in_blocks(memory.likeness(heard))
+        costs = change_costs(self._active(estimates, len(likeness)))
+        first = self._decide(estimates, likeness, costs, overlap)
         memory = self.memory.with_(first.follow(heard, self._hop))
-        return self._decide(estimates, self._in_blocks(memory.likeness(heard)), overlap)
+        return self._decide(estimates, self._in_blocks(memory.likeness(heard)), costs, overlap)
 
     def _in_blocks(
         self, likeness: Float[Tensor, "frame estimate source"]
@@ -143,6 +145,7 @@ class Stitcher:
         self,
         estimates: Float[Tensor, "source time"],
         likeness: Float[Tensor, "block estimate source"],
+        costs: Float[Tensor, " block"],
         overlap: Float[Tensor, "estimate source"],
     ) -> Path:
         if self.n_sources > MOST_TRACKED:
@@ -150,7 +153,6 @@ class Stitcher:
             found = linear_sum_assignment(total.T.numpy(), maximize=True)[1]
             return Path(torch.from_numpy(found)[None], (0,))
         orders = orders_of(self.n_sources)
-        costs = change_costs(self._active(estimates, len(likeness)))
         found = likeliest_path(score_orders(likeness, orders), costs, score_orders(overlap, orders))
         changes = (found.diff() != 0).nonzero().flatten() + 1  # blocks
         starts = tuple(self._quietest(estimates, int(block)) for block in changes)
@@ -162,7 +164,7 @@ class Stitcher:
         """1 where a source is heard in all of a block, else 0."""
         part = self._block_samples // 5  # 0.1 s: a shorter gap is no pause
         powers = torch.nn.functional.avg_pool1d(estimates.square()[None], part, ceil_mode=True)[0]
-        sounding = (powers > ACTIVE * estimates.square().mean(dim=1, keepdim=True)).float()
+        sounding = (powers > ACTIVE * powers.mean(dim=1, keepdim=True)).float()
         sounding = torch.nn.functional.pad(sounding, (0, max(0, 5 * n_blocks - sounding.shape[1])), value=1.0)
         return sounding[:, : 5 * n_blocks].reshape(self.n_sources, n_blocks, 5).amin(dim=2)
 

@@ -48,17 +48,15 @@ def likeliest_path(
     first: Float[Tensor, " order"] | None = None,
 ) -> Int[Tensor, " block"]:
     """The index of the order in each block. first: what speaks for each order at the beginning, besides."""
-    n_blocks, n_orders = scores.shape
-    best = scores[0] if first is None else scores[0] + first
-    came_from = torch.zeros(n_blocks, n_orders, dtype=torch.long)
-    for block in range(1, n_blocks):
-        leader = int(best.argmax())
-        moved = best[leader] - costs[block]
-        stays = best >= moved
-        came_from[block] = torch.where(stays, torch.arange(n_orders), torch.tensor(leader))
-        best = torch.where(stays, best, moved) + scores[block]
-    path = torch.zeros(n_blocks, dtype=torch.long)
-    path[-1] = int(best.argmax())
-    for block in range(n_blocks - 1, 0, -1):
-        path[block - 1] = came_from[block, path[block]]
-    return path
+    rows, prices = scores.tolist(), costs.tolist()  # of so few numbers, lists are quicker than tensors
+    best = rows[0] if first is None else (scores[0] + first).tolist()
+    came_from = []
+    for row, price in zip(rows[1:], prices[1:], strict=True):
+        leader = best.index(max(best))
+        moved = best[leader] - price
+        came_from.append([order if value >= moved else leader for order, value in enumerate(best)])
+        best = [max(value, moved) + score for value, score in zip(best, row, strict=True)]
+    path = [best.index(max(best))]
+    for back in reversed(came_from):
+        path.append(back[path[-1]])
+    return torch.tensor(path[::-1])
