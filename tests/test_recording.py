@@ -12,6 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sepnet import artifact
+from sepnet.cli.benchmarks_recording import at_once_and_in_chunks, conversation
+from sepnet.data.corpus import index
 from sepnet.metrics import si_sdr
 from sepnet.separators.recording.chunked import (
     Chunked,
@@ -27,11 +30,11 @@ from sepnet.separators.recording.tracking import (
     orders_of,
     score_orders,
 )
-from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
+from sepnet.types import CannotSeparate, Mixture, Separation, Separator, SepnetError
 
 RATE = 8000
 SECOND = RATE
-SHARED = Path(__file__).parents[2] / "shared" / "audio" / "speech8k"
+SPEECH = Path(__file__).parents[2] / "shared" / "audio" / "speech8k"
 
 
 def voice(seconds: float, formants: tuple[float, ...], seed: int) -> Tensor:
@@ -354,3 +357,35 @@ def test_each_channel_has_its_own_image_in_one_order() -> None:
     assert labels is None
     torch.testing.assert_close(images.sum(dim=0), audio)
     torch.testing.assert_close(images[:, 1], 0.8 * images[:, 0])
+
+
+class Shuffling:
+    """A separator whose outputs come in another order every time."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, separator: Separator) -> None:
+        self.separator, self.rng = separator, np.random.default_rng(0)
+
+    def separate(self, mixture: Mixture) -> Separation:
+        separation = self.separator.separate(mixture)
+        return replace(separation, sources=separation.sources[self.rng.permutation(len(separation.sources))])
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason=f"the real speech is not at {SPEECH}")
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(("2033", "2609"), id="men"),
+        pytest.param(("3080", "367"), id="women", marks=pytest.mark.slow),
+        pytest.param(("1688", "533"), id="a man and a woman", marks=pytest.mark.slow),
+    ],
+)
+def test_two_speakers_keep_their_places_over_half_an_hour(pair: tuple[str, str]) -> None:
+    manifest = index(SPEECH, layout="speech8k", progress=False)[0].split("dev")
+    sources = conversation(manifest, pair, 30 * 60.0, RATE, np.random.default_rng(0))
+    separator = Shuffling(artifact.load("pit-2spk-8k"))
+    wrong, si_sdri_db, wrong_in_chunks, si_sdri_in_chunks_db = at_once_and_in_chunks(separator, sources, RATE)
+    assert wrong_in_chunks < wrong + 0.01
+    assert si_sdri_in_chunks_db > si_sdri_db - 0.5
+    assert wrong < 0.25  # or there is nothing to keep apart

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from sepnet.data.blocks import write_blocks
 from sepnet.data.corpus import Manifest
 from sepnet.data.dataset import MixtureData
 from sepnet.metrics import improvement, si_sdr
-from sepnet.types import Mixture
+from sepnet.types import Mixture, Separator
 
 RATE = 16000  # of the long files
 BLOCK_SECONDS = 10
@@ -71,14 +71,9 @@ def identities(config: DictConfig) -> None:
     found = []
     for _ in range(config.n_conversations):
         pair = [speakers[k] for k in rng.choice(len(speakers), 2, replace=False)]
-        sources = _conversation(manifest, pair, 60.0 * config.conversation_minutes, data.sample_rate, rng)
-        mixture = Mixture(sources.sum(dim=0, keepdim=True), data.sample_rate)
-        whole = separator.separate(mixture).sources
-        chunked = inference.separate(mixture.audio, data.sample_rate, separator).sources
-        row = [
-            *_judged(whole, sources, data.sample_rate),
-            *_judged(chunked, sources, data.sample_rate),
-        ]
+        seconds = 60.0 * config.conversation_minutes
+        sources = conversation(manifest, pair, seconds, data.sample_rate, rng)
+        row = at_once_and_in_chunks(separator, sources, data.sample_rate)
         found.append(row)
         print(
             f"{pair[0]} and {pair[1]}: at once {100 * row[0]:.1f} % wrong, {row[1]:.2f} dB; in chunks "
@@ -124,9 +119,20 @@ def _run(words: list[str]) -> float:
     return usage.ru_maxrss / 1024
 
 
-def _conversation(
-    manifest: Manifest, speakers: list[str], seconds: float, rate: int, rng: np.random.Generator
+def at_once_and_in_chunks(
+    separator: Separator, sources: Float[torch.Tensor, "source time"], rate: int
+) -> tuple[float, float, float, float]:
+    """The share of seconds on the wrong output and the mean SI-SDRi in dB: heard at once, then in chunks."""
+    mixture = Mixture(sources.sum(dim=0, keepdim=True), rate)
+    whole = separator.separate(mixture).sources
+    chunked = inference.separate(mixture.audio, rate, separator).sources
+    return *_judged(whole, sources, rate), *_judged(chunked, sources, rate)
+
+
+def conversation(
+    manifest: Manifest, speakers: Sequence[str], seconds: float, rate: int, rng: np.random.Generator
 ) -> Float[torch.Tensor, "source time"]:
+    """Utterances of each speaker, after and over one another, with pauses of each and of both."""
     n_samples = round(seconds * rate)
     sources = np.zeros((len(speakers), n_samples), dtype=np.float32)
     for source, speaker in zip(sources, speakers, strict=True):
