@@ -21,6 +21,7 @@ except SepnetError as error:
     pytest.skip(str(error), allow_module_level=True)
 WAIT_MS = 60_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+TONE_HZ, TONE_LEVEL = 440, 0.3
 TONE_SECONDS = 19.0  # it plays on while a busy machine presses buttons
 
 
@@ -31,17 +32,25 @@ def address():
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(tmp_path_factory):
+    """Its sound goes nowhere, but its clock runs; its microphone hears a steady tone."""
+    heard = tmp_path_factory.mktemp("microphone") / "tone.wav"
+    tone = TONE_LEVEL * np.sin(2 * np.pi * TONE_HZ * np.arange(48000) / 48000)
+    soundfile.write(heard, tone, 48000, subtype="PCM_16")
+    microphone = [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={heard}",
+    ]
     with sync_api.sync_playwright() as playwright:
-        # Sound goes nowhere, but its clock runs.
-        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *microphone])
         yield found
         found.close()
 
 
 @pytest.fixture(scope="module")
 def opened(address, browser):
-    """The page, opened once; what it complains of; and what it asks other hosts for."""
+    """A tab of the browser; what pages there complain of; and what they ask other hosts for."""
     context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
     found, complaints, elsewhere = context.new_page(), [], []
     found.on("console", lambda message: message.type == "error" and complaints.append(message.text))
@@ -50,16 +59,17 @@ def opened(address, browser):
         "request",
         lambda request: request.url.startswith((address, "data:", "blob:")) or elsewhere.append(request.url),
     )
-    found.goto(address)
-    found.locator("#go").wait_for(timeout=WAIT_MS)
     yield found, complaints, elsewhere
     context.close()
 
 
 @pytest.fixture
-def page(opened):
-    """The page, which must not complain, nor ask any other host for anything."""
+def page(address, opened):
+    """The page as it is at first. It must not complain, nor ask any other host for anything."""
     found, complaints, elsewhere = opened
+    found.set_viewport_size(DESKTOP)
+    found.goto(address)
+    found.locator("#go").wait_for(timeout=WAIT_MS)
     yield found
     # Gradio's player says this of a file that is no sound, which is what one of the tests uploads.
     assert [told for told in complaints if not told.startswith("Waveform load error")] == []
@@ -69,7 +79,7 @@ def page(opened):
 @pytest.fixture
 def recording(tmp_path):
     """A tone and clicks, which hpss takes apart."""
-    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(round(TONE_SECONDS * RATE)) / RATE)
+    tone = TONE_LEVEL * np.sin(2 * np.pi * TONE_HZ * np.arange(round(TONE_SECONDS * RATE)) / RATE)
     clicks = np.zeros_like(tone)
     clicks[500::2000] = 0.6
     path = tmp_path / "my recording.wav"
@@ -77,22 +87,12 @@ def recording(tmp_path):
     return path
 
 
-def clear(page):
-    """Take away the recording that an earlier test left there, so that the next one can be waited for."""
-    button = page.locator("#mixture button[aria-label='Clear']")
-    if button.count():
-        button.first.click()
-    page.locator("#mixture audio").first.wait_for(state="detached", timeout=WAIT_MS)
-
-
 def upload(page, path):
-    clear(page)
     page.locator("#mixture input[type=file]").first.set_input_files(path)
     page.locator("#mixture audio").first.wait_for(state="attached", timeout=WAIT_MS)
 
 
 def take_example(page, name, model):
-    clear(page)
     page.get_by_role("button", name=name).click()
     page.wait_for_function(
         f"() => document.querySelector('#model input').value === '{model}'", timeout=WAIT_MS
@@ -162,6 +162,22 @@ def test_upload_separate_play_solo_mute_and_download(page, recording):
         ]
     np.testing.assert_array_equal(parts[0], harmonic)
     np.testing.assert_allclose(sum(parts), soundfile.read(recording, dtype="float32")[0], atol=1e-5)
+
+
+def test_a_recording_is_what_the_microphone_heard(page):
+    page.locator("#mixture button[aria-label='Record audio']").click()
+    page.locator("#mixture button.record-button").click()
+    page.wait_for_timeout(2000)
+    page.locator("#mixture button.stop-button").click()
+    page.locator("#mixture audio").first.wait_for(state="attached", timeout=WAIT_MS)
+    separate(page)
+    with page.expect_download() as download:
+        page.locator("[data-track] a.get").first.click()
+    heard, rate = soundfile.read(download.value.path())
+    pieces = heard[: len(heard) // rate * rate].reshape(-1, rate // 10)[2:]  # of 0.1 s; it may begin late
+    levels = np.sqrt(2 * np.square(pieces).mean(axis=1))
+    assert len(levels) >= 8
+    np.testing.assert_allclose(levels, TONE_LEVEL, rtol=0.1)  # neither turned up nor taken for noise
 
 
 def test_the_form_follows_from_what_the_method_needs(page):

@@ -36,7 +36,8 @@ def style() -> str:
 
 def script() -> str:
     """For the head of the page."""
-    return f"<script>{(STATIC / 'mixer.js').read_text('utf-8')}</script>"
+    files = (STATIC / "mixer.js", STATIC / "recorder.js")
+    return "".join(f"<script>{file.read_text('utf-8')}</script>" for file in files)
 
 
 def pictures(result: Result) -> dict[str, bytes]:
