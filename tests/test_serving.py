@@ -149,6 +149,22 @@ def test_a_body_without_a_length_is_counted(address):
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("sent", [0.5, 1.0])
+def test_who_leaves_midway_is_forgotten(address, sent, caplog):
+    """In the middle of the body, or before the answer: the others are served, and nothing is logged."""
+    request = httpx.Request(
+        "POST", f"{address}/api/separate", files={"file": wav(noise(4))}, data={"model": "hpss"}
+    )
+    body = request.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection((request.url.host, request.url.port)) as connection:
+        connection.sendall(
+            f"POST /api/separate HTTP/1.1\r\n{head}\r\n".encode() + body[: round(sent * len(body))]
+        )
+    unpacked(separate(address, wav(noise()), model="hpss"))
+    assert not caplog.records
+
+
 def test_other_bodies_are_refused(address):
     assert "no sound file was sent" in httpx.post(f"{address}/api/separate", json={"a": 1}).json()["error"]
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
