@@ -104,6 +104,26 @@ class Separation:
     labels: tuple[str, ...] | None = None
 
 
+@runtime_checkable
+class Mixtures(Protocol):
+    """A fixed set of mixtures: the same one for the same index, always. Picklable."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any mixture of the set does."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mixture:
+        """The mixture, with ``references`` and every hint that the set can give."""
+        ...
+
+    def id(self, index: int, /) -> str:
+        """A name for mixture ``index``, unlike that of any other."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """Mixtures to learn from.

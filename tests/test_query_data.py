@@ -19,8 +19,8 @@ from sepnet.data.dataset import Collate, FixedList, MixtureSet
 from sepnet.data.mixing import Example, Mixer, Mixing
 from sepnet.data.query_list import QueryMixture, read_query_list, write_query_list
 from sepnet.data.query_set import QueryList, QuerySet
-from sepnet.evaluation.contender import Conditioned, Mixtures
-from sepnet.types import SepnetError
+from sepnet.evaluation.contender import Conditioned
+from sepnet.types import Mixtures, SepnetError
 
 RATE = 8000
 TONES_HZ = {"bell": 500.0, "drum": 1000.0, "horn": 2000.0, "wind": 3000.0}

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from sepnet.data.cache import Cache, open_cache
 from sepnet.data.corpus import Corpus, Manifest
 from sepnet.data.mixing import Example, Mixer, Mixing
-from sepnet.types import Batch, Mixture, Query
+from sepnet.types import Batch, Mixtures, Query
 
 Key = tuple[int, int]
 """(epoch, index): with the seed, all that a training mixture depends on."""
@@ -106,25 +106,10 @@ class Clips:
 
 
 @runtime_checkable
-class MixtureSet(Protocol):
-    """A fixed set: the same mixture for the same index, always. See sepnet.data.librimix and query_set."""
+class MixtureSet(Mixtures, Protocol):
+    """A fixed set of one corpus, all at one rate: see sepnet.data.librimix and query_set."""
 
     sample_rate: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when any mixture of the set does."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Mixture:
-        """The mixture, with its references and every hint that the set can give."""
-        ...
-
-    def id(self, index: int, /) -> str:
-        """A name for mixture ``index``, unlike that of any other."""
-        ...
 
 
 @runtime_checkable

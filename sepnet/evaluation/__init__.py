@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.evaluation.contender import Contender
+from sepnet.types import Mixtures
 
 if TYPE_CHECKING:
     from sepnet.evaluation.pipeline import evaluate

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from sepnet.types import Mixture, Separator, SepnetError
+from sepnet.types import Separator, SepnetError
 
 UNSAFE_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[. ]|[. ]$|^$')
 
@@ -38,26 +38,6 @@ class Contender:
                 f"the name {self.name!r} can't be a file name: leave out / \\ : * ? \" < > | and control "
                 "characters, and dots and spaces at its ends"
             )
-
-
-@runtime_checkable
-class Mixtures(Protocol):
-    """A fixed test set: the same mixture for the same index, always. Picklable."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when any mixture of the set does."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Mixture:
-        """The mixture, with ``references`` and every hint that the set can give."""
-        ...
-
-    def id(self, index: int, /) -> str:
-        """A name for mixture ``index``, unlike that of any other."""
-        ...
 
 
 @runtime_checkable

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from sepnet.data import audio
 from sepnet.evaluation import rows as rows_file
-from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.figures import spectrograms
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI
 from sepnet.metrics import align, is_silent, si_sdr
-from sepnet.types import Mixture, SepnetError, shown
+from sepnet.types import Mixture, Mixtures, SepnetError, shown
 
 KINDS = ("best", "median", "worst")
 HIGHEST_PEAK = 0.99

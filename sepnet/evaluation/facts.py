@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.evaluation.contender import Conditioned, Described, Mixtures
+from sepnet.evaluation.contender import Conditioned, Described
 from sepnet.metrics.sdr import is_silent
+from sepnet.types import Mixtures
 
 FRAME_SECONDS = 0.02
 ACTIVE_RANGE_DB = 40.0  # the dynamic range that STOI takes for speech (Taal et al. 2011)

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from sepnet.data import audio
 from sepnet.evaluation import rows as rows_file
-from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI, lines
 from sepnet.evaluation.text import templates
 from sepnet.evaluation.worker import one_line
 from sepnet.metrics import align
-from sepnet.types import SepnetError, shown
+from sepnet.types import Mixtures, SepnetError, shown
 
 PAGE, HIGHEST_PEAK = "listening.html", 0.99
 

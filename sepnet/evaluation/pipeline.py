@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sepnet.evaluation import rows
-from sepnet.evaluation.contender import Contender, Mixtures
+from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.cost import COSTED
 from sepnet.evaluation.examples import examples
 from sepnet.evaluation.report import report
 from sepnet.evaluation.run import run
 from sepnet.evaluation.scoring import DEFAULT_MEASURES
+from sepnet.types import Mixtures
 
 
 def evaluate(

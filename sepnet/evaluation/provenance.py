@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sepnet.evaluation.contender import Contender, Mixtures
-from sepnet.types import SepnetError
+from sepnet.evaluation.contender import Contender
+from sepnet.types import Mixtures, SepnetError
 
 SETTINGS = "settings-"  # how the version of a contender begins that has no weights
 

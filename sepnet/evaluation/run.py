@@ -24,12 +24,12 @@ import torch
 from tqdm import tqdm
 
 from sepnet.evaluation import provenance, rows
-from sepnet.evaluation.contender import Contender, LoadError, Mixtures
+from sepnet.evaluation.contender import Contender, LoadError
 from sepnet.evaluation.cost import COSTED, THREADS, Cost
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.scoring import DEFAULT_MEASURES, check_measures
 from sepnet.evaluation.worker import Worker, mixture_scores
-from sepnet.types import SepnetError
+from sepnet.types import Mixtures, SepnetError
 
 # Read by the numerical libraries when a process begins.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

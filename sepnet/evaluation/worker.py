@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sepnet.evaluation.contender import Contender, LoadError, Mixtures
+from sepnet.evaluation.contender import Contender, LoadError
 from sepnet.evaluation.cost import Cost, given_to, measure
 from sepnet.evaluation.facts import condition, level_differences_db, overlap, sexes
 from sepnet.evaluation.memory import forget_peak, resident_mb
@@ -20,7 +20,15 @@ from sepnet.evaluation.scoring import score
 from sepnet.metrics import align, stand_for
 from sepnet.metrics.sdr import is_silent
 from sepnet.separators.identity import Identity
-from sepnet.types import CannotSeparate, CountingSeparator, Mixture, SeparationWarning, Separator, SepnetError
+from sepnet.types import (
+    CannotSeparate,
+    CountingSeparator,
+    Mixture,
+    Mixtures,
+    SeparationWarning,
+    Separator,
+    SepnetError,
+)
 
 Scores = Sequence[Mapping[str, float]]  # a dict of measures per source
 LONGEST_REASON = 300
