@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from sklearn.decomposition import non_negative_factorization
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from sepnet.dsp.nmf_online import FLOOR, activate, renew, statistics
@@ -58,6 +62,27 @@ def test_activations_are_the_minimum_that_another_method_finds(divergence: Diver
         start = np.log(np.full(N_COMPONENTS, float(x.sum()) / N_COMPONENTS))
         least = minimize(objective, start, method="L-BFGS-B", options={"maxiter": 2000}).fun
         assert distance(x, W @ h, divergence) == pytest.approx(least, rel=1e-4)
+
+
+@every_divergence
+def test_iterations_are_those_of_scikit_learn(divergence: Divergence) -> None:
+    W, X = dictionary(), frames(5)
+    names = {"kullback_leibler": "kullback-leibler", "itakura_saito": "itakura-saito"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        theirs, *_ = non_negative_factorization(
+            X.numpy(),
+            W=activate(X, W, divergence, 0).numpy().copy(),
+            H=W.T.numpy().copy(),
+            n_components=N_COMPONENTS,
+            init="custom",
+            update_H=False,
+            solver="mu",
+            beta_loss=names[divergence],
+            tol=0.0,
+            max_iter=30,
+        )
+    np.testing.assert_allclose(activate(X, W, divergence, 30), theirs, rtol=1e-3)
 
 
 @every_divergence
