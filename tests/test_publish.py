@@ -196,7 +196,7 @@ def test_weights_go_into_the_package(
     (tmp_path / "page.md").write_text("<!-- weights -->\n<!-- /weights -->\n")
     page = {**page, "page": str(tmp_path / "page.md"), "weights": None, "shipped": True}
     publish(OmegaConf.create(page))
-    line = "](sepnet/weights/tiny-8k/README.md) | the separates of it | the tested_on of it | 1 | 2 | 0.3 |"
+    line = "](sepnet/weights/tiny-8k/README.md) | the separates of it | the tested_on of it | 1 | 2 | 0.0 |"
     assert line in (tmp_path / "page.md").read_text()
 
 

@@ -72,8 +72,9 @@ class STFT(Filterbank):
 
     the last factor undoing the scale of both transforms.
 
-    window: any name that scipy.signal.get_window knows, or ``sqrt_hann``. Raises SepnetError for a
-    window of odd length, and for a hop after which some samples are under no window at all.
+    window: any name that scipy.signal.get_window knows, or ``sqrt_hann``. Its tables follow from these, and
+    are no weights: a state_dict is without them. Raises SepnetError for a window of odd length, and for a hop
+    after which some samples are under no window at all.
     """
 
     def __init__(
@@ -101,6 +102,9 @@ class STFT(Filterbank):
             hop_samples=hop_samples,
         )
         self.n_bins = window_samples // 2 + 1
+        for tables in (self.encoder.filterbank, self.decoder.filterbank):
+            for name, table in tables.named_buffers(recurse=False):
+                tables.register_buffer(name, table, persistent=False)
 
     def spectrogram(self, signal: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch bin frame"]:
         """The complex spectrogram."""
