@@ -23,7 +23,7 @@ help:
 	@echo "make docs   these documents and the reference as pages, in site/"
 	@echo "make test   install, and run the tests (about 6 minutes)"
 	@echo "make check  ruff, mypy and the import rules"
-	@echo "make clean  remove the virtual environment and what the demo made"
+	@echo "make clean  remove the virtual environment, the demo's run, the toy corpus, caches and indices, and site/"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

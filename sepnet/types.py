@@ -46,7 +46,7 @@ class Mixture:
     audio: (channel, time), float32. references: (source, time), images at channel 0; oracles alone
     ever see them. labels: the class of each reference, where it has one; asked: whether each reference is
     one that the queries ask for, and so is judged (None: all are); no separator sees these two. Raises
-    SepnetError for another shape or dtype, no samples, NaN or infinity.
+    SepnetError for another shape or dtype, no samples, NaN or infinity, and a rate that is not positive.
     """
 
     audio: Tensor
@@ -200,10 +200,6 @@ class Trainable(Protocol):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars to log; ``loss`` is the one to minimise."""
         ...
-
-
-class TrainableSeparator(Separator, Trainable, Protocol):
-    """A separator that learns from batches; it is validated by its SI-SDRi."""
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 LINK = re.compile(r"\]\((?!\w+:)(?P<file>[^)#\s]*)(?:#[^)\s]*)?\)")
 CONF = re.compile(r"\bconf/[\w/.-]*\w")
-# The library; sepnet.cli and sepnet.training are behind the scripts, sepnet.serving behind its own page.
+# The library; sepnet.cli and sepnet.training are behind the scripts.
 PUBLIC = (
     "types",
     "dsp",
@@ -32,6 +32,8 @@ PUBLIC = (
     "evaluation",
     "artifact",
     "hub",
+    "streaming",
+    "export",
 )
 
 
@@ -93,6 +95,7 @@ def test_reference_holds_all_that_is_public(site: Path) -> None:
     inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
     told = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}
     assert {"sepnet.separate", "sepnet.find", "sepnet.load", "sepnet.Pretrained"} <= told
+    assert {"sepnet.serving.running", "sepnet.serving.Limits"} <= told
     for package in (metrics, losses):
         # A function of the name of its module (sdr, pit) stands under the module.
         own = {name.rpartition(".")[2] for name in told if name.startswith(package.__name__)}

@@ -193,7 +193,7 @@ def _counted(job: Job, recording: Recording, chunks: list[Chunk], mixed: str | i
     found = count_sources(job.separator, excerpts())
     if found is None:
         raise SepnetError(f"{job.model} can't count sources: give their number, n_sources=2")
-    print(f"{recording.file}: {found} sources")
+    print(f"{recording.file}: {found} source{'s' if found > 1 else ''}")
     return found
 
 

@@ -18,9 +18,10 @@ from sepnet.cli.parts import halved, ship_part, without_paths
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.variants import Variant, variants_table
-from sepnet.types import SepnetError
+from sepnet.types import Separator, SepnetError
 
 MOST_BYTES = 12_000_000
+HINTS = {"n_sources": "n_sources=2", "queries": "query=example.wav"}  # on the command line
 CARD = """---
 library_name: sepnet
 license: mit
@@ -32,7 +33,7 @@ tags: [audio, source-separation]
 
 {parameters:.2f} M parameters in half precision, made with sepnet: `sepnet.load("{name}")`, or
 
-    python scripts/separate.py mix.wav model={name}
+    python scripts/separate.py mix.wav model={name}{hints}
 
 ## Learnt from
 
@@ -107,11 +108,13 @@ def ship(folder: Path, described: DictConfig) -> None:
     halves = halved(run, MOST_BYTES)
     config, separator = artifact.read_config(run), artifact.load(run)
     assert isinstance(separator, nn.Module)  # it has weights
+    assert isinstance(separator, Separator)
     evaluations = [described.evaluation] if isinstance(described.evaluation, str) else described.evaluation
     tables = [_table_of(run, Path(evaluation)) for evaluation in evaluations]
     metrics = json.loads((run / artifact.METRICS).read_text())
     card = CARD.format(
         name=folder.name,
+        hints="".join(f" {HINTS[need]}" for need in sorted(separator.needs)),
         parameters=sum(p.numel() for p in separator.parameters()) / 1e6,
         table="\n\n".join(tables),
         metrics=metrics,

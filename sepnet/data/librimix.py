@@ -434,7 +434,12 @@ class FixedSet:
 
 
 class LibriMixList:
-    """A list in a file, as LibriMix publishes them; see ``FixedSet``. limit: the first so many rows."""
+    """A list in a file, as LibriMix publishes them.
+
+    csv: the list. limit: the first so many rows. mode, with_noise, noise_root, max_seconds, query_seconds,
+    responses, response_seed: as in ``FixedSet``. Raises SepnetError, when the set is made, for a list that
+    can't be read, and for files that are not in the corpus.
+    """
 
     def __init__(
         self,
@@ -478,7 +483,9 @@ class DrawnList:
     """A list drawn from a split; see ``draw_list``.
 
     n_sources: one number, or several, of each as many mixtures. csv: where to keep the list, and to read it
-    from again.
+    from again. limit: the first so many rows. seed, min_seconds, labels, equal_power: as for ``draw_list``.
+    mode, max_seconds, query_seconds, responses, response_seed: as in ``FixedSet``. Raises SepnetError, when
+    the set is made, as these do, and for a kept list of other mixtures than asked for.
     """
 
     def __init__(

@@ -72,7 +72,8 @@ class Example:
 class Mixing:
     """How to mix.
 
-    n_sources: the numbers of sources to draw from. seconds: length of a crop (mode ``crop``).
+    n_sources: the numbers of sources to draw from. mode: whole utterances, cut to the shortest (``min``) or
+    filled up to the longest (``max``), or a crop of each (``crop``), ``seconds`` long.
     loudness_lufs: interval of each source's loudness, uniform. overlap: interval of the ratio r above.
     speeds: factors to draw from; 1.1 is faster and higher. noise_snr_db: interval of the level of all
     sources over the noise, where there is a noise corpus. responses: a room or a mixing matrix.
@@ -87,6 +88,8 @@ class Mixing:
     interval of the share of the crop in which the first source sounds, in one to three bursts, but for a
     share ``whole`` of the mixtures, in which it sounds throughout; absent: the share in which it is silent,
     and the query of a class that is not there. equaliser_db: range of a random filter for each source.
+
+    Raises SepnetError for intervals that are not two numbers in order, and values out of their range.
     """
 
     n_sources: Sequence[int] = (2,)

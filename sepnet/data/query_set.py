@@ -135,8 +135,11 @@ class QuerySet:
 class QueryList:
     """A list drawn from a split; see ``sepnet.data.query_list.draw_query_list`` for what it is drawn by.
 
-    csv: where to keep the list, and to read it from again. limit: the first so many rows. query: see
-    ``QuerySet``; it does not change the list.
+    seconds: of each mixture. active: interval of the share of it in which the target sounds. levels_db: of
+    the target over the rest, in turn. query_seconds: interval of the length of a query. labels: the classes
+    to draw from; None: all. csv: where to keep the list, and to read it from again. limit: the first so many
+    rows. query: see ``QuerySet``; it does not change the list. Raises SepnetError for an interval that is not
+    two numbers.
     """
 
     def __init__(

@@ -55,8 +55,12 @@ class MaskEstimator(nn.Module):
     (``given``); or those that are less than ``quiet_db`` below the mixture (``estimated``).
 
     The mixture is brought to unit RMS before the network and the estimates back after it: scale the
-    input, and the output scales alike. Raises SepnetError for features, activation or objective that
-    want an STFT with another filterbank.
+    input, and the output scales alike. level: the RMS of the clip (``whole``), or in each frame of what was
+    heard so far (``running``), for causal networks.
+
+    Raises SepnetError for unknown values; for features, activation or objective that want an STFT with
+    another filterbank; for labels that are not ``n_sources``; and for a ``count`` with labels, or with an
+    objective that is not defined for silence.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
