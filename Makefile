@@ -19,7 +19,7 @@ NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 help:
 	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
 	@echo "make results  evaluate every method on real speech, for the README (hours)"
-	@echo "make search   the variants of pit that the README compares (two hours)"
+	@echo "make search   the variants of pit that the README compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
 	@echo "make test   install, and run the tests (about 6 minutes)"
 	@echo "make check  ruff, mypy and the import rules"
@@ -82,6 +82,7 @@ search: $(VENV)/.dev
 	$(SEARCH) 'model.filterbank={hop_samples:64},{window_samples:512}'
 	$(SEARCH) model=pit_blstm
 	$(SEARCH) model.activation=complex model.features=compressed
+	$(SEARCH) trainer.max_time=00:00:40:00 'model.network={},{n_blocks:5},{n_channels:192,n_hidden:192}'
 	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
 docs: $(VENV)/.docs
