@@ -12,9 +12,10 @@ All that a web page or a server has to do is to call this.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from sepnet.separators.wrappers import Consistent, Resampled
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError, shown
 
 Audio = np.ndarray | Tensor
+MOST_CHANNELS = 256  # more are time, the wrong way round
 
 
 def separate(
@@ -52,15 +54,17 @@ def separate(
     channel 0. Raises SepnetError for audio that can't be separated, and CannotSeparate where the method
     can't serve it.
     """
+    number = None if n_sources in (None, "auto") else _whole(n_sources, "n_sources")
+    sample_rate, signal = _whole(sample_rate, "sample_rate"), _tensor(audio)
+    if not isinstance(model, str | Path | Separator | None) or isinstance(model, type):
+        raise SepnetError(f"model is {model!r}: give a name, a run folder, or a separator")
     separator = model if isinstance(model, Separator) else load(preferred() if model is None else model)
-    number = None if n_sources == "auto" else n_sources
     check_number(separator, number)
-    signal = _tensor(audio)
     mixture = Mixture(
         audio=signal,
         sample_rate=sample_rate,
         n_sources=number,
-        queries=None if query is None else (_query(*query),),
+        queries=None if query is None else (_query(query),),
     )
     if n_sources == "auto":
         number = count_sources(separator, [at_its_rate(separator, mixture)])
@@ -83,7 +87,7 @@ def find(
     if not isinstance(finder, AstDgmo):
         raise SepnetError(f"{model} separates, but does not say what it finds: take ast_dgmo, or one like it")
     inner, signal = finder.sample_rate, _tensor(audio)
-    example = _query(*query)
+    sample_rate, example = _whole(sample_rate, "sample_rate"), _query(query)
     mixture = Mixture(
         audio=resample(signal, sample_rate, inner),
         sample_rate=inner,
@@ -124,8 +128,20 @@ def at_any_rate(separator: Separator) -> Separator:
     return separator if rate is None else Resampled(separator, sample_rate=rate)
 
 
+def _whole(number: Any, name: str) -> int:
+    """An int of any kind of whole number. Raises SepnetError for what is none."""
+    is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+    if is_number and math.isfinite(number) and number == round(number):
+        return int(number)
+    raise SepnetError(f"{name} is {number!r}: give a whole number")
+
+
 def _tensor(audio: Audio) -> Tensor:
-    """(channel, time) in float32. Raises SepnetError for integers."""
+    """(channel, time) in float32. Raises SepnetError for integers, and what is no array."""
+    if not isinstance(audio, np.ndarray | Tensor):
+        raise SepnetError(
+            f"audio is a {type(audio).__name__}: give an array or a tensor, (channel, time) or (time,)"
+        )
     is_float = audio.is_floating_point() if isinstance(audio, Tensor) else audio.dtype.kind == "f"
     if not is_float:
         raise SepnetError(
@@ -135,10 +151,20 @@ def _tensor(audio: Audio) -> Tensor:
         # A copy: torch takes no reversed array and no foreign byte order, and warns of one that is read-only.
         audio = torch.from_numpy(np.array(audio, dtype=np.float32))
     audio = audio.detach().to(torch.float32)
+    if audio.ndim == 2 and audio.shape[0] > max(MOST_CHANNELS, audio.shape[1]):
+        raise SepnetError(
+            f"audio is (channel, time), but this would be {audio.shape[0]} channels of {audio.shape[1]} "
+            "samples: transpose it"
+        )
     return audio[None] if audio.ndim == 1 else audio  # Mixture refuses other shapes
 
 
-def _query(audio: Audio, sample_rate: int) -> Query:
-    if audio.ndim != 1:
-        raise SepnetError(f"a query is one channel (time,), but this one is {tuple(audio.shape)}: choose one")
-    return Query(_tensor(audio)[0], sample_rate)
+def _query(query: tuple[Audio, int]) -> Query:
+    if not isinstance(query, tuple | list) or len(query) != 2:
+        raise SepnetError("a query is an example and its rate in Hz: query=(audio, sample_rate)")
+    audio, sample_rate = _tensor(query[0]), _whole(query[1], "the query's rate")
+    if query[0].ndim != 1:
+        raise SepnetError(
+            f"a query is one channel (time,), but this one is {tuple(query[0].shape)}: choose one"
+        )
+    return Query(audio[0], sample_rate)

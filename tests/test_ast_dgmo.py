@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,8 +261,13 @@ def _sounds(tmp_path: Path) -> Path:
 
 
 def separated(folder: Path, *words: str) -> None:
+    command_line([folder / "mix.wav", *words])
+
+
+def command_line(words: Sequence[str | Path]) -> None:
     before = sys.argv
-    sys.argv = ["separate.py", str(folder / "mix.wav"), *words]
+    sys.argv = ["separate.py", *map(str, words)]
+    torch.manual_seed(0)  # of a tagger that has learnt nothing
     try:
         command.main()
     finally:
@@ -289,9 +297,36 @@ def test_the_command_writes_what_was_found(sounds: Path, capsys: pytest.CaptureF
     assert event["scores"]["si_sdr_improvement_db"] == pytest.approx(
         event["scores"]["si_sdr_db"] - event["scores"]["si_sdr_mixture_db"]
     )
+    separated(sounds, *words)
+    assert "found already" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        separated(sounds, *words)
+        separated(sounds, *words, "subtype=PCM_24")
     assert "exists already: give overwrite=true" in capsys.readouterr().err
+
+
+def test_folders_are_gone_through_and_made_again(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (sounds / "takes" / name).mkdir(parents=True)
+        shutil.copy(sounds / "mix.wav", sounds / "takes" / name / "take.wav")
+    words = ["model=ast_contrast", f"query={sounds / 'bark.wav'}", SEEN]
+    for _ in range(2):  # what the first has written is not taken for recordings by the second
+        command_line([sounds / "takes", *words])
+        command_line([sounds / "takes", *words, f"out={sounds / 'out'}"])
+        for place in ("takes", "out"):
+            events = sorted((sounds / place).rglob("event.json"))
+            assert [event.parent.parent.name for event in events] == ["a", "b"]
+    assert capsys.readouterr().out.count("found already") == 4
+
+
+def test_standard_input_is_found_in_beside_the_reader(
+    sounds: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    incoming = io.TextIOWrapper(io.BytesIO((sounds / "mix.wav").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", incoming)
+    command_line(["-", "model=ast_contrast", f"query={sounds / 'bark.wav'}", SEEN])
+    assert [path.parent.name.partition("_")[0] for path in here.glob("*/event.json")] == ["stdin"]
 
 
 @pytest.mark.parametrize(

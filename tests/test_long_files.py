@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def test_clipping_is_refused_with_the_gain_that_fits_and_costs_no_work(
     assert "would clip: give gain=" in told
     fitting = float(told.split("gain=")[1].split()[0])
     assert names(tmp_path) - {"mix.wav"} == {
-        f".mix.sepnet/{name}" for name in ("0.f32", "1.f32", "3.safetensors", "state.json")
+        f".mix.sepnet/{name}" for name in ("0.f32", "1.f32", "3.safetensors", "lock", "state.json")
     }
     # What was separated is not separated again.
     monkeypatch.setattr("sepnet.cli.long.separate_in_chunks", lambda *_, **__: iter(()))
@@ -205,7 +206,7 @@ def test_number_of_sources(mixture: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "can't count sources" in refusal(capsys, mixture, "n_sources=auto", model="nmf")
     separated(mixture, "n_sources=auto", model="deep-clustering-8k")
     told = capsys.readouterr().out
-    count = int(told.split(" sources")[0].split()[-1])
+    count = int(told.split(" source")[0].split()[-1])
     assert len([name for name in names(mixture.parent) if "_s" in name and name.endswith(".wav")]) == count
 
 
@@ -329,3 +330,114 @@ def test_in_memory_a_long_recording_is_the_same_as_from_files(mixture: Path) -> 
     found = sepnet.separate(sound(9.3).T, RATE, model="pit-2spk-8k").sources.numpy()
     for number, part in enumerate(parts(mixture.parent, "mix_s1.wav", "mix_s2.wav")):
         np.testing.assert_allclose(part[:, 0], found[number], atol=1e-6)
+
+
+# What two processes, a full disk and odd words do
+
+
+def test_a_recording_is_one_process_s_at_a_time(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Work(mixture.parent / ".mix.sepnet", {}, 1):
+        assert "another process works in" in refusal(capsys, mixture)
+    assert names(mixture.parent) == {"mix.wav"}
+    separated(mixture)
+    assert len(parts(mixture.parent, "mix_harmonic.wav")[0]) == len(parts(mixture.parent, "mix.wav")[0])
+
+
+def test_stopped_between_two_files_it_goes_on(
+    mixture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_second(path: Path, *rest: Any, **more: Any) -> None:
+        if path.name == "mix_percussive.wav":
+            raise SepnetError("the disk is full")
+        write_blocks(path, *rest, **more)
+
+    monkeypatch.setattr("sepnet.cli.written.write_blocks", no_second)
+    assert "the disk is full" in refusal(capsys, mixture)
+    assert "mix_harmonic.wav" in names(mixture.parent)
+    monkeypatch.undo()
+    separated(mixture)
+    assert names(mixture.parent) == {
+        "mix.wav",
+        "mix_harmonic.wav",
+        "mix_percussive.wav",
+        "mix_separation.json",
+    }
+
+
+def test_a_place_that_can_t_be_written_to_is_named(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = refusal(capsys, mixture, f"out={mixture}")
+    assert f"can't write to {mixture}" in told
+    assert "can't read" not in told
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("overwrite=no", "overwrite=true or overwrite=false"),
+        ("consistent=null", "consistent=true or consistent=false"),
+        ("format=mp3", "say wav, flac, ogg"),
+        ("format=null", "say wav, flac, ogg"),
+        ("subtype=VORBIS", "go together"),
+        ("chunk_seconds=nan", "chunk_seconds=nan is no length"),
+        ("chunk_seconds=abc", "chunk_seconds=abc is no length"),
+        ("overlap_seconds=null", "overlap_seconds=None is no length"),
+        ("gain=abc", "gain=abc is no factor"),
+        ("gain=0", "gain=0 is no factor"),
+        ("gain=inf", "gain=inf is no factor"),
+        ("n_sources=abc", "n_sources=abc is no number"),
+        ("out=7", "out=7 is no name"),
+        ("query=5", "name sound files"),
+        ("files=there.wav", "there is no file there.wav"),
+        ("", "one of the files has no name"),
+    ],
+)
+def test_settings_are_checked_before_anything_is_done(
+    word: str, told: str, mixture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refusal(capsys, mixture, word)
+    assert names(mixture.parent) == {"mix.wav"}
+
+
+def test_flac_holds_eight_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "nine.wav", sound(0.5, 9), RATE)
+    assert "a FLAC holds 8 channels" in refusal(capsys, tmp_path / "nine.wav", "format=flac")
+    separated(tmp_path / "nine.wav", "format=flac", "channels=mean")
+
+
+def test_a_folder_may_hold_folders_and_links_to_nothing(mixture: Path) -> None:
+    (mixture.parent / "folder.wav").mkdir()
+    (mixture.parent / "link.wav").symlink_to("nowhere.wav")
+    separated(mixture.parent, f"out={mixture.parent / 'out'}")
+    assert "out/mix_harmonic.wav" in names(mixture.parent)
+
+
+@pytest.mark.parametrize("rate", [7999, 22051])
+def test_rates_that_have_hardly_a_divisor_in_common(rate: int, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "odd.wav", sound(1), rate, subtype="FLOAT")
+    separated(tmp_path / "odd.wav", model="pit-2spk-8k")
+    one, other = parts(tmp_path, "odd_s1.wav", "odd_s2.wav")
+    np.testing.assert_allclose(one + other, sound(1), atol=1e-5)
+
+
+def test_of_a_library_odd_arguments_are_told_in_a_sentence() -> None:
+    script = """
+import numpy as np, sepnet
+from sepnet.types import SepnetError
+sound, lines = np.zeros(100, np.float32), []
+for words in (
+    ([0.0], 8000), ("mix.wav", 8000), (None, 8000), (sound, None), (sound, "8000"), (sound, float("nan")),
+    (sound, 44100.5), (sound, 8000, 5), (sound, 8000, "hpss", "many"), (sound, 8000, "hpss", None, sound),
+    (sound, 8000, "energy_reference", None, ("bark.wav", 8000)),
+    (np.zeros((4000, 2), np.float32), 8000, "hpss"),
+):
+    try:
+        sepnet.separate(*words)
+        print(words, "passed")
+    except SepnetError as error:
+        lines.append(str(error))
+sepnet.separate(sound, np.float64(8000.0), "hpss", np.int64(2))
+print(len(lines), *lines, sep="\\n")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("12\n"), ended.stdout

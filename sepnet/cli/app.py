@@ -6,9 +6,11 @@ import contextlib
 import difflib
 import errno
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -34,6 +36,8 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
     the nearest name; Ctrl-C with the status 130.
     """
 
+    if sys.stdout is None:  # closed by the shell
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     arguments = get_args_parser().parse_args()
     name = arguments.config_name or config_name
     plain = [word for word in arguments.overrides if _clashes(_key(word), name)]
@@ -110,7 +114,9 @@ def check(config_name: str, overrides: list[str], *, sweep: bool = False) -> Non
         try:
             for job in _jobs(overrides) if sweep else [overrides]:
                 config = hydra.compose(config_name, overrides=job)
-                _check_added(config, [word for word in job if _key(word) not in groups])
+                settings = [word for word in job if _key(word) not in groups]
+                _check_added(config, settings)
+                _check_switches(config, settings, config_name, [word for word in job if _key(word) in groups])
         except HydraException as error:
             raise SepnetError(_explain(error, config_name, overrides, groups)) from error
         except yaml.MarkedYAMLError as error:
@@ -165,6 +171,19 @@ def _check_added(config: DictConfig, overrides: list[str]) -> None:
         if "_target_" not in node:
             known = {f"{parent}.{name}".lstrip(".") for name in node} - {key}
             raise SepnetError(f"there is no setting {key!r}{nearest(key, known)}")
+
+
+def _check_switches(config: DictConfig, overrides: list[str], config_name: str, chosen: list[str]) -> None:
+    """Raises SepnetError where what is true or false is given another value, which would count as true."""
+    if not overrides:
+        return
+    before = hydra.compose(config_name, overrides=chosen)
+    for override in overrides:
+        key = _key(override)
+        if isinstance(OmegaConf.select(before, key), bool) and not isinstance(
+            OmegaConf.select(config, key), bool
+        ):
+            raise SepnetError(f"{override} is neither: say {key}=true or {key}=false")
 
 
 def _key(override: str) -> str:

@@ -16,6 +16,7 @@ from sepnet.data import audio
 from sepnet.types import SepnetError
 
 RECORD = "_separation.json"  # after the stem of the recording
+EVENT, EVENT_PARTS = "event.json", ("target.wav", "residual.wav")  # in a folder of their own
 STDIN = "-"
 
 
@@ -55,19 +56,23 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
                     f"{other.file} and {recording.file} would both become "
                     f"{recording.folder}/{recording.stem}_*: separate them into different folders (out=)"
                 )
+            _check_name(recording.file)
             audio.info(recording.file)
         yield tuple(named.values())
 
 
 def _meant(word: str, out: str | Path | None, stack: contextlib.ExitStack) -> Iterator[Recording]:
+    if not word:
+        raise SepnetError("one of the files has no name: is a variable of the shell empty?")
     path = Path(word)
     if word == STDIN:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yield Recording(_kept(folder), Path(out or "."), "stdin")
     elif path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in audio.SUFFIXES)
+        there = sorted(file for file in path.rglob("*") if file.suffix.lower() in audio.SUFFIXES)
         ours = _written_by_us(path)
-        files = [file for file in files if file.absolute() not in ours and not file.name.startswith(".")]
+        files = [file for file in there if file.absolute() not in ours and not file.name.startswith(".")]
+        files = [file for file in files if file.is_file()]  # no folders, and no links to nothing
         if not files:
             raise SepnetError(
                 f"there is no sound file in {path}: give a folder with {sorted(audio.SUFFIXES)}"
@@ -86,6 +91,14 @@ def _meant(word: str, out: str | Path | None, stack: contextlib.ExitStack) -> It
         yield Recording(path, Path(out) if out else path.parent, path.stem)
 
 
+def _check_name(file: Path) -> None:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        told = str(file).encode(errors="replace").decode()
+        raise SepnetError(f"the name of {told} is no UTF-8: rename the file") from None
+
+
 def _kept(folder: Path) -> Path:
     """Standard input as a file, for sound files are not read from front to back alone."""
     file = folder / "stdin.wav"
@@ -96,7 +109,7 @@ def _kept(folder: Path) -> Path:
 
 def _written_by_us(folder: Path) -> set[Path]:
     """The sound files that records in a folder name as their own."""
-    written = set()
+    written = {event.parent.absolute() / part for event in folder.rglob(EVENT) for part in EVENT_PARTS}
     for record in folder.rglob(f"*{RECORD}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             names = json.loads(record.read_text())["files"]

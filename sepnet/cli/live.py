@@ -37,6 +37,7 @@ class Pcm:
     format: str
     n_channels: int
     n_clipped: int = 0
+    n_bad: int = 0
     rest: bytes = field(default=b"", repr=False)  # of a sample that has not come whole
 
     def decode(self, data: bytes) -> np.ndarray:
@@ -47,7 +48,14 @@ class Pcm:
         self.rest = data[whole:]
         first = np.frombuffer(data[:whole], FORMATS[self.format]).reshape(-1, self.n_channels)[:, 0]
         signal: np.ndarray = first.astype(np.float32)
-        return signal / np.float32(FULL_SCALE) if self.format == "s16le" else signal
+        if self.format == "s16le":
+            return signal / np.float32(FULL_SCALE)
+        bad = ~np.isfinite(signal)
+        if bad.any() and not self.n_bad:
+            tell("warning: samples that are NaN or infinite come in, and are taken for zeros")
+        self.n_bad += int(bad.sum())
+        signal[bad] = 0.0
+        return signal
 
     def encode(self, sources: np.ndarray) -> bytes:
         """(source, time) to bytes; integers beyond full scale saturate, and are counted."""
@@ -73,10 +81,16 @@ def live(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     if files or config.files:
         raise SepnetError("live=true listens to standard input: leave the files out, or live=true")
     pcm = config.pcm
-    if pcm.format not in FORMATS or not isinstance(pcm.channels, int) or pcm.channels < 1:
+    if pcm.format not in FORMATS or type(pcm.channels) is not int or pcm.channels < 1:
         raise SepnetError(
             f"pcm.format={pcm.format} and pcm.channels={pcm.channels}: the format is one of "
             f"{', '.join(FORMATS)}, and there is one channel or more"
+        )
+    if not (pcm.rate is None or (type(pcm.rate) is int and pcm.rate > 0)):
+        raise SepnetError(f"pcm.rate={pcm.rate} is no rate: give a whole number of Hz, or leave it out")
+    if config.live is True and (sys.stdin is None or sys.__stdout__ is None):
+        raise SepnetError(
+            "live=true wants sound on standard input and gives it out on standard output: open both"
         )
     name = config.model or MODEL
     queries = (
@@ -131,6 +145,7 @@ def over_a_pipe(stream: StreamingSeparator, pcm: Pcm, chosen: slice) -> None:
         f"live: {ending} after {seconds:.2f} s of sound, {time.perf_counter() - begin:.2f} s by the clock; "
         f"real-time factor {busy / max(seconds, 1e-9):.3f}"
         + (f"; {pcm.n_clipped} samples were cut off at full scale" if pcm.n_clipped else "")
+        + (f"; {pcm.n_bad} were no numbers, and taken for zeros" if pcm.n_bad else "")
     )
 
 

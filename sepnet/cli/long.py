@@ -23,7 +23,7 @@ from sepnet import artifact, inference
 from sepnet.cli.inputs import Recording
 from sepnet.cli.query import Sound, settings
 from sepnet.cli.work import Progress, Work
-from sepnet.cli.written import asked, clock, refuse_standing, targets_of, write
+from sepnet.cli.written import asked, check_form, clock, refuse_standing, targets_of, write
 from sepnet.data import audio
 from sepnet.data.blocks import open_blocks
 from sepnet.separators.recording.chunked import Part, count_sources, separate_in_chunks
@@ -53,15 +53,16 @@ def separate_recording(job: Job, recording: Recording) -> None:
     Raises Refused for what can't be, with the file's name.
     """
     config, header = job.config, audio.info(recording.file)
-    meant = _meant(job, recording)
+    meant = meant_by(job, recording)
     if not config.overwrite and _stands(recording, meant, config):
         print(f"{recording.file}: separated already, see {recording.record}")
         return
     try:
         n_channels, mixed = chosen_channels(config.channels, header.channels, recording.file)
-        work = Work(recording.folder / f".{recording.stem}.sepnet", meant, n_channels)
-        _separate(job, recording, header, work, mixed)
-        write(config, recording, header, work)
+        check_form(config, n_channels)
+        with Work(recording.folder / f".{recording.stem}.sepnet", meant, n_channels) as work:
+            _separate(job, recording, header, work, mixed)
+            write(config, recording, header, work)
     except SepnetError as error:
         told = str(error)
         raise Refused(told if str(recording.file) in told else f"{recording.file}: {told}") from error
@@ -159,7 +160,7 @@ def _stands(recording: Recording, meant: dict[str, Any], config: DictConfig) -> 
     return same and all(file.is_file() for file in files)
 
 
-def _meant(job: Job, recording: Recording) -> dict[str, Any]:
+def meant_by(job: Job, recording: Recording) -> dict[str, Any]:
     """What tells this separation from any other."""
     config, there = job.config, recording.file.stat()
     folder = artifact.locate(job.model)

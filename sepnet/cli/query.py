@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import math
 import re
@@ -23,6 +24,7 @@ import torch
 from omegaconf import DictConfig
 
 from sepnet import artifact, inference
+from sepnet.cli.inputs import EVENT, EVENT_PARTS, Recording
 from sepnet.data import audio
 from sepnet.dsp.mel import to_linear
 from sepnet.evaluation.query_figures import comparison_figure, timeline_figure
@@ -37,34 +39,55 @@ Sound = tuple[np.ndarray, int]
 
 
 def write_event(
-    config: DictConfig, finder: AstDgmo, file: Path, mixture: np.ndarray, rate: int, query: Sound | None
+    config: DictConfig,
+    finder: AstDgmo,
+    recording: Recording,
+    mixture: np.ndarray,
+    rate: int,
+    query: Sound | None,
+    meant: dict[str, Any],
 ) -> None:
     """Find the query in a mixture (channel, time), and write what came of it.
+
+    meant: what tells this search from any other; done already, it is not done again.
 
     Raises SepnetError without a query, for a reference that does not fit, and where files would be
     overwritten unasked.
     """
     if query is None:
         raise SepnetError(f"{config.model} finds what a query is an example of: give query=example.wav")
+    if not config.overwrite and (there := _standing(recording, meant)):
+        print(f"{recording.file}: found already, see {there}")
+        return
     event = inference.find(mixture, rate, query, finder)
     scores = None if config.reference is None else _scores(config, event, mixture, rate)
     name = UNSAFE.sub("_", event.name)
-    folder = (Path(config.out) if config.out else file.parent) / f"{file.stem}_{name}"
+    folder = recording.folder / f"{recording.stem}_{name}"
     if folder.exists() and not config.overwrite:
         raise SepnetError(f"{folder} exists already: give overwrite=true, or another folder with out=")
     told = describe(event, rate) | {
-        "file": str(file),
+        "file": str(recording.file),
         "query": str(config.query),
         "model": str(config.model),
         "settings": artifact.describe(config.model, settings(config)),
         "scores": None if scores is None else asdict(scores),
+        "search": meant,
     }
     with _whole(folder) as place:
-        for part, sound in (("target", event.target), ("residual", event.residual)):
-            audio.write(place / f"{part}.wav", sound.numpy(), rate, subtype=config.subtype or "FLOAT")
-        (place / "event.json").write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
+        for part, sound in zip(EVENT_PARTS, (event.target, event.residual), strict=True):
+            audio.write(place / part, sound.numpy(), rate, subtype=config.subtype or "FLOAT")
+        (place / EVENT).write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
         _draw(event, finder, place, name, mixture, rate)
-    print(f"{file}: {summary(event)}{_worth(scores)} -> {folder}")
+    print(f"{recording.file}: {summary(event)}{_worth(scores)} -> {folder}")
+
+
+def _standing(recording: Recording, meant: dict[str, Any]) -> Path | None:
+    """The folder that just this search has left, if there is one."""
+    for record in recording.folder.glob(f"{glob.escape(recording.stem)}_*/{EVENT}"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(record.read_text()).get("search") == meant:
+                return record.parent
+    return None
 
 
 def settings(config: DictConfig) -> dict[str, Any]:

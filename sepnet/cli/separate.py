@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +15,7 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import app, live
 from sepnet.cli.inputs import Recording, recordings
-from sepnet.cli.long import Job, Refused, chosen_channels, mixed_down, separate_recording
+from sepnet.cli.long import Job, Refused, chosen_channels, meant_by, mixed_down, separate_recording
 from sepnet.cli.query import settings, write_event
 from sepnet.data import audio
 from sepnet.separators.query.ast_dgmo import AstDgmo
@@ -25,7 +27,7 @@ LONGEST_EVENT_SECONDS = 300.0  # of a recording in which a query is found as one
 def main() -> None:
     """The command line: bare words are files, folders and patterns, name=value are settings."""
     words = get_args_parser().parse_args().overrides
-    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    files = [word for word in words if "=" not in word or Path(word).exists() or glob.glob(word)]  # noqa: PTH207
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in files]
     app.run(partial(separate, files=files), "separate")
 
@@ -37,10 +39,12 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     can be are separated, whatever becomes of the others. Interrupted, it says how far it came; the same
     command goes on from there.
     """
+    _check(config)
     if config.live:
         live.live(config, files)
         return
-    with recordings((*files, *config.files), config.out) as found:
+    named = [config.files] if isinstance(config.files, str) else config.files
+    with recordings((*files, *named), config.out) as found:
         job = _job(config)
         done: list[Recording] = []
         refused: list[str] = []
@@ -63,6 +67,21 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
         raise SepnetError(
             f"{len(refused)} of {len(found)} recordings could not be separated: the reasons are above"
         )
+
+
+def _check(config: DictConfig) -> None:
+    """Raises SepnetError for values of another kind than meant."""
+    for name in ("chunk_seconds", "overlap_seconds"):
+        value = config[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise SepnetError(f"{name}={value} is no length: give a positive number of seconds")
+    if not (config.n_sources in (None, "auto") or type(config.n_sources) is int):
+        raise SepnetError(f"n_sources={config.n_sources} is no number: give a whole one, or auto")
+    for name in ("out", "format", "reference"):
+        if not isinstance(config[name], str | None):
+            raise SepnetError(f"{name}={config[name]} is no name: give one, in quotes if it is a number")
+    if isinstance(config.files, int | float) or isinstance(config.query, int | float):
+        raise SepnetError(f"files={config.files} and query={config.query}: name sound files")
 
 
 def _job(config: DictConfig) -> Job:
@@ -88,7 +107,8 @@ def _one(job: Job, recording: Recording) -> None:
         one = "mean" if config.channels == "each" else config.channels
         mixture = mixed_down(sound, chosen_channels(one, len(sound), recording.file)[1])
         try:
-            write_event(config, finder, recording.file, mixture, rate, job.query)
+            meant = meant_by(job, recording) | {"reference": config.reference, "subtype": config.subtype}
+            write_event(config, finder, recording, mixture, rate, job.query, meant)
         except SepnetError as error:
             raise Refused(str(error)) from error
     else:

@@ -21,8 +21,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sepnet.data.audio import replacing
+from sepnet.types import SepnetError
 
-STATE = "state.json"
+try:
+    import fcntl
+except ImportError:  # on Windows two processes have to keep out of each other's way by themselves
+    fcntl = None  # type: ignore[assignment]
+
+STATE, LOCK = "state.json", "lock"
 BLOCK = 1 << 20  # samples of all channels that are read at once
 
 
@@ -31,7 +37,8 @@ class Progress:
     """meant: what tells this separation from any other. n_chunks: that are done; n_samples: of each source.
 
     labels: None where the order is arbitrary. stitches: as they are told in the record. peak: of any sample.
-    left_over, power: sums of squares of the mixture without the estimates, and of the mixture.
+    left_over, power: sums of squares of the mixture without the estimates, and of the mixture. written: names
+    of the files that were begun to be written in the end.
     """
 
     meant: dict[str, Any]
@@ -44,14 +51,40 @@ class Progress:
     left_over: float = 0.0
     power: float = 0.0
     compute_seconds: float = 0.0
+    written: list[str] = field(default_factory=list)
 
 
 class Work:
-    """The folder of one recording, in which the sources of ``n_channels`` channels grow."""
+    """The folder of one recording, in which the sources of ``n_channels`` channels grow.
+
+    It is one process's alone: a context manager, which lets go of it at the end, and leaves no folder where
+    nothing was done. Raises SepnetError where another process has it, or it can't be made.
+    """
 
     def __init__(self, folder: Path, meant: dict[str, Any], n_channels: int) -> None:
         self.folder, self.n_channels = folder, n_channels
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / LOCK).open("wb")
+        except OSError as error:
+            raise self._closed(error) from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise SepnetError(
+                f"another process works in {folder}: wait for it, or separate into another folder (out=)"
+            ) from error
         self.progress, self.tensors = self._found(meant)
+
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.progress.n_chunks:
+            self.remove()
+        self._lock.close()
 
     def _found(self, meant: dict[str, Any]) -> tuple[Progress, dict[str, Tensor]]:
         """What stands of the same separation; else nothing, and what stands of another is removed."""
@@ -67,12 +100,22 @@ class Work:
                 return progress, tensors
         except (OSError, ValueError, TypeError, SafetensorError):
             pass
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in self.folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
         return Progress(meant), {}
 
     def add(self, sources: Float[np.ndarray, "source channel time"], tensors: dict[str, Tensor]) -> None:
-        """What a chunk adds. ``progress`` is brought up to date by the caller, but for the counts."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """What a chunk adds. ``progress`` is brought up to date by the caller, but for the counts.
+
+        Raises SepnetError where it can't be written.
+        """
+        try:
+            self._add(sources, tensors)
+        except OSError as error:
+            raise self._closed(error) from error
+
+    def _add(self, sources: Float[np.ndarray, "source channel time"], tensors: dict[str, Tensor]) -> None:
         progress = self.progress
         for path, source in zip(self._paths(len(sources)), sources, strict=True):
             with path.open("ab") as stream:
@@ -84,14 +127,20 @@ class Work:
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, self._tensors(progress.n_chunks)
         )
-        with replacing(self.folder / STATE) as temporary:
-            temporary.write_text(json.dumps(asdict(progress)))
+        self.keep()
         self._tensors(progress.n_chunks - 1).unlink(missing_ok=True)
+
+    def keep(self) -> None:
+        """Write down how far it came."""
+        with replacing(self.folder / STATE) as temporary:
+            temporary.write_text(json.dumps(asdict(self.progress)))
 
     def blocks(self, source: int, gain: float = 1.0) -> Iterator[Float[np.ndarray, "channel time"]]:
         """A source from its beginning, piece by piece."""
+        left = self.progress.n_samples
         with self._paths(self.progress.n_sources)[source].open("rb") as stream:
-            while piece := stream.read(BLOCK * self.n_channels * 4):
+            while piece := stream.read(min(BLOCK, left) * self.n_channels * 4):
+                left -= len(piece) // (self.n_channels * 4)
                 samples = np.frombuffer(piece, dtype="<f4").reshape(-1, self.n_channels).T
                 yield samples if gain == 1.0 else (gain * samples).astype(np.float32)
 
@@ -105,6 +154,12 @@ class Work:
     def remove(self) -> None:
         """All of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _closed(self, error: OSError) -> SepnetError:
+        return SepnetError(
+            f"can't write to {self.folder}: {error.strerror or error}; make room, or choose a folder that "
+            "you may write to (out=)"
+        )
 
     def _paths(self, n_sources: int) -> list[Path]:
         return [self.folder / f"{number}.f32" for number in range(n_sources)]

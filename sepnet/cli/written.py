@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,16 +22,19 @@ from sepnet.data.blocks import SUBTYPE_OF, largest_gain, write_blocks
 from sepnet.evaluation.spectrograms import Stretch, recording_figure, spectrogram
 from sepnet.types import SepnetError
 
+MOST_FLAC_CHANNELS = 8
 DOUBTFUL = 0.7  # a confidence: below, a stitch is told
 
 
 def write(config: DictConfig, recording: Recording, header: audio.AudioInfo, work: Work) -> None:
-    """The files of the sources, all or none of them, and the record; then the work is removed."""
+    """The files of the sources, and the record; then the work is removed."""
     progress, rate = work.progress, header.sample_rate
     targets = targets_of(recording, config, progress.labels, progress.n_sources)
-    refuse_standing(targets, config)
+    refuse_standing(targets, config, progress.written)
     subtype = config.subtype or SUBTYPE_OF[targets[0].suffix]
     gain = _gain(config.gain, progress.peak, subtype)
+    progress.written = [target.name for target in targets]
+    work.keep()  # stopped in between, it goes on
     for number, target in enumerate(targets):
         write_blocks(
             target,
@@ -132,9 +136,30 @@ def targets_of(
     return [recording.folder / f"{recording.stem}_{UNSAFE.sub('_', name)}.{config.format}" for name in names]
 
 
-def refuse_standing(targets: list[Path], config: DictConfig) -> None:
-    """Raises SepnetError for files that would be written over unasked."""
-    standing = [str(path) for path in targets if path.exists()]
+def check_form(config: DictConfig, n_channels: int) -> None:
+    """Raises SepnetError for a form that the results can't have: before anything is separated."""
+    suffix = f".{config.format}"
+    if suffix not in SUBTYPE_OF:
+        known = ", ".join(name.removeprefix(".") for name in SUBTYPE_OF)
+        raise SepnetError(f"format={config.format} can't be written: say {known}")
+    audio.file_format(Path(f"source{suffix}"), config.subtype or SUBTYPE_OF[suffix])
+    if suffix == ".flac" and n_channels > MOST_FLAC_CHANNELS:
+        raise SepnetError(
+            f"a FLAC holds {MOST_FLAC_CHANNELS} channels, but each source has {n_channels}: take format=wav, "
+            "or channels=mean"
+        )
+    gain = config.gain
+    if gain not in (None, "auto") and not (_is_number(gain) and 0 < gain < math.inf):
+        raise SepnetError(f"gain={gain} is no factor: say auto, or a positive number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def refuse_standing(targets: list[Path], config: DictConfig, ours: Sequence[str] = ()) -> None:
+    """Raises SepnetError for files that would be written over unasked, but for ``ours``."""
+    standing = [str(path) for path in targets if path.exists() and path.name not in ours]
     if standing and not config.overwrite:
         raise SepnetError(
             f"{', '.join(standing)} exist already: give overwrite=true, or another folder with out="

@@ -175,16 +175,24 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
             raise SepnetError(f"{path} is empty (0 bytes): copy or download it again")
         with path.open("rb") as stream:
             check_chunks(stream, path, n_bytes)
-        with soundfile.SoundFile(path) as file:
-            check_length(file, path, n_bytes)
-            yield file
+        file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        raise SepnetError(
-            f"{path} ({n_bytes} bytes) can't be read as audio ({reason(error)}): "
-            "copy or download it again, or convert it to WAV or FLAC"
-        ) from error
+        raise _unreadable(path, n_bytes, error) from error
     except OSError as error:
         raise SepnetError(f"can't read {path}: {error.strerror or error}; check its permissions") from error
+    with file:
+        check_length(file, path, n_bytes)
+        try:
+            yield file
+        except soundfile.LibsndfileError as error:
+            raise _unreadable(path, n_bytes, error) from error
+
+
+def _unreadable(path: Path, n_bytes: int, error: soundfile.LibsndfileError) -> SepnetError:
+    return SepnetError(
+        f"{path} ({n_bytes} bytes) can't be read as audio ({reason(error)}): "
+        "copy or download it again, or convert it to WAV or FLAC"
+    )
 
 
 def reason(error: soundfile.LibsndfileError) -> str:

@@ -45,8 +45,8 @@ def resample(x: Signal, orig_rate: int, new_rate: int) -> Signal:
     """Resample along the last axis, (..., time): an array to an array, a tensor to a tensor on its device.
 
     The result has ceil(time * new_rate / orig_rate) samples and the dtype of ``x``, which has to be a
-    float. Equal rates return ``x`` itself. Raises SepnetError for a rate that is not positive and for
-    another dtype.
+    float. Equal rates return ``x`` itself. Raises SepnetError for a rate that is not positive, for another
+    dtype, and, of a tensor that gradients pass through, for rates with hardly a common divisor.
     """
     if orig_rate <= 0 or new_rate <= 0:
         raise SepnetError(f"sample rates are positive, but these are {orig_rate} and {new_rate} Hz")
@@ -56,9 +56,12 @@ def resample(x: Signal, orig_rate: int, new_rate: int) -> Signal:
     up, down = new_rate // common, orig_rate // common
     if up == down or x.shape[-1] == 0:
         return x
-    if isinstance(x, Tensor):
-        return _resample_tensor(x, up, down)
-    return np.asarray(resample_poly(x, up, down, axis=-1), dtype=x.dtype)
+    if not isinstance(x, Tensor):
+        return np.asarray(resample_poly(x, up, down, axis=-1), dtype=x.dtype)
+    if up * (2 * ZERO_CROSSINGS * max(up, down) // up + down) > MOST_TAPS and not x.requires_grad:
+        there = resample_poly(x.numpy(force=True), up, down, axis=-1)
+        return torch.from_numpy(np.asarray(there)).to(x)
+    return _resample_tensor(x, up, down)
 
 
 @lru_cache(maxsize=8)

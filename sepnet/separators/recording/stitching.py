@@ -182,7 +182,7 @@ class Stitcher:
 
     @property
     def _hop(self) -> int:
-        return round(HOP_SECONDS * self.sample_rate)
+        return max(1, round(HOP_SECONDS * self.sample_rate))
 
     def _confidence(self, path: Path, heard: Heard, overlap: Float[Tensor, "estimate source"]) -> float:
         """How much less all that was heard speaks for any two sources having changed places since before.

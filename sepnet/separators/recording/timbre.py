@@ -41,7 +41,7 @@ class Heard:
 
 def hear(sources: Float[Tensor, "source time"], sample_rate: int) -> Heard:
     """The cepstra of estimates; frame k begins at k hops. There are time // hop of them, or none."""
-    window, hop = round(WINDOW_SECONDS * sample_rate), round(HOP_SECONDS * sample_rate)
+    window, hop = max(2, round(WINDOW_SECONDS * sample_rate)), max(1, round(HOP_SECONDS * sample_rate))
     n_frames = sources.shape[-1] // hop
     n_bins = min(window // 2 + 1, 1 + int(TOP_HZ * window / sample_rate))
     filters = mel_filters(n_bins, round(2 * (n_bins - 1) * sample_rate / window), N_MELS)
