@@ -75,14 +75,15 @@ results: $(VENV)/.dev
 	@$(BIN)/python scripts/publish.py full=true evaluations="{query_esc10: $(RESULTS)/query_esc10, \
 		query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
 
+WIDE := n_channels:256,n_hidden:256
 SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search
 
 search: $(VENV)/.dev
-	$(SEARCH) 'model.network={},{n_channels:192,n_hidden:192},{n_channels:384,n_hidden:384},{n_repeats:3},{n_blocks:5},{kernel:5},{separable:true,n_hidden:512}'
-	$(SEARCH) 'model.filterbank={hop_samples:64},{window_samples:512}'
+	$(SEARCH) 'model.network={$(WIDE)},{},{n_channels:384,n_hidden:384},{$(WIDE),n_repeats:3},{$(WIDE),n_blocks:5},{$(WIDE),kernel:5},{separable:true,n_channels:256,n_hidden:512}'
+	$(SEARCH) 'model.network={$(WIDE)}' 'model.filterbank={hop_samples:64},{window_samples:512}'
 	$(SEARCH) model=pit_blstm
-	$(SEARCH) model.activation=complex model.features=compressed
-	$(SEARCH) trainer.max_time=00:00:40:00 'model.network={},{n_blocks:5},{n_channels:192,n_hidden:192}'
+	$(SEARCH) 'model.network={$(WIDE)}' model.activation=complex model.features=compressed
+	$(SEARCH) trainer.max_time=00:00:40:00 'model.network={$(WIDE)},{$(WIDE),n_blocks:5},{}'
 	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
 docs: $(VENV)/.docs
