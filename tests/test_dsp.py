@@ -13,6 +13,7 @@ from scipy.signal import freqz_sos, get_window
 from torch import Tensor
 
 from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.filterbank import STFT, Filterbank, LearnedFilterbank
 from sepnet.dsp.loudness import integrated_loudness, k_weighting
 from sepnet.dsp.masks import (
@@ -355,3 +356,20 @@ def test_consistency_is_the_smallest_change() -> None:
 def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         make_consistent(noise(3, 50), noise(49))
+
+
+@pytest.mark.parametrize(
+    ("window_samples", "hop_samples", "window"), [(256, 64, "hann"), (514, 100, "sqrt_hann")]
+)
+@pytest.mark.parametrize("time", [1, 100, 5000])
+def test_the_fast_transform_is_that_of_the_filters(
+    window_samples: int, hop_samples: int, window: str, time: int
+) -> None:
+    settings = {"window_samples": window_samples, "hop_samples": hop_samples, "window": window}
+    slow, fast = STFT(**settings), FastSTFT(**settings)
+    x = torch.randn(2, time, generator=torch.Generator().manual_seed(0))
+    spectra = fast.spectrogram(x)
+    torch.testing.assert_close(spectra, slow.spectrogram(x), rtol=0, atol=2e-6 * float(spectra.abs().max()))
+    torch.testing.assert_close(fast.invert(spectra, time), x, rtol=0, atol=2e-6)
+    masked = spectra * 0.5j
+    torch.testing.assert_close(fast.invert(masked, time), slow.invert(masked, time), rtol=0, atol=2e-6)

@@ -61,6 +61,28 @@ class Filterbank(nn.Module):
         return signal[:, left : left + time].reshape(*coefficients.shape[:-2], time)
 
 
+def windows(window_samples: int, hop_samples: int, window: str) -> tuple[np.ndarray, np.ndarray]:
+    """The analysis window (time,), and the sum of its squares over all frames, of period ``hop_samples``.
+
+    Raises SepnetError as ``STFT`` does.
+    """
+    if window_samples % 2 or not 0 < hop_samples <= window_samples:
+        raise SepnetError(
+            f"window_samples={window_samples} and hop_samples={hop_samples}: the window has to be even, "
+            "and the hop positive and no longer than the window"
+        )
+    shape: np.ndarray = get_window("hann" if window == "sqrt_hann" else window, window_samples)
+    analysis = np.sqrt(shape) if window == "sqrt_hann" else shape
+    covered = np.zeros(hop_samples)  # sum_k w[n + k h]^2, of period h
+    np.add.at(covered, np.arange(window_samples) % hop_samples, analysis**2)
+    if covered.min() < 1e-4 * covered.max():
+        raise SepnetError(
+            f"with a {window} window of {window_samples} samples and a hop of {hop_samples} some samples "
+            "are lost between the windows: take a shorter hop"
+        )
+    return analysis, covered
+
+
 class STFT(Filterbank):
     """The short-time Fourier transform: channels are the real parts, then the imaginary parts.
 
@@ -80,20 +102,7 @@ class STFT(Filterbank):
     def __init__(
         self, *, window_samples: int = 256, hop_samples: int = 64, window: str = "sqrt_hann"
     ) -> None:
-        if window_samples % 2 or not 0 < hop_samples <= window_samples:
-            raise SepnetError(
-                f"window_samples={window_samples} and hop_samples={hop_samples}: the window has to be even, "
-                "and the hop positive and no longer than the window"
-            )
-        shape: np.ndarray = get_window("hann" if window == "sqrt_hann" else window, window_samples)
-        analysis = np.sqrt(shape) if window == "sqrt_hann" else shape
-        covered = np.zeros(hop_samples)  # sum_k w[n + k h]^2, of period h
-        np.add.at(covered, np.arange(window_samples) % hop_samples, analysis**2)
-        if covered.min() < 1e-4 * covered.max():
-            raise SepnetError(
-                f"with a {window} window of {window_samples} samples and a hop of {hop_samples} some samples "
-                "are lost between the windows: take a shorter hop"
-            )
+        analysis, covered = windows(window_samples, hop_samples, window)
         synthesis = analysis / np.resize(covered, window_samples) * window_samples / (2 * hop_samples)
         super().__init__(
             encoder=Encoder(STFTFB(window_samples, window_samples, stride=hop_samples, window=analysis)),

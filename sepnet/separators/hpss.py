@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from scipy.ndimage import median_filter
 
-from sepnet.dsp.filterbank import STFT
+from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.types import Mixture, Separation, SepnetError
 
 
@@ -45,7 +45,7 @@ class HPSS:
     def separate(self, mixture: Mixture) -> Separation:
         """Two sources, labelled ``harmonic`` and ``percussive``."""
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 4))
-        stft = STFT(window_samples=4 * hop, hop_samples=hop, window="hann")
+        stft = FastSTFT(window_samples=4 * hop, hop_samples=hop, window="hann")
         observed = stft.spectrogram(mixture.audio[0])  # (bin, frame)
         magnitude = observed.abs().numpy(force=True)
         frames = _odd(self.harmonic_seconds * mixture.sample_rate / hop)

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.dsp.filterbank import STFT
+from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
 
 REPETITIONS = 3  # fewer have no median to speak of
@@ -59,7 +59,7 @@ class REPET:
     def separate(self, mixture: Mixture) -> Separation:
         """Two sources, labelled ``repeating`` and ``foreground``."""
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 4))
-        stft = STFT(window_samples=4 * hop, hop_samples=hop, window="hann")
+        stft = FastSTFT(window_samples=4 * hop, hop_samples=hop, window="hann")
         frames_a_second = mixture.sample_rate / hop
         lags = [round(seconds * frames_a_second) for seconds in self.period_seconds]
         observed = stft.spectrogram(mixture.audio[0])  # (bin, frame)
