@@ -79,11 +79,11 @@ WIDE := n_channels:256,n_hidden:256
 SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search
 
 search: $(VENV)/.dev
-	$(SEARCH) 'model.network={$(WIDE)},{},{n_channels:384,n_hidden:384},{$(WIDE),n_repeats:3},{$(WIDE),n_blocks:5},{$(WIDE),kernel:5},{separable:true,n_channels:256,n_hidden:512}'
+	$(SEARCH) 'model.network={},{$(WIDE)},{n_channels:384,n_hidden:384},{$(WIDE),n_repeats:3},{$(WIDE),n_blocks:5},{$(WIDE),kernel:5},{separable:true,n_channels:256,n_hidden:512}'
 	$(SEARCH) 'model.network={$(WIDE)}' 'model.filterbank={hop_samples:64},{window_samples:512}'
 	$(SEARCH) model=pit_blstm
 	$(SEARCH) 'model.network={$(WIDE)}' model.activation=complex model.features=compressed
-	$(SEARCH) trainer.max_time=00:00:40:00 'model.network={$(WIDE)},{$(WIDE),n_blocks:5},{}'
+	$(SEARCH) trainer.max_time=00:00:40:00 'model.network={},{$(WIDE)},{$(WIDE),n_blocks:5}'
 	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
 docs: $(VENV)/.docs

@@ -119,7 +119,7 @@ class Work:
         progress = self.progress
         for path, source in zip(self._paths(len(sources)), sources, strict=True):
             with path.open("ab") as stream:
-                stream.write(np.ascontiguousarray(source.T, dtype="<f4").tobytes())
+                stream.write(np.ascontiguousarray(source.T, dtype="<f4").data)
         progress.n_sources = len(sources)
         progress.n_samples += sources.shape[-1]
         progress.n_chunks += 1

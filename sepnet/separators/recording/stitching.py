@@ -58,13 +58,15 @@ class Path:
 
     def apply(self, estimates: Float[Tensor, "source *channel time"], fade: int) -> Tensor:
         """The estimates in the order of the sources, with a short fade from one order to the next."""
-        if len(self.starts) == 1:
-            return estimates[self.orders[0]]
-        n_samples = estimates.shape[-1]
         ordered = estimates[self.orders[0]]
         for order, start in zip(self.orders[1:], self.starts[1:], strict=True):
-            begun = ((torch.arange(n_samples) - start) / fade + 0.5).clamp(0, 1).to(estimates)
-            ordered = ordered + begun * (estimates[order] - ordered)
+            first, until = max(0, start - fade), start + fade
+            following = estimates[order, ..., first:]
+            begun = ((torch.arange(first, until) - start) / fade + 0.5).clamp(0, 1).to(estimates)
+            before = ordered[..., first:until]
+            mixed = before + begun[: before.shape[-1]] * (following[..., : before.shape[-1]] - before)
+            ordered[..., first:] = following
+            ordered[..., first:until] = mixed
         return ordered
 
     def follow(self, heard: Heard, hop_samples: int) -> Heard:
