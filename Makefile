@@ -21,7 +21,7 @@ help:
 	@echo "make results  evaluate every method on real speech, for the README (hours)"
 	@echo "make search   the variants of pit that the README compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
-	@echo "make test   install, and run the tests (about 6 minutes)"
+	@echo "make test   install, and run the tests (about 7 minutes)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment, the demo's run, the toy corpus, caches and indices, and site/"
 

@@ -12,6 +12,7 @@ import torch
 from scipy.signal import freqz_sos, get_window
 from torch import Tensor
 
+import sepnet
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.filterbank import STFT, Filterbank, LearnedFilterbank
@@ -373,3 +374,16 @@ def test_the_fast_transform_is_that_of_the_filters(
     torch.testing.assert_close(fast.invert(spectra, time), x, rtol=0, atol=2e-6)
     masked = spectra * 0.5j
     torch.testing.assert_close(fast.invert(masked, time), slow.invert(masked, time), rtol=0, atol=2e-6)
+
+
+def test_the_tables_of_a_transform_are_no_weights() -> None:
+    assert not STFT().state_dict()
+    assert LearnedFilterbank().state_dict()
+
+
+@pytest.mark.parametrize("name", ["pit-2spk-8k", "conv-autoencoder-esc10"])
+def test_the_transform_of_shipped_weights_inverts_exactly(name: str) -> None:
+    """In half precision it would to 1e-4."""
+    filterbank = sepnet.load(name).filterbank  # type: ignore[attr-defined]
+    x = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    assert (filterbank.decode(filterbank.encode(x), 4000) - x).abs().max() < 3e-6

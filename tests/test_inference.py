@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -174,3 +176,28 @@ def test_without_a_name_the_newest_run_separates(
     expected = sepnet.separate(noise(100), RATE, model).sources
     for by_name in (None, "runs/a", Path("runs/a")):
         assert torch.equal(sepnet.separate(noise(100), RATE, by_name).sources, expected)
+
+
+def test_odd_arguments_are_told_in_a_sentence() -> None:
+    # Without the checks of annotations, which would be before it.
+    script = """
+import numpy as np, sepnet
+from sepnet.types import SepnetError
+sound, lines = np.zeros(100, np.float32), []
+for words in (
+    ([0.0], 8000), ("mix.wav", 8000), (None, 8000), (sound, None), (sound, "8000"), (sound, float("nan")),
+    (sound, 44100.5), (sound, 8000, 5), (sound, 8000, "hpss", "many"), (sound, 8000, "hpss", None, sound),
+    (sound, 8000, "energy_reference", None, ("bark.wav", 8000)),
+    (np.zeros((4000, 2), np.float32), 8000, "hpss"),
+):
+    try:
+        sepnet.separate(*words)
+        print(words, "passed")
+    except SepnetError as error:
+        lines.append(str(error))
+sepnet.separate(sound, np.float64(8000.0), "hpss", np.int64(2))
+print(len(lines), *lines, sep="\\n")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("12\n"), ended.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -417,27 +416,3 @@ def test_rates_that_have_hardly_a_divisor_in_common(rate: int, tmp_path: Path) -
     separated(tmp_path / "odd.wav", model="pit-2spk-8k")
     one, other = parts(tmp_path, "odd_s1.wav", "odd_s2.wav")
     np.testing.assert_allclose(one + other, sound(1), atol=1e-5)
-
-
-def test_of_a_library_odd_arguments_are_told_in_a_sentence() -> None:
-    script = """
-import numpy as np, sepnet
-from sepnet.types import SepnetError
-sound, lines = np.zeros(100, np.float32), []
-for words in (
-    ([0.0], 8000), ("mix.wav", 8000), (None, 8000), (sound, None), (sound, "8000"), (sound, float("nan")),
-    (sound, 44100.5), (sound, 8000, 5), (sound, 8000, "hpss", "many"), (sound, 8000, "hpss", None, sound),
-    (sound, 8000, "energy_reference", None, ("bark.wav", 8000)),
-    (np.zeros((4000, 2), np.float32), 8000, "hpss"),
-):
-    try:
-        sepnet.separate(*words)
-        print(words, "passed")
-    except SepnetError as error:
-        lines.append(str(error))
-sepnet.separate(sound, np.float64(8000.0), "hpss", np.int64(2))
-print(len(lines), *lines, sep="\\n")
-"""
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("12\n"), ended.stdout

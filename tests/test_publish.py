@@ -248,3 +248,13 @@ def test_shipped_weights_are_few() -> None:
     assert artifact.DEFAULT in artifact.shipped()
     sizes = [path.stat().st_size for path in artifact.SHIPPED.rglob("*.safetensors")]
     assert sum(sizes) < 40e6
+
+
+@pytest.mark.parametrize("name", artifact.shipped())
+def test_the_command_on_a_card_gives_what_the_separator_needs(name: str) -> None:
+    if not artifact.separates(artifact.SHIPPED / name):
+        return
+    card = (artifact.SHIPPED / name / artifact.CARD).read_text()
+    (command,) = (line for line in card.splitlines() if line.startswith("    python scripts/separate.py"))
+    given = {"n_sources": "n_sources=", "queries": "query="}
+    assert {need for need, word in given.items() if word in command} == sepnet.load(name).needs

@@ -450,6 +450,15 @@ def settings(**changed: Any) -> Any:
     return OmegaConf.merge(config, {"live": True}, changed)
 
 
+def test_samples_that_are_no_numbers_become_zeros_and_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    pcm = live.Pcm("f32le", 1)
+    sound = np.array([0.1, np.nan, 0.2, -np.inf, 0.3], dtype="<f4")
+    heard = np.concatenate([pcm.decode(sound[:2].tobytes()), pcm.decode(sound[2:].tobytes())])
+    np.testing.assert_array_equal(heard, np.array([0.1, 0.0, 0.2, 0.0, 0.3], np.float32))
+    assert pcm.n_bad == 2
+    assert capsys.readouterr().err.count("are taken for zeros") == 1
+
+
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
@@ -457,6 +466,8 @@ def settings(**changed: Any) -> Any:
         ({"files": ["a.wav"]}, "leave the files out"),
         ({"pcm": {"format": "mp3"}}, "one of s16le, f32le"),
         ({"pcm": {"channels": 0}}, "pcm.channels=0"),
+        ({"pcm": {"channels": True}}, "pcm.channels=True"),
+        ({"pcm": {"rate": 0}}, "pcm.rate=0 is no rate"),
         ({"pcm": {"source": "bass"}}, "pcm.source=bass is none of s1, s2"),
         ({"pcm": {"rate": 44100}}, "44100 Hz.* 8000 Hz"),
         ({"model": "nmf"}, "looks at the whole recording"),

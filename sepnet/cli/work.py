@@ -101,8 +101,10 @@ class Work:
         except (OSError, ValueError, TypeError, SafetensorError):
             pass
         for path in self.folder.iterdir():
-            if path.name != LOCK:
-                path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
         return Progress(meant), {}
 
     def add(self, sources: Float[np.ndarray, "source channel time"], tensors: dict[str, Tensor]) -> None:
