@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from training_fixtures import TINY_BLSTM, checkpoint, compose, logged, make_corpus, only_run, run, settings
 
 import sepnet
+from sepnet import artifact
 from sepnet.cli.train import train
 from sepnet.cli.warm_start import adopt_model, begin_from
 from sepnet.types import SepnetError
@@ -121,3 +122,10 @@ def test_fine_tuning_adapts_to_other_voices(corpus: Path, base: Path, tmp_path: 
         train(compose(settings(corpus, tmp_path / name, more)))
     first = [min(logged(only_run(tmp_path / name), "train/loss").items())[1] for name in ("tuned", "new")]
     assert first[0] < first[1]
+
+
+def test_weights_of_another_width_are_not_taken_for_a_beginning() -> None:
+    """Slopes and biases of the output fit, but are next to nothing."""
+    separator = artifact.build(OmegaConf.load(artifact.config_folder() / "model" / "pit.yaml"))
+    with pytest.raises(SepnetError, match=r"18 of the 105 .* 0\.\d % of what it learns: leave out"):
+        begin_from(separator, "pit-2spk-8k")

@@ -11,6 +11,7 @@ from sepnet import artifact
 from sepnet.types import SepnetError
 
 DEFAULT = "pit"  # of conf/train.yaml
+LEAST_SHARE = 0.1  # of the values that a model learns: with fewer it would begin anew, all but for the name
 
 
 def adopt_model(config: DictConfig, overrides: list[str], *, chosen: str | None = None) -> DictConfig:
@@ -36,7 +37,7 @@ def begin_from(separator: nn.Module, name: str) -> str:
     """Give a separator the weights of a shipped name, a run folder or a checkpoint that fit it.
 
     Those fit whose name and shape agree; the others stay as they were drawn. Returns a sentence that
-    tells them. Raises SepnetError where none fits.
+    tells them. Raises SepnetError where they would be less than ``LEAST_SHARE`` of what the separator learns.
     """
     path = artifact.locate(name)
     artifact.run_folder(path)  # refuses what is none
@@ -44,13 +45,16 @@ def begin_from(separator: nn.Module, name: str) -> str:
     fitting = {
         key: tensor for key, tensor in found.items() if key in wanted and tensor.shape == wanted[key].shape
     }
-    learnt = {key for key, _ in separator.named_parameters()}
-    if not learnt & fitting.keys():
+    learnt = {key: parameter.numel() for key, parameter in separator.named_parameters()}
+    share = sum(size for key, size in learnt.items() if key in fitting) / max(1, sum(learnt.values()))
+    if share < LEAST_SHARE:
+        fit = len(learnt.keys() & fitting.keys())
         raise SepnetError(
-            f"none of the {len(found)} tensors in {path} fits the model, by name and shape: "
-            "leave out model=, to go on with the one that they belong to"
+            f"{fit or 'none'} of the {len(found)} tensors in {path} fits the model, by name and shape, "
+            f"{100 * share:.1f} % of what it learns: leave out model=, to go on with the one that they "
+            "belong to"
         )
     separator.load_state_dict(fitting, strict=False)
-    new = sorted(learnt - fitting.keys())
+    new = sorted(learnt.keys() - fitting.keys())
     rest = f"; new: {', '.join(new)}" if new else ""
     return f"beginning from {name}: {len(learnt) - len(new)} of {len(learnt)} tensors{rest}"
