@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sepnet.artifact import load
     from sepnet.hub import Pretrained
-    from sepnet.inference import find, separate
+    from sepnet.inference.api import find, separate
 
 __version__ = "0.1.0"
 __all__ = ["Pretrained", "find", "load", "separate"]

@@ -51,7 +51,14 @@ RUNS = Path("runs")
 SHIPPED = Path(__file__).resolve().parent / "weights"  # run folders that come with the package
 DEFAULT = "pit-2spk-8k"  # of those, what serves who names nothing
 TRUSTED = ("sepnet", "torch.optim")  # what a configuration of one's own may build
-METHODS = ("sepnet.separators", "sepnet.networks", "sepnet.losses", "sepnet.metrics", "sepnet.dsp")
+METHODS = (
+    "sepnet.separators",
+    "sepnet.query",
+    "sepnet.networks",
+    "sepnet.losses",
+    "sepnet.metrics",
+    "sepnet.dsp",
+)
 """What a stranger's may build: these compute, and touch no file, process or network."""
 HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from sepnet.types import Mixture, Separation, SepnetError
+from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 FILES = ("config.yaml", "model.safetensors", "metrics.json", "provenance.json", "README.md")
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -79,9 +79,9 @@ class Pretrained(ModelHubMixin):
         self.folder, self.separator = folder, load(folder)
 
     @property
-    def needs(self) -> frozenset[str]:
-        """The hints that the separator wants."""
-        return self.separator.needs
+    def info(self) -> SeparatorInfo:
+        """What the separator says of itself."""
+        return self.separator.info
 
     def separate(self, mixture: Mixture) -> Separation:
         """As the separator's."""

@@ -164,11 +164,35 @@ class Batch:
         return replace(self, mixture=change(self.mixture), sources=change(self.sources), queries=queries)
 
 
+@dataclass(frozen=True)
+class SeparatorInfo:
+    """What a separator says of itself; callers read this, and nothing else, to learn what it can do.
+
+    Attributes:
+        needs: The hints that it has to be given, a subset of ``HINTS``; it sees no others.
+        n_sources: How many sources it always returns; None where it is told, or finds out.
+        sample_rate: The only rate in Hz that it works at; None where it works at any.
+        labels: The class of each source that it returns; None where their order is arbitrary.
+        latency_seconds: How far its estimates lag behind live input; None where it cannot run live.
+        counts_sources: Whether it can estimate the number of sources: it is a ``CountingSeparator``.
+    """
+
+    needs: frozenset[str] = frozenset()
+    n_sources: int | None = None
+    sample_rate: int | None = None
+    labels: tuple[str, ...] | None = None
+    latency_seconds: float | None = None
+    counts_sources: bool = False
+
+
 @runtime_checkable
 class Separator(Protocol):
     """One method of separation. See CONTRIBUTING.md for how to add one."""
 
-    needs: ClassVar[frozenset[str]]
+    @property
+    def info(self) -> SeparatorInfo:
+        """What it needs, and what it returns."""
+        ...
 
     def separate(self, mixture: Mixture) -> Separation:
         """Separate one mixture. Raises CannotSeparate with the reason where the method can't."""
@@ -177,20 +201,24 @@ class Separator(Protocol):
 
 @runtime_checkable
 class CountingSeparator(Separator, Protocol):
-    """A separator that may find out by itself how many sources there are."""
+    """A separator that can estimate how many sources there are, where its ``info`` says so."""
 
-    def count(self, mixture: Mixture) -> int | None:
-        """How many sources it finds in a mixture without being told; None where it can't count."""
+    def estimate_n_sources(self, mixture: Mixture) -> int:
+        """The number of sources in a mixture, at least 1. Raises as ``separate``."""
         ...
 
 
-def shown(separator: Separator, mixture: Mixture) -> Mixture:
-    """What a separator that is judged is given: the hints that it declares, and no other.
+def visible_hints(separator: Separator, mixture: Mixture) -> Mixture:
+    """The mixture as a separator that is evaluated may see it: with the hints that it needs, and no others.
 
-    One that counts the sources is told their number all the same: how well it counts is judged apart.
+    A separator that counts sources is also told their number, where it is known: how well it counts is
+    evaluated on its own.
+
+    Raises:
+        CannotSeparate: The mixture lacks a hint that the separator needs.
     """
-    counts = isinstance(separator, CountingSeparator) and mixture.n_sources is not None
-    return mixture.only(separator.needs | {"n_sources"} if counts else separator.needs)
+    told = separator.info.counts_sources and mixture.n_sources is not None
+    return mixture.only(separator.info.needs | {"n_sources"} if told else separator.info.needs)
 
 
 @runtime_checkable

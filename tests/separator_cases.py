@@ -46,7 +46,7 @@ class Case:
 FEW_CHANNELS = "^needs 2 channels|channels have rank [01]"
 TINY_TCN = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
 FEW_GAUSSIANS = {
-    "_target_": "sepnet.separators.query.parameters.gaussian_mixture",
+    "_target_": "sepnet.query.parameters.gaussian_mixture",
     "_partial_": True,
     "n_gaussians": 6,
     "fit_steps": 2,

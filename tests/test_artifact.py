@@ -22,8 +22,8 @@ from sepnet import artifact
 from sepnet.dsp.masks import ideal_ratio_mask
 from sepnet.networks.blstm import BLSTM
 from sepnet.separators.identity import Identity
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.separators.oracle import OracleMask
+from sepnet.separators.mask_estimator.model import MaskEstimator
+from sepnet.separators.oracle.masks import OracleMask
 from sepnet.types import Mixture, SepnetError
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -200,7 +200,7 @@ FOREIGN = [
     "torch.hub.load", "sepnet.artifact.subprocess.run", "sepnet.artifact.os.system",
     "sepnet.data.audio.np.load",
     "sepnet.artifact.hydra.utils.instantiate", "sepnet.artifact.subprocess", "sepnet.artifact.load_file",
-    "sepnet.networks.blstm.nn.Linear", "sepnet.networks.blstm.nn", "sepnet.separators.mask_estimator.partial",
+    "sepnet.networks.blstm.nn.Linear", "sepnet.networks.blstm.nn", "sepnet.separators.mask_estimator.model.partial",
     "sepnet", "sepnet.", "sepnet_evil.attack", "system", "",
 ]  # fmt: skip
 OURS_BUT_NOT_FOR_STRANGERS = [

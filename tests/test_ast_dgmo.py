@@ -20,17 +20,17 @@ from sepnet import inference
 from sepnet.cli import query
 from sepnet.cli import separate as command
 from sepnet.metrics import si_sdr
-from sepnet.separators.query.applying import MelMasking
-from sepnet.separators.query.ast_dgmo import AstDgmo
-from sepnet.separators.query.detection import Detection
-from sepnet.separators.query.dgmo import DGMO
-from sepnet.separators.query.scene import Scene
-from sepnet.separators.query.starts.blended import BlendedStart
-from sepnet.separators.query.starts.contrast import SpectralContrast
-from sepnet.separators.query.starts.patches import PatchMask
-from sepnet.separators.query.starts.semantic import SemanticMask, smoothed
-from sepnet.separators.query.starts.stitching import MelStitching
-from sepnet.separators.query.tagger import Heard, Tagger, Tags, Track
+from sepnet.query.applying import MelMasking
+from sepnet.query.ast_dgmo import AstDgmo
+from sepnet.query.detection import Detection
+from sepnet.query.dgmo import DGMO
+from sepnet.query.scene import Scene
+from sepnet.query.starts.blended import BlendedStart
+from sepnet.query.starts.contrast import SpectralContrast
+from sepnet.query.starts.patches import PatchMask
+from sepnet.query.starts.semantic import SemanticMask, smoothed
+from sepnet.query.starts.stitching import MelStitching
+from sepnet.query.tagger import Heard, Tagger, Tags, Track
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
 
 RATE = 16000

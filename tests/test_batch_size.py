@@ -16,7 +16,7 @@ from sepnet.cli import train as command
 from sepnet.cli.train import train
 from sepnet.data.dataset import MixtureData
 from sepnet.training.batch_size import largest_batch
-from sepnet.types import Batch, SepnetError
+from sepnet.types import Batch, SeparatorInfo, SepnetError
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ class Separator(torch.nn.Linear):
         self.room: int = room
         self.sizes: list[int] = []
 
-    needs = frozenset[str]()
+    info = SeparatorInfo()
 
     def separate(self, mixture: Any) -> Any: ...
 

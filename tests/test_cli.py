@@ -423,7 +423,7 @@ def test_a_full_disk_leaves_no_half_file(
     assert "No space left on device" in told
     assert [path.name for path in mixture.parent.glob("[!.]*")] == ["mix.wav"]
     monkeypatch.undo()  # with room again, what was separated is only written
-    monkeypatch.delattr("sepnet.cli.long.separate_in_chunks")
+    monkeypatch.delattr("sepnet.inference.separate_file.separate_in_chunks")
     separated([f"model={only_run(home)}"], mixture)
     assert {path.name for path in mixture.parent.iterdir()} == {
         "mix.wav",

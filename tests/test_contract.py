@@ -43,7 +43,7 @@ def fitted(case: Case, mixture: Mixture, rate: int | None = None) -> Mixture:
 def separate(case: Case, mixture: Mixture, rate: int | None = None) -> Tensor:
     """As the evaluator calls it. A refusal ends the test: well, where the method may refuse so."""
     separator = build(case.model)
-    given = fitted(case, mixture, rate).only(separator.needs)
+    given = fitted(case, mixture, rate).only(separator.info.needs)
     try:
         separation = separator.separate(given)
     except CannotSeparate as refusal:
@@ -105,12 +105,12 @@ def test_more_sources_than_channels_and_components(case: Case) -> None:
     mixture = replace(told(SIGNALS["2 channels"]), n_sources=41)
     separator, mixture = build(case.model), fitted(case, mixture)
     try:
-        sources = separator.separate(mixture.only(separator.needs)).sources
+        sources = separator.separate(mixture.only(separator.info.needs)).sources
     except CannotSeparate as refusal:
         told_number = str(refusal)
         assert "41" in told_number
     else:
-        assert len(sources) == (41 if "n_sources" in separator.needs else 2)
+        assert len(sources) == (41 if "n_sources" in separator.info.needs else 2)
         assert sources.isfinite().all()
 
 
@@ -129,7 +129,7 @@ def test_no_method_peeks(case: Case) -> None:
     audio = 0.1 * noise(2, 1000)
     one, other = told(audio), told(audio, seed=5)
     other = replace(other, n_sources=3)
-    needs = build(case.model).needs
+    needs = build(case.model).info.needs
     same = {hint: getattr(one, hint) for hint in needs}
     assert torch.equal(separate(case, one), separate(case, replace(other, **same)))
     seen = one.only(needs)
@@ -146,7 +146,7 @@ def test_another_rate_is_refused_where_a_network_was_made_for_one(case: Case) ->
     mixture, other = told(SIGNALS["777 samples"]), 24000 - case.rate
     if hasattr(build(case.model), "sample_rate"):
         with pytest.raises(CannotSeparate, match=rf"made for {case.rate} Hz.*{other} Hz.*Resampled"):
-            build(case.model).separate(fitted(case, mixture, other).only(build(case.model).needs))
+            build(case.model).separate(fitted(case, mixture, other).only(build(case.model).info.needs))
     else:
         assert separate(case, mixture, other).shape == (2, 777)
 
@@ -154,5 +154,5 @@ def test_another_rate_is_refused_where_a_network_was_made_for_one(case: Case) ->
 def test_separators_are_separators(case: Case) -> None:
     separator = build(case.model)
     assert isinstance(separator, Separator)
-    assert separator.needs <= {"n_sources", "queries", "references"}
+    assert separator.info.needs <= {"n_sources", "queries", "references"}
     assert type(separator).__doc__

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sepnet.metrics import si_sdr
 from sepnet.separators import convolutive
-from sepnet.separators.convolutive import ILRMA, AuxIVA, Transform
-from sepnet.separators.fastica import FastICA
+from sepnet.separators.ica.convolutive import ILRMA, AuxIVA, Transform
+from sepnet.separators.ica.fastica import FastICA
 from sepnet.types import CannotSeparate, Mixture, SeparationWarning, SepnetError
 
 RATE = 8000

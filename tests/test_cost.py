@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from sepnet.data.layouts import read_sexes
 from sepnet.data.librimix import FixedMixture, FixedSet
 from sepnet.evaluation import cost, facts
-from sepnet.types import CannotSeparate, Mixture, Separation
+from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo
 
 RATE = 8000
 
@@ -70,7 +69,7 @@ def test_gradients_count_as_much_again_for_inputs_and_for_weights(make: Callable
 class Products:
     """Multiplies by a matrix of ones, ``times`` times; writes into its input; refuses on demand."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+    info = SeparatorInfo(needs=frozenset({"references"}))
 
     def __init__(self, times: int = 1, refuses: bool = False) -> None:
         self.times, self.refuses = times, refuses

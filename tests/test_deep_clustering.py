@@ -134,8 +134,8 @@ def test_good_embeddings_separate_as_many_as_are_asked_for(n_sources: int, sharp
 
 @pytest.mark.parametrize("n_sources", [1, 2, 3])
 def test_the_number_of_sources_is_found(n_sources: int) -> None:
-    separator = deep_clustering(count="estimated")
-    assert separator.needs == frozenset()
+    separator = deep_clustering(source_count="estimated")
+    assert separator.info.needs == frozenset()
     mixture = Mixture(sounds(n_sources).sum(dim=0, keepdim=True), RATE)
     assert separator.separate(mixture).sources.shape == (n_sources, 4000)
 

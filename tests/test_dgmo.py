@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sepnet.separators.query import terms
-from sepnet.separators.query.applying import MelMasking, windows
-from sepnet.separators.query.descent import descend
-from sepnet.separators.query.dgmo import DGMO
-from sepnet.separators.query.objective import Task
-from sepnet.separators.query.parameters import FreeForm, ParametersOf, free_form, gaussian_mixture
+from sepnet.query import terms
+from sepnet.query.applying import MelMasking, windows
+from sepnet.query.descent import descend
+from sepnet.query.dgmo import DGMO
+from sepnet.query.objective import Task
+from sepnet.query.parameters import FreeForm, ParametersOf, free_form, gaussian_mixture
 from sepnet.types import SepnetError
 
 RATE = 8000

@@ -20,11 +20,11 @@ from sepnet.dsp.energy import centroid, energy, energy_gradient, energy_loss, sp
 from sepnet.dsp.mfcc import correlation, mel_filters, mfcc
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr
 from sepnet.separators import energy_descent
-from sepnet.separators.energy import Energy
-from sepnet.separators.energy_descent import EnergyDescent, Signatures
-from sepnet.separators.energy_reference import EnergyReference
-from sepnet.separators.streaming.energy import EnergyStream
-from sepnet.separators.streaming.frames import Known
+from sepnet.separators.energy.blind import Energy
+from sepnet.separators.energy.descent import EnergyDescent, Signatures
+from sepnet.separators.energy.reference import EnergyReference
+from sepnet.separators.energy.step import EnergyStream
+from sepnet.separators.frame_stream import Known
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
 
 RATE = 8000
@@ -57,7 +57,7 @@ def build(model: str, **overrides: Any) -> Energy | EnergyReference:
 
 
 def gains_db(separator: Energy | EnergyReference, mixture: Mixture) -> Tensor:
-    sources = separator.separate(mixture.only(separator.needs)).sources
+    sources = separator.separate(mixture.only(separator.info.needs)).sources
     if isinstance(separator, Energy):
         order = best_permutation(pairwise(si_sdr, sources[None], mixture.references[None]))
         sources = permute(sources[None], order)[0]
@@ -371,7 +371,7 @@ STREAMS = {
 def test_frame_by_frame_gives_the_same_output(model: str, n_frames: int) -> None:
     separator, mixture = build(model, **STREAMS[model]), by_query()
     mixture = replace(mixture, audio=mixture.audio[:, : 80 * n_frames].contiguous())
-    whole = separator.separate(mixture.only(separator.needs)).sources
+    whole = separator.separate(mixture.only(separator.info.needs)).sources
     # Blind, the frames of this very mixture are the signatures, none of which may explain itself.
     stream = EnergyStream(separator.descent, separator.signatures(mixture), RATE)
     assert stream.hop_samples == 80
@@ -399,9 +399,9 @@ def test_the_latency_is_as_stated() -> None:
 def test_blocks_leave_no_trace(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     separator, mixture = build(model), by_query()
     mixture = replace(mixture, audio=mixture.audio[:, :7777].contiguous())
-    whole = separator.separate(mixture.only(separator.needs)).sources
+    whole = separator.separate(mixture.only(separator.info.needs)).sources
     monkeypatch.setattr(energy_descent, "CHUNK_FRAMES", 30)
-    blocks = separator.separate(mixture.only(separator.needs)).sources
+    blocks = separator.separate(mixture.only(separator.info.needs)).sources
     torch.testing.assert_close(blocks, whole, atol=2e-4 * float(whole.abs().max()), rtol=0)
 
 
@@ -412,4 +412,4 @@ def test_blocks_leave_no_trace(model: str, monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(SepnetError, match=str(next(iter(settings.values())))):
-        artifact.build({"_target_": "sepnet.separators.energy_descent.EnergyDescent", **settings})
+        artifact.build({"_target_": "sepnet.separators.energy.descent.EnergyDescent", **settings})

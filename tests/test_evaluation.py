@@ -30,7 +30,7 @@ from sepnet.evaluation.table import lines
 from sepnet.evaluation.worker import count_parameters
 from sepnet.separators.identity import Identity
 from sepnet.training.task import si_sdr_gain
-from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SepnetError
+from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SeparatorInfo, SepnetError
 
 RATE = 8000
 TIMINGS = {"compute_seconds", "two_thread_seconds", "peak_memory_mb"}
@@ -75,7 +75,7 @@ def orthogonal_mixture(index: int, n_samples: int, noise: float, silent: bool) -
 class Leaky:
     """References with ``leak`` of the other source added; by hand swapped and labelled."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+    info = SeparatorInfo(needs=frozenset({"references"}))
 
     def __init__(self, *, leak: float = 0.1, swap: bool = False, labelled: bool = False) -> None:
         self.leak, self.swap, self.labelled = leak, swap, labelled
@@ -112,7 +112,7 @@ class Sleepy(Identity):
 class Blind:
     """Says in its output which hints it saw."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
 
     def separate(self, mixture: Mixture) -> Separation:
         seen = [h for h in ("n_sources", "queries", "references") if getattr(mixture, h) is not None]
@@ -231,7 +231,7 @@ def test_the_order_matters_only_where_outputs_have_labels(tmp_path: Path) -> Non
 class Halves:
     """Knows that a mixture's first half is one source and its second half the other, and calls them so."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
     n_sources = 2
 
     def separate(self, mixture: Mixture) -> Separation:
@@ -259,7 +259,7 @@ def test_labels_of_a_method_that_was_not_shown_the_sources_leave_the_order_open(
 class Counts(Identity):
     """Finds two sources whatever there is."""
 
-    def count(self, mixture: Mixture) -> int:
+    def estimate_n_sources(self, mixture: Mixture) -> int:
         assert mixture.n_sources is None
         assert mixture.references is None
         return 2
@@ -535,7 +535,7 @@ def test_a_mixture_is_scored_once_for_all_separators(tmp_path: Path, monkeypatch
 
 def test_parameters_are_counted_once_through_any_wrapper() -> None:
     class Network(nn.Module):
-        needs: ClassVar[frozenset[str]] = frozenset()
+        info = SeparatorInfo()
 
         def __init__(self) -> None:
             super().__init__()
@@ -673,7 +673,7 @@ def test_what_failed_is_tried_again_when_asked_for(tmp_path: Path) -> None:
 class Broken(Counts):
     """Separates, but can't count."""
 
-    def count(self, mixture: Mixture) -> int:
+    def estimate_n_sources(self, mixture: Mixture) -> int:
         raise RuntimeError("no fingers")
 
 
@@ -697,7 +697,7 @@ class Asked(OrthogonalSet):
 class OneFound(Leaky):
     """Told one query: that source, with some of the other, and the residual."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"queries"})
+    info = SeparatorInfo(needs=frozenset({"queries"}))
 
     def separate(self, mixture: Mixture) -> Separation:
         assert mixture.queries is not None

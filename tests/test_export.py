@@ -31,11 +31,11 @@ from sepnet.networks.conditioned import ConditionedTCN
 from sepnet.networks.dprnn import DPRNN
 from sepnet.networks.locoformer import Locoformer
 from sepnet.networks.tcn import TCN
+from sepnet.query.applying import MelMasking
+from sepnet.query.mask_network import QueryMask
 from sepnet.separators.deep_clustering import DeepClustering
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.separators.objectives import WaveformObjective
-from sepnet.separators.query.applying import MelMasking
-from sepnet.separators.query.mask_network import QueryMask
+from sepnet.separators.mask_estimator.model import MaskEstimator
+from sepnet.separators.mask_estimator.objectives import WaveformObjective
 from sepnet.types import Mixture, Query, Separator, SepnetError
 
 RATE, WINDOW = 8000, 32
@@ -64,7 +64,7 @@ def any_number() -> MaskEstimator:
         features="coefficients",
         activation="softmax",
         n_sources=3,
-        count="given",
+        source_count="given",
         objective=WaveformObjective(metric=partial(thresholded_snr, max_db=30.0), silent=True),
     )
 
@@ -114,7 +114,9 @@ OPENED = {".onnx": session, ".pt2": program}
 def separated(separator: Separator, mixture: np.ndarray, **hints: Any) -> np.ndarray:
     """(batch, time) to (batch, source, time), by the separator."""
     found = [
-        separator.separate(Mixture(torch.from_numpy(each)[None], RATE, **hints).only(separator.needs)).sources
+        separator.separate(
+            Mixture(torch.from_numpy(each)[None], RATE, **hints).only(separator.info.needs)
+        ).sources
         for each in mixture
     ]
     return torch.stack(found).numpy()

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sepnet.separators.query.gaussians import CUT_SIGMAS, Gaussians, render, render_dense
-from sepnet.separators.query.parameters import (
+from sepnet.query.gaussians import CUT_SIGMAS, Gaussians, render, render_dense
+from sepnet.query.parameters import (
     FreeForm,
     GaussianMixture,
     fit,
     free_form,
     gaussian_mixture,
 )
-from sepnet.separators.query.pursuit import pursue
+from sepnet.query.pursuit import pursue
 from sepnet.types import SepnetError
 
 T, N = 90, 24

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
@@ -23,10 +22,10 @@ from sepnet.evaluation.table import Line
 from sepnet.evaluation.worker import Worker
 from sepnet.metrics import si_sdr
 from sepnet.separators import channels
-from sepnet.separators.channels import spectrum
-from sepnet.separators.fastica import FastICA
+from sepnet.separators.ica.channels import spectrum
+from sepnet.separators.ica.fastica import FastICA
 from sepnet.separators.identity import Identity
-from sepnet.types import CannotSeparate, Mixture, Separation, SeparationWarning
+from sepnet.types import CannotSeparate, Mixture, Separation, SeparationWarning, SeparatorInfo
 
 RATE = 8000
 SPEECH = Path(__file__).parents[2] / "shared" / "audio" / "speech8k"
@@ -245,7 +244,7 @@ class OneMixture:
 class Doubtful(Identity):
     """Has two reservations, one of them twice, and touches something deprecated."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"n_sources"})
+    info = SeparatorInfo(needs=frozenset({"n_sources"}))
 
     def separate(self, mixture: Mixture) -> Separation:
         for _ in range(2):

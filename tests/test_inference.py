@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ from torch import Tensor
 import sepnet
 from sepnet import artifact
 from sepnet.separators.identity import Identity
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
+from sepnet.separators.mask_estimator.model import MaskEstimator
+from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
 RATE = 8000
 TINY = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
@@ -39,7 +38,7 @@ def noise(*shape: int) -> np.ndarray:
 class Spy:
     """Takes note of what it is given."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
 
     def separate(self, mixture: Mixture) -> Separation:
         self.seen = mixture
@@ -110,7 +109,7 @@ def test_hints_are_passed_to_those_who_ask() -> None:
         sepnet.separate(noise(100), RATE, "irm")
 
     class Asking(Spy):
-        needs: ClassVar[frozenset[str]] = frozenset({"queries"})
+        info = SeparatorInfo(needs=frozenset({"queries"}))
 
     spy = Asking()
     sepnet.separate(noise(100), RATE, spy, query=(noise(50), 16000), n_sources=2)

@@ -14,13 +14,13 @@ from test_evaluation import Halves, Leaky, Naughty, OrthogonalSet, contender, he
 from sepnet.data import audio
 from sepnet.evaluation import rows
 from sepnet.evaluation.listening import choose, listening
-from sepnet.types import SepnetError
+from sepnet.types import SeparatorInfo, SepnetError
 
 
 class Known(Leaky):
     """Leaky, but told by queries: a method and no oracle."""
 
-    needs = frozenset({"queries"})
+    info = SeparatorInfo(needs=frozenset({"queries"}))
 
     def separate(self, mixture: Any) -> Any:
         references = torch.stack([query.audio for query in mixture.queries])

@@ -14,9 +14,9 @@ import soundfile
 
 import sepnet
 from sepnet.cli import separate
-from sepnet.cli.work import Work
 from sepnet.data import audio
 from sepnet.data.blocks import LARGEST_RIFF, largest_gain, open_blocks, write_blocks
+from sepnet.inference.checkpoint import Work
 from sepnet.types import SepnetError
 
 RATE = 8000
@@ -178,7 +178,7 @@ def test_clipping_is_refused_with_the_gain_that_fits_and_costs_no_work(
         f".mix.sepnet/{name}" for name in ("0.f32", "1.f32", "3.safetensors", "lock", "state.json")
     }
     # What was separated is not separated again.
-    monkeypatch.setattr("sepnet.cli.long.separate_in_chunks", lambda *_, **__: iter(()))
+    monkeypatch.setattr("sepnet.inference.separate_file.separate_in_chunks", lambda *_, **__: iter(()))
     separated(*words, f"gain={0.999 * fitting}", f"out={tmp_path}", "overwrite=true")
     separated(*words, "gain=auto", "overwrite=true")
     monkeypatch.undo()
@@ -350,7 +350,7 @@ def test_stopped_between_two_files_it_goes_on(
             raise SepnetError("the disk is full")
         write_blocks(path, *rest, **more)
 
-    monkeypatch.setattr("sepnet.cli.written.write_blocks", no_second)
+    monkeypatch.setattr("sepnet.inference.outputs.write_blocks", no_second)
     assert "the disk is full" in refusal(capsys, mixture)
     assert "mix_harmonic.wav" in names(mixture.parent)
     monkeypatch.undo()

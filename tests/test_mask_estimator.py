@@ -19,7 +19,12 @@ from sepnet.dsp.filterbank import STFT, LearnedFilterbank
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr, thresholded_snr
 from sepnet.networks.blstm import BLSTM
 from sepnet.networks.tcn import TCN
-from sepnet.separators.mask_estimator import MaskEstimator, Objective, SpectralObjective, WaveformObjective
+from sepnet.separators.mask_estimator.model import (
+    MaskEstimator,
+    Objective,
+    SpectralObjective,
+    WaveformObjective,
+)
 from sepnet.types import Batch, Mixture, SepnetError
 from tests.separator_cases import RATE, SEPARATORS, SIGNALS, build, noise, told
 
@@ -378,7 +383,7 @@ def counting(count: str, **more: Any) -> MaskEstimator:
         network=Bands,
         objective=WaveformObjective(metric=thresholded_snr, silent=True),
         n_sources=3,
-        count=count,
+        source_count=count,
         **more,
     ).eval()
 
@@ -389,12 +394,12 @@ def test_sources_are_counted_and_the_loudest_are_given(bands: tuple[int, ...], g
     references = gain * in_bands(*bands)
     mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=len(bands))
     found, told_number = counting("estimated"), counting("given")
-    assert found.needs == frozenset()
-    assert told_number.needs == frozenset({"n_sources"})
-    assert found.count(mixture) == told_number.count(mixture) == len(bands)
+    assert found.info.needs == frozenset()
+    assert told_number.info.needs == frozenset({"n_sources"})
+    assert found.estimate_n_sources(mixture) == told_number.estimate_n_sources(mixture) == len(bands)
     assert found.n_sources is None
     for separator in (found, told_number):
-        sources = separator.separate(mixture.only(separator.needs)).sources
+        sources = separator.separate(mixture.only(separator.info.needs)).sources
         assert sources.shape == references.shape
         assert si_sdr(sources, references).min() > 25
         torch.testing.assert_close(sources.sum(dim=0), mixture.audio[0], atol=1e-5 * gain, rtol=0)
@@ -471,5 +476,5 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 
 
 def test_an_objective_that_knows_no_silence_is_refused() -> None:
-    with pytest.raises(SepnetError, match=r"with count=given outputs may have to be silent"):
-        MaskEstimator(filterbank=STFT(), network=Bands, objective=WaveformObjective(), count="given")
+    with pytest.raises(SepnetError, match=r"with source_count=given outputs may have to be silent"):
+        MaskEstimator(filterbank=STFT(), network=Bands, objective=WaveformObjective(), source_count="given")

@@ -24,8 +24,8 @@ from sepnet.dsp import nmf
 from sepnet.dsp.blocks import excerpt, mask_in_blocks
 from sepnet.dsp.filterbank import STFT
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr
-from sepnet.separators.nmf import NMF, pitch
-from sepnet.separators.nmf_supervised import SupervisedNMF
+from sepnet.separators.nmf.blind import NMF, pitch
+from sepnet.separators.nmf.supervised import SupervisedNMF
 from sepnet.training.task import si_sdr_gain
 from sepnet.types import CannotSeparate, FittedSeparator, Mixture, Query, SepnetError
 
@@ -477,7 +477,7 @@ def notes(seed: int, shape: float, seconds: float = 4.0) -> Tensor:
 def gain_db(separator: Any, references: Tensor, **hints: Any) -> float:
     """The mean SI-SDR improvement in the best order; in the order given, where it is labelled."""
     mixture = Mixture(references.sum(dim=0, keepdim=True), RATE, n_sources=len(references), **hints)
-    separation = separator.separate(mixture.only(separator.needs))
+    separation = separator.separate(mixture.only(separator.info.needs))
     estimates = separation.sources
     torch.testing.assert_close(estimates.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=1e-5)
     if separation.labels is None:

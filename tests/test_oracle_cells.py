@@ -11,8 +11,8 @@ from torch import Tensor
 from sepnet.dsp.cells import cell_mask, mel_bands, mel_blocks
 from sepnet.dsp.masks import wiener_mask
 from sepnet.metrics import si_sdr
-from sepnet.separators.oracle import OracleMask
-from sepnet.separators.oracle_cells import OracleCells, OracleGate
+from sepnet.separators.oracle.cells import OracleCells, OracleGate
+from sepnet.separators.oracle.masks import OracleMask
 from sepnet.types import Mixture, Separator, SepnetError
 
 RATE = 16000

@@ -16,7 +16,7 @@ from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.masks import ideal_binary_mask, ideal_ratio_mask, wiener_mask
 from sepnet.metrics import best_permutation, improvement, pairwise, si_sdr
 from sepnet.separators.identity import Identity
-from sepnet.separators.oracle import OracleMask
+from sepnet.separators.oracle.masks import OracleMask
 from sepnet.types import CannotSeparate, Mixture, Separator
 from tests.separator_cases import RATE, noise, told
 
@@ -49,7 +49,7 @@ def gain_db(separator: Separator, references: Tensor) -> float:
     mixture = Mixture(
         references.sum(dim=0, keepdim=True), RATE, n_sources=len(references), references=references
     )
-    sources = separator.separate(mixture.only(separator.needs)).sources
+    sources = separator.separate(mixture.only(separator.info.needs)).sources
     return float(improvement(si_sdr, sources, references, mixture.audio).mean())
 
 

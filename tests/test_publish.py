@@ -227,7 +227,7 @@ def test_shipped_weights_load_and_say_whose_they_are(name: str) -> None:
     sound = 0.1 * torch.randn(1, 3000, generator=torch.Generator().manual_seed(0))
     queries = (Query(sound[0, :2000], separator.sample_rate),)
     mixture = Mixture(sound, separator.sample_rate, n_sources=2, queries=queries)
-    found = separator.separate(mixture.only(separator.needs)).sources
+    found = separator.separate(mixture.only(separator.info.needs)).sources
     torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-5, rtol=0)
 
 
@@ -257,4 +257,4 @@ def test_the_command_on_a_card_gives_what_the_separator_needs(name: str) -> None
     card = (artifact.SHIPPED / name / artifact.CARD).read_text()
     (command,) = (line for line in card.splitlines() if line.startswith("    python scripts/separate.py"))
     given = {"n_sources": "n_sources=", "queries": "query="}
-    assert {need for need, word in given.items() if word in command} == sepnet.load(name).needs
+    assert {need for need, word in given.items() if word in command} == sepnet.load(name).info.needs

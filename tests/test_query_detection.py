@@ -9,9 +9,9 @@ import jaxtyping
 import pytest
 import torch
 
-from sepnet.separators.query.detection import PRESETS, Detection, Detector, interpolated, joined, stretches
-from sepnet.separators.query.tagger import Tags, Track
-from sepnet.separators.query.thresholds import hysteresis, otsu
+from sepnet.query.detection import PRESETS, Detection, Detector, interpolated, joined, stretches
+from sepnet.query.tagger import Tags, Track
+from sepnet.query.thresholds import hysteresis, otsu
 from sepnet.types import SepnetError
 
 QUERY = torch.tensor([1.0, 0.0])

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sepnet.metrics import si_sdr
 from sepnet.networks.conditioned import ConditionedTCN
-from sepnet.separators.query.applying import MelMasking
-from sepnet.separators.query.mask_network import QueryMask
-from sepnet.separators.query.queries import loudest_part
+from sepnet.query.applying import MelMasking
+from sepnet.query.mask_network import QueryMask
+from sepnet.query.queries import loudest_part
 from sepnet.types import Batch, CannotSeparate, Mixture, Query, SepnetError
 
 RATE, SECONDS = 8000, 0.5

@@ -5,32 +5,31 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-from sepnet import artifact
-from sepnet.cli.benchmarks_recording import at_once_and_in_chunks, conversation
-from sepnet.data.corpus import index
-from sepnet.metrics import si_sdr
-from sepnet.separators.recording.chunked import (
+from sepnet.inference.stitching.chunked import (
     Chunked,
     count_sources,
     separate_images,
     separate_in_chunks,
 )
-from sepnet.separators.recording.chunks import Joiner, plan
-from sepnet.separators.recording.timbre import Heard, TimbreMemory, hear
-from sepnet.separators.recording.tracking import (
+from torch import Tensor
+
+from sepnet import artifact
+from sepnet.cli.benchmarks_recording import at_once_and_in_chunks, conversation
+from sepnet.data.corpus import index
+from sepnet.inference.stitching.chunks import Joiner, plan
+from sepnet.inference.stitching.timbre import Heard, TimbreMemory, hear
+from sepnet.inference.stitching.tracking import (
     change_costs,
     likeliest_path,
     orders_of,
     score_orders,
 )
-from sepnet.types import CannotSeparate, Mixture, Separation, Separator, SepnetError
+from sepnet.metrics import si_sdr
+from sepnet.types import CannotSeparate, Mixture, Separation, Separator, SeparatorInfo, SepnetError
 
 RATE = 8000
 SECOND = RATE
@@ -60,7 +59,7 @@ class Oracle:
     swaps: samples of the chunk at which the order is turned round.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+    info = SeparatorInfo(needs=frozenset({"references"}))
 
     def __init__(self, orders: list[tuple[int, ...]], swap_at: int | None = None) -> None:
         self.orders, self.swap_at, self.calls = orders, swap_at, 0
@@ -78,7 +77,7 @@ class Oracle:
 class Shares:
     """Fixed shares of the mixture, under names."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
 
     def separate(self, mixture: Mixture) -> Separation:
         return Separation(torch.stack([0.3 * mixture.audio[0], 0.7 * mixture.audio[0]]), ("low", "high"))
@@ -296,13 +295,13 @@ def test_work_goes_on_from_the_state_of_any_chunk() -> None:
 class Loudest:
     """As many sources as the mixture is loud, which is not for a separator to do."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
 
-    def count(self, mixture: Mixture) -> int | None:
+    def estimate_n_sources(self, mixture: Mixture) -> int | None:
         return 1 + int(mixture.audio.abs().amax() > 0.5)
 
     def separate(self, mixture: Mixture) -> Separation:
-        n_sources = mixture.n_sources or self.count(mixture) or 1
+        n_sources = mixture.n_sources or self.estimate_n_sources(mixture) or 1
         return Separation((mixture.audio[:1] / n_sources).repeat(n_sources, 1))
 
 
@@ -343,7 +342,7 @@ def test_each_channel_has_its_own_image_in_one_order() -> None:
     class Turning:
         """The halves of channel 0 in another order at each call."""
 
-        needs: ClassVar[frozenset[str]] = frozenset()
+        info = SeparatorInfo()
         calls = 0
 
         def separate(self, mixture: Mixture) -> Separation:
@@ -362,7 +361,7 @@ def test_each_channel_has_its_own_image_in_one_order() -> None:
 class Shuffling:
     """A separator whose outputs come in another order every time."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
 
     def __init__(self, separator: Separator) -> None:
         self.separator, self.rng = separator, np.random.default_rng(0)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -29,7 +28,7 @@ from sepnet.evaluation.scoring import DEFAULT_MEASURES
 from sepnet.evaluation.table import lines
 from sepnet.evaluation.text import factor, number
 from sepnet.separators.identity import Identity
-from sepnet.types import Mixture, Separation, SepnetError
+from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 RATE = 8000
 VOID = {"meta", "img", "br", "wbr", "input", "link", "hr"}
@@ -308,7 +307,7 @@ class Tones:
 class Filter:
     """Splits at 700 Hz and leaks: the better, the lower the second tone is. Gives the second tone first."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
 
     def __init__(self, *, leak: float = 0.1) -> None:
         self.leak = leak

@@ -23,13 +23,13 @@ import sepnet
 from sepnet import artifact
 from sepnet.cli import benchmarks_streaming, live
 from sepnet.dsp.filterbank import LearnedFilterbank
+from sepnet.inference.stages import Consistent
+from sepnet.inference.stream import MOST_HOPS, StreamingSeparator
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.networks.tcn_step import TCNStep
-from sepnet.separators.energy_descent import EnergyDescent
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.separators.streaming.mask_step import MaskEstimatorStep
-from sepnet.separators.wrappers import Consistent
-from sepnet.streaming import MOST_HOPS, StreamingSeparator
+from sepnet.separators.energy.descent import EnergyDescent
+from sepnet.separators.mask_estimator.model import MaskEstimator
+from sepnet.separators.mask_estimator.step import MaskEstimatorStep
 from sepnet.types import CannotSeparate, Mixture, Query, Separator, SepnetError
 
 RATE = 8000
@@ -98,7 +98,7 @@ def open_stream(name: str) -> StreamingSeparator:
 
 def offline(name: str, signal: Tensor) -> Tensor:
     mixture = Mixture(signal[None], RATE, 2, queries_of(name))
-    return separator(name).separate(mixture.only(separator(name).needs)).sources
+    return separator(name).separate(mixture.only(separator(name).info.needs)).sources
 
 
 def pushed(stream: StreamingSeparator, signal: Tensor, sizes: list[int]) -> Tensor:
@@ -308,7 +308,7 @@ def test_wrapped_separators_say_so_too() -> None:
                 "count": "given",
                 "objective": {"metric": {"_target_": "sepnet.metrics.thresholded_snr"}, "silent": True},
             },
-            "count=given",
+            "source_count=given",
         ),
         ({"activation": "mapping"}, "a mapping is no mask"),
     ],

@@ -13,9 +13,9 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from sepnet import artifact
 from sepnet.dsp.kaldi_fbank import kaldi_fbank
-from sepnet.separators.query.augment import Augment
-from sepnet.separators.query.body import middle
-from sepnet.separators.query.tagger import Tagger, audible, cut
+from sepnet.query.augment import Augment
+from sepnet.query.body import middle
+from sepnet.query.tagger import Tagger, audible, cut
 from sepnet.types import Batch, Mixture, SepnetError
 
 LABELS = ("bark", "rain", "saw")
@@ -389,7 +389,7 @@ def test_the_score_is_the_share_of_clips_that_it_names() -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, Tagger]:
     tagger = small()
-    node = {"_target_": "sepnet.separators.query.tagger.Tagger", **SMALL, "labels": list(LABELS)}
+    node = {"_target_": "sepnet.query.tagger.Tagger", **SMALL, "labels": list(LABELS)}
     config = OmegaConf.create({"model": node})
     metrics = {"score": "accuracy", "accuracy": 0.5, "step": 3, "hours_of_audio": 1.0}
     artifact.save(tagger, tmp_path / "run", config=config, metrics=metrics, data_fingerprint="f")

@@ -16,7 +16,7 @@ from sepnet import artifact
 from sepnet.cli.parts import fold_score
 from sepnet.cli.publish import ship
 from sepnet.cli.train import train
-from sepnet.separators.query.tagger import Tagger
+from sepnet.query.tagger import Tagger
 from sepnet.training.task import score_name, validation_score
 from sepnet.types import Scored, SepnetError
 

@@ -46,7 +46,7 @@ from sepnet.training.export import ExportBest
 from sepnet.training.progress import Progress, Throughput
 from sepnet.training.schedule import LearningRate, progress
 from sepnet.training.task import DivergedError, SeparationTask, si_sdr_gain
-from sepnet.types import Batch, Mixture, Separation, SepnetError
+from sepnet.types import Batch, Mixture, Separation, SeparatorInfo, SepnetError
 
 
 @pytest.fixture(scope="module")
@@ -518,13 +518,13 @@ def test_validation_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_that_counts_is_told_the_number_when_it_is_judged() -> None:
     class Counts(Identity):
-        needs = frozenset[str]()
+        info = SeparatorInfo()
 
-        def count(self, mixture: Mixture) -> int:
+        def estimate_n_sources(self, mixture: Mixture) -> int:
             return 5
 
         def separate(self, mixture: Mixture) -> Separation:
-            return Separation(mixture.audio.expand(mixture.n_sources or self.count(mixture), -1))
+            return Separation(mixture.audio.expand(mixture.n_sources or self.estimate_n_sources(mixture), -1))
 
     references = torch.randn(2, 800)
     mixture = Mixture(references.sum(dim=0, keepdim=True), 8000, 2, references=references)
@@ -554,7 +554,7 @@ def test_backends_that_are_none_and_separators_without_a_network(corpus: Path, t
 class Silent(nn.Module):
     """A separator of one weight."""
 
-    needs = frozenset[str]()
+    info = SeparatorInfo()
 
     def separate(self, mixture: Any) -> Any: ...
 

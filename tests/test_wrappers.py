@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from sepnet.dsp.masks import ideal_binary_mask, ideal_ratio_mask
+from sepnet.inference.stages import Consistent, Resampled
 from sepnet.metrics import snr
-from sepnet.separators.oracle import OracleMask
-from sepnet.separators.wrappers import Consistent, Resampled
-from sepnet.types import Mixture, Query, Separation, Separator
+from sepnet.separators.oracle.masks import OracleMask
+from sepnet.types import Mixture, Query, Separation, Separator, SeparatorInfo
 from tests.separator_cases import RATE, noise
 
 
 class Spy:
     """Takes note of what it is given, and returns the mixture and its negative."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"queries", "references", "n_sources"})
+    info = SeparatorInfo(needs=frozenset({"queries", "references", "n_sources"}))
 
     def separate(self, mixture: Mixture) -> Separation:
         self.seen = mixture
@@ -54,7 +53,7 @@ def test_resampling_gives_length_rate_and_labels_back(sample_rate: int, time: in
         assert [(q.audio.shape[0], q.sample_rate, q.label) for q in spy.seen.queries] == [
             (250, RATE, "a sound")
         ]
-    assert Resampled(spy, sample_rate=RATE).needs == spy.needs
+    assert Resampled(spy, sample_rate=RATE).needs == spy.info.needs
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
@@ -88,7 +87,7 @@ def test_consistent_estimates_sum_to_channel_0() -> None:
     torch.testing.assert_close(separation.sources.sum(dim=0), mixture.audio[0])
     torch.testing.assert_close(separation.sources, 1.5 * mixture.audio[:1] * torch.tensor([[1.0], [-1 / 3]]))
     assert separation.labels == ("plus", "minus")
-    assert separator.needs == Spy.needs
+    assert separator.info.needs == Spy.info.needs
 
 
 def test_wrappers_wrap_wrappers() -> None:
@@ -96,5 +95,5 @@ def test_wrappers_wrap_wrappers() -> None:
     mixture = Mixture(sources.sum(dim=0, keepdim=True), 16000, references=sources)
     separator = Consistent(Resampled(OracleMask(mask=ideal_ratio_mask), sample_rate=RATE))
     assert isinstance(separator, Separator)
-    estimates = separator.separate(mixture.only(separator.needs)).sources
+    estimates = separator.separate(mixture.only(separator.info.needs)).sources
     torch.testing.assert_close(estimates.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=1e-5)

@@ -25,13 +25,13 @@ from sepnet.data.dataset import MixtureData
 from sepnet.data.librimix import DrawnList
 from sepnet.dsp.masks import wiener_mask
 from sepnet.metrics.sdr import si_sdr
-from sepnet.separators.query.applying import MelMasking
-from sepnet.separators.query.descent import MaskParameters
-from sepnet.separators.query.dgmo import DGMO
-from sepnet.separators.query.gaussians import Gaussians, render_dense
-from sepnet.separators.query.objective import Task
-from sepnet.separators.query.parameters import FreeForm, GaussianMixture, fit
-from sepnet.separators.query.pursuit import pursue
+from sepnet.query.applying import MelMasking
+from sepnet.query.descent import MaskParameters
+from sepnet.query.dgmo import DGMO
+from sepnet.query.gaussians import Gaussians, render_dense
+from sepnet.query.objective import Task
+from sepnet.query.parameters import FreeForm, GaussianMixture, fit
+from sepnet.query.pursuit import pursue
 
 COUNTS, STEPS, LR = (8, 32, 128), (0, 18, 150), 0.28
 DENSE_STEPS = 5  # are timed, of as many as STEPS has at most

@@ -21,11 +21,11 @@ from sepnet.data.dataset import MixtureData
 from sepnet.data.query_set import QueryList, QuerySet
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.metrics.detection import Counts, event_counts, segment_counts
-from sepnet.separators.query.ast_dgmo import AstDgmo, Event
-from sepnet.separators.query.detection import Segment
-from sepnet.separators.query.dgmo import DGMO
-from sepnet.separators.query.starts.contrast import SpectralContrast
-from sepnet.separators.query.tagger import Tagger
+from sepnet.query.ast_dgmo import AstDgmo, Event
+from sepnet.query.detection import Segment
+from sepnet.query.dgmo import DGMO
+from sepnet.query.starts.contrast import SpectralContrast
+from sepnet.query.tagger import Tagger
 from sepnet.training.precision import has_fast_bfloat16
 from sepnet.types import Mixture, Query, SepnetError
 
@@ -120,7 +120,7 @@ def _cost(find: Callable[[], tuple[Event, ...]], turns: int) -> tuple[dict[str, 
 def _found(tagger: Tagger, mixtures: QuerySet, n_scored: int, **settings: object) -> list[Segments]:
     """The segments of each mixture; the mask does not matter."""
     finder = AstDgmo(tagger=tagger, start=SpectralContrast(), **settings)  # type: ignore[arg-type]
-    given = (mixtures[index].only(finder.needs) for index in range(n_scored))
+    given = (mixtures[index].only(finder.info.needs) for index in range(n_scored))
     return [finder.find(mixture)[0].detection.segments for mixture in given]
 
 

@@ -78,7 +78,7 @@ def _cases(data: MixtureData, n_scored: int) -> list[Case]:
     for index in range(min(n_scored, len(mixtures))):
         mixture = mixtures[index]
         assert mixture.references is not None
-        estimates = separator.separate(mixture.only(separator.needs)).sources.flip(0)
+        estimates = separator.separate(mixture.only(separator.info.needs)).sources.flip(0)
         signals = (mixture.audio[0].numpy(), mixture.references.numpy(), estimates.numpy())
         cases.append(Case(*signals, mixture.sample_rate))
     return cases

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from sepnet import artifact
 from sepnet.evaluation.memory import resident_mb
-from sepnet.streaming import StreamingSeparator
+from sepnet.inference.stream import StreamingSeparator
 from sepnet.types import Mixture, Query
 
 RATE = 8000
@@ -31,7 +31,7 @@ def streaming(config: DictConfig) -> None:
             separator, sample_rate=RATE, queries=[(query.audio, RATE) for query in queries]
         )
         print(f"{name}: latency {stream.latency_samples} samples, {stream.latency_ms:g} ms")
-        offline = separator.separate(mixture.only(separator.needs)).sources
+        offline = separator.separate(mixture.only(separator.info.needs)).sources
         streamed = _run(stream, mixture.audio[0], 777)
         apart = float((streamed - offline).abs().max())
         print(f"  against {EQUAL_SECONDS} s at once: {apart:.1e} apart at most")

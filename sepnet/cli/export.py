@@ -45,7 +45,7 @@ def write(config: DictConfig) -> None:
         overwrite=config.overwrite,
     )
     _tell(exported)
-    if getattr(separator, "counts", "fixed") != "fixed":
+    if separator.info.counts_sources and "n_sources" in separator.info.needs:
         print("every output of the model is in the file: take the loudest, as many as there are sources")
 
 

@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sepnet import artifact
-from sepnet.cli.query import settings
 from sepnet.data import audio
-from sepnet.streaming import StreamingSeparator
+from sepnet.inference.events import settings
+from sepnet.inference.stream import StreamingSeparator
 from sepnet.types import SepnetError
 
 FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}

@@ -114,7 +114,7 @@ def ship(folder: Path, described: DictConfig) -> None:
     metrics = json.loads((run / artifact.METRICS).read_text())
     card = CARD.format(
         name=folder.name,
-        hints="".join(f" {HINTS[need]}" for need in sorted(separator.needs)),
+        hints="".join(f" {HINTS[need]}" for need in sorted(separator.info.needs)),
         parameters=sum(p.numel() for p in separator.parameters()) / 1e6,
         table="\n\n".join(tables),
         metrics=metrics,

@@ -14,11 +14,18 @@ from omegaconf import DictConfig
 
 from sepnet import artifact
 from sepnet.cli import app, live
-from sepnet.cli.inputs import Recording, recordings
-from sepnet.cli.long import Job, Refused, chosen_channels, meant_by, mixed_down, separate_recording
-from sepnet.cli.query import settings, write_event
 from sepnet.data import audio
-from sepnet.separators.query.ast_dgmo import AstDgmo
+from sepnet.inference.events import settings, write_event
+from sepnet.inference.files import Recording, recordings
+from sepnet.inference.separate_file import (
+    Job,
+    Refused,
+    chosen_channels,
+    meant_by,
+    mixed_down,
+    separate_recording,
+)
+from sepnet.query.ast_dgmo import AstDgmo
 from sepnet.types import SepnetError
 
 LONGEST_EVENT_SECONDS = 300.0  # of a recording in which a query is found as one event, with its pictures

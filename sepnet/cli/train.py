@@ -158,7 +158,7 @@ def _announce(
         start = "from its last checkpoint" if resumed else "from the start: it has no checkpoint yet"
         print(f"going on with {folder} {start}")
     parameters = sum(p.numel() for p in task.parameters())
-    latency = getattr(task.separator, "latency_seconds", None)
+    latency = task.separator.info.latency_seconds if isinstance(task.separator, Separator) else None
     causal = "" if latency is None else f", causal: {1000 * latency:.0f} ms of latency"
     print(f"{parameters / 1e6:.2f} M parameters, {trainer.precision}, {trainer.accelerator.name()}{causal}")
 
@@ -352,7 +352,10 @@ def _adopted(config: DictConfig) -> DictConfig:
 
 def _check_slots(separator: Trainable, config: DictConfig) -> None:
     """Raises SepnetError for outputs that would learn other classes than those that they stand for."""
-    labels, slots = getattr(separator, "labels", None), config.data.get("mixing", {}).get("slots")
+    labels, slots = (
+        separator.info.labels if isinstance(separator, Separator) else None,
+        config.data.get("mixing", {}).get("slots"),
+    )
     if labels is not None and list(labels) != list(slots or ()):
         raise SepnetError(
             f"model.labels is {list(labels)}, but data.mixing.slots {list(slots or ()) or None}: "

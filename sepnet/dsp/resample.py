@@ -22,6 +22,7 @@ fewer and larger steps, which makes it up to seven times as fast.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from math import gcd
 from typing import TypeVar
@@ -31,7 +32,7 @@ import torch
 from scipy.signal import firwin, resample_poly
 from torch import Tensor
 
-from sepnet.types import SepnetError
+from sepnet.types import Mixture, Query, SepnetError
 
 Signal = TypeVar("Signal", np.ndarray, Tensor)
 
@@ -62,6 +63,19 @@ def resample(x: Signal, orig_rate: int, new_rate: int) -> Signal:
         there = resample_poly(x.numpy(force=True), up, down, axis=-1)
         return torch.from_numpy(np.asarray(there)).to(x)
     return _resample_tensor(x, up, down)
+
+
+def resample_query(query: Query, sample_rate: int) -> Query:
+    """An example at another rate in Hz; its class stays."""
+    return replace(
+        query, audio=resample(query.audio, query.sample_rate, sample_rate), sample_rate=sample_rate
+    )
+
+
+def at_rate(mixture: Mixture, sample_rate: int | None) -> Mixture:
+    """A mixture's audio at another rate in Hz; None: as it is. Its hints are left out."""
+    rate = sample_rate or mixture.sample_rate
+    return Mixture(resample(mixture.audio, mixture.sample_rate, rate), rate)
 
 
 @lru_cache(maxsize=8)

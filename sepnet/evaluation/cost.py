@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from sepnet.types import Mixture, SeparationWarning, Separator, shown
+from sepnet.types import Mixture, SeparationWarning, Separator, visible_hints
 
 THREADS = 2
 COSTED = 3  # mixtures of a set that are separated three times: to count, to time, and to score
@@ -38,7 +38,7 @@ def given_to(separator: Separator, mixture: Mixture) -> Mixture:
 
     Raises CannotSeparate where the mixture lacks a hint.
     """
-    given = shown(separator, mixture)
+    given = visible_hints(separator, mixture)
     references = None if given.references is None else given.references.clone()
     return replace(given, audio=given.audio.clone(), references=references)
 

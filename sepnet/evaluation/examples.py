@@ -18,7 +18,7 @@ from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI
 from sepnet.metrics import align, is_silent, si_sdr
-from sepnet.types import Mixture, Mixtures, SepnetError, shown
+from sepnet.types import Mixture, Mixtures, SepnetError, visible_hints
 
 KINDS = ("best", "median", "worst")
 HIGHEST_PEAK = 0.99
@@ -84,8 +84,10 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
         mixture = mixtures[index[mixture_id]]
         if mixture.references is None:
             raise SepnetError(f"mixture {mixture_id} has no references")
-        separation = separator.separate(shown(separator, mixture))
-        estimates, _ = align(separation, mixture.references, needs=separator.needs, labels=mixture.labels)
+        separation = separator.separate(visible_hints(separator, mixture))
+        estimates, _ = align(
+            separation, mixture.references, needs=separator.info.needs, labels=mixture.labels
+        )
         signals = {"mixture": mixture.audio[0]}
         for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
             signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}

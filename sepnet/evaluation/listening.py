@@ -20,7 +20,7 @@ from sepnet.evaluation.table import SI_SDRI, lines
 from sepnet.evaluation.text import templates
 from sepnet.evaluation.worker import one_line
 from sepnet.metrics import align
-from sepnet.types import Mixtures, SepnetError, shown
+from sepnet.types import Mixtures, SepnetError, visible_hints
 
 PAGE, HIGHEST_PEAK = "listening.html", 0.99
 
@@ -86,9 +86,9 @@ def listening(rows_csv: Path, contenders: Sequence[Contender], mixtures: Mixture
         heard = []
         for name, separator in separators.items():
             try:
-                separation = separator.separate(shown(separator, mixture))
+                separation = separator.separate(visible_hints(separator, mixture))
                 estimates, _ = align(
-                    separation, mixture.references, needs=separator.needs, labels=mixture.labels
+                    separation, mixture.references, needs=separator.info.needs, labels=mixture.labels
                 )
             except Exception as error:  # as the evaluation, which makes a row of it
                 heard.append(Heard(name, refusal=one_line(error)))

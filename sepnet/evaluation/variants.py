@@ -70,9 +70,9 @@ def changes(base: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = 
 
 def _cost(separator: Separator) -> tuple[float, float]:
     """Multiply-accumulates for a second of audio, and seconds of one thread for it."""
-    rate = int(getattr(separator, "sample_rate", 16000))
+    rate = separator.info.sample_rate or 16000
     noise = torch.randn(1, round(SECONDS * rate), generator=torch.Generator().manual_seed(0))
-    mixture = Mixture(noise, rate, n_sources=2).only(separator.needs)
+    mixture = Mixture(noise, rate, n_sources=2).only(separator.info.needs)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

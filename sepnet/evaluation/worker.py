@@ -158,8 +158,8 @@ class Worker:
 
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     separator = loaded.separator
-    built_for = getattr(separator, "n_sources", None)
-    by_class = stand_for(getattr(separator, "labels", None), mixture.labels)
+    built_for = separator.info.n_sources
+    by_class = stand_for(separator.info.labels, mixture.labels)
     if built_for not in (None, len(references)) and not by_class:
         return _Attempt("cannot_separate", f"gives {built_for} sources, not {len(references)}")
     try:
@@ -173,7 +173,7 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
         compute_seconds = time.process_time() - begin
         taken_mb = resident_mb("VmHWM") - before_mb
         peak_mb = max(loaded.loading_mb, loaded.held_mb + taken_mb, 0.0)
-        estimates, order = align(separation, references, needs=separator.needs, labels=mixture.labels)
+        estimates, order = align(separation, references, needs=separator.info.needs, labels=mixture.labels)
     except CannotSeparate as error:
         return _Attempt("cannot_separate", one_line(error))
     except Exception as error:
@@ -183,10 +183,10 @@ def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
 
 def _count(separator: Separator, mixture: Mixture) -> int | None:
     """How many sources it finds; None where it can't count, and with a warning where it fails to."""
-    if not isinstance(separator, CountingSeparator):
+    if not (isinstance(separator, CountingSeparator) and separator.info.counts_sources):
         return None
     try:
-        return separator.count(mixture.only(()))
+        return separator.estimate_n_sources(mixture.only(()))
     except CannotSeparate:
         return None  # separating tells why
     except Exception as error:  # no reason to lose the mixture's scores, nor to keep silent
@@ -235,7 +235,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _role(separator: Separator) -> Role:
-    if "references" in separator.needs:
+    if "references" in separator.info.needs:
         return "ceiling"
     return "floor" if type(separator) is Identity else "method"
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from sepnet.export.graphs import TRACED_SAMPLES, Graph, HeadGraph, MaskGraph, QueryGraph
 from sepnet.export.steps import step_graph
+from sepnet.query.mask_network import QueryMask
 from sepnet.separators.deep_clustering import DeepClustering
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.separators.query.mask_network import QueryMask
+from sepnet.separators.mask_estimator.model import MaskEstimator
 from sepnet.types import Mixture, Query, Separator, SepnetError
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -46,7 +46,7 @@ def graph_of(separator: Separator, *, head: bool = False, step: bool = False) ->
 def _reason(separator: Separator) -> str:
     """Why a separator is no fixed graph."""
     name = type(separator).__name__
-    if "references" in separator.needs:
+    if "references" in separator.info.needs:
         return f"{name} is shown the sources themselves, which no other program has: {CAN}"
     if isinstance(separator, nn.Module) and any(True for _ in separator.parameters()):
         return f"{name} optimises its answer for each mixture, in steps that no fixed graph holds: {CAN}"
@@ -60,7 +60,7 @@ def _ready(separator: Network) -> Network:
 
 def _masks(separator: MaskEstimator, *, step: bool) -> Graph:
     n_sources = separator.n_outputs
-    told = None if separator.counts == "fixed" else n_sources  # all outputs: the choice is the caller's
+    told = None if separator.source_count == "fixed" else n_sources  # all outputs: the choice is the caller's
     names = separator.labels or _numbered(n_sources)
     separate = _by(separator, separator.sample_rate, n_sources=told)
     if step:
@@ -71,7 +71,7 @@ def _masks(separator: MaskEstimator, *, step: bool) -> Graph:
         sources=names,
         sample_rate=separator.sample_rate,
         window_samples=separator.filterbank.window_samples,
-        latency_seconds=separator.latency_seconds,
+        latency_seconds=separator.info.latency_seconds,
         separate=separate,
     )
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import unit_level
 from sepnet.dsp.mel import to_linear, to_mel
+from sepnet.query.mask_network import QueryMask, log_mels
 from sepnet.separators.deep_clustering import DeepClustering
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.separators.query.mask_network import QueryMask, log_mels
+from sepnet.separators.mask_estimator.model import MaskEstimator
 
 Estimates = Float[Tensor, "batch source time"]
 Run = Callable[[Sequence[Tensor]], list[Tensor]]  # a graph, whoever runs it

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sepnet.export.graphs import Graph, Run
-from sepnet.separators.mask_estimator import MaskEstimator
-from sepnet.separators.streaming.mask_step import MaskEstimatorStep
+from sepnet.separators.mask_estimator.model import MaskEstimator
+from sepnet.separators.mask_estimator.step import MaskEstimatorStep
 
 
 def step_graph(

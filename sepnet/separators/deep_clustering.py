@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -28,11 +28,11 @@ from sepnet.dsp.kmeans import kmeans
 from sepnet.dsp.masks import ideal_binary_mask
 from sepnet.losses import affinity_loss, magnitude_mse, phase_sensitive_target, pit, whitened_kmeans_loss
 from sepnet.metrics import pairwise
-from sepnet.separators.wrappers import require_rate
-from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SepnetError
+from sepnet.separators.checks import require_rate
+from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
 Clustering = Literal["affinity", "whitened_kmeans"]
-Count = Literal["given", "estimated"]
+SourceCount = Literal["given", "estimated"]
 LOSSES = {"affinity": affinity_loss, "whitened_kmeans": whitened_kmeans_loss}
 
 
@@ -56,8 +56,6 @@ class DeepClustering(nn.Module):
     settings out of range.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"n_sources"})
-
     def __init__(
         self,
         *,
@@ -70,7 +68,7 @@ class DeepClustering(nn.Module):
         head_sources: int = 0,
         head_share: float = 0.025,
         by_head: bool = False,
-        count: Count = "given",
+        source_count: SourceCount = "given",
         least_share: float = 0.1,
         most: int = 5,
         n_points: int = 20000,
@@ -79,7 +77,7 @@ class DeepClustering(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for value, known in ((loss_function, get_args(Clustering)), (count, get_args(Count))):
+        for value, known in ((loss_function, get_args(Clustering)), (source_count, get_args(SourceCount))):
             if value not in known:
                 raise SepnetError(f"{value!r} is none of {', '.join(known)}")
         if not (n_dims > 1 and quiet_db > 0 and sharpness > 0 and n_points > most > 0 and head_sources >= 0):
@@ -93,9 +91,14 @@ class DeepClustering(nn.Module):
         self.head_sources, self.head_share, self.by_head = head_sources, head_share, by_head
         self.least_share, self.most = least_share, most
         self.n_points, self.n_restarts, self.sharpness, self.seed = n_points, n_restarts, sharpness, seed
-        if count == "estimated":
-            self.needs = frozenset()  # type: ignore[misc]  # it finds out by itself
+        self.source_count = source_count
         self.network = network(filterbank.n_bins, filterbank.n_bins * (n_dims + head_sources))
+
+    @property
+    def info(self) -> SeparatorInfo:
+        """It has to be told the number of sources, unless it estimates it."""
+        needs = frozenset({"n_sources"}) if self.source_count == "given" else frozenset[str]()
+        return SeparatorInfo(needs=needs, sample_rate=self.sample_rate, counts_sources=True)
 
     def forward(
         self, analysis: Float[Tensor, "batch channel frame"]
@@ -140,7 +143,7 @@ class DeepClustering(nn.Module):
         embeddings, head = self(analysis)
         embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         points, weights = self._loud(embeddings[0], magnitude(analysis)[0])
-        n_sources = mixture.n_sources or self.counted(points, weights)
+        n_sources = mixture.n_sources or self._estimate_n_sources(points, weights)
         if self.by_head and n_sources == self.head_sources:
             masks = head[0]
         else:
@@ -150,7 +153,7 @@ class DeepClustering(nn.Module):
         return Separation(sources.to(mixture.audio.device))
 
     @torch.no_grad()
-    def count(self, mixture: Mixture) -> int:
+    def estimate_n_sources(self, mixture: Mixture) -> int:
         """How many sources it finds in a mixture, unasked; in silence one."""
         require_rate(mixture, self.sample_rate, made="the network was")
         signal, _ = unit_level(mixture.audio[:1].to(next(self.parameters()).device))
@@ -158,9 +161,11 @@ class DeepClustering(nn.Module):
             return 1
         analysis = self.filterbank.encode(signal)
         embeddings = torch.nn.functional.normalize(self(analysis)[0], dim=-1)
-        return self.counted(*self._loud(embeddings[0], magnitude(analysis)[0]))
+        return self._estimate_n_sources(*self._loud(embeddings[0], magnitude(analysis)[0]))
 
-    def counted(self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]) -> int:
+    def _estimate_n_sources(
+        self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]
+    ) -> int:
         """How many sources the embeddings speak of; see the class."""
         covariance = (points * weights[:, None]).T @ points / weights.sum()
         shares = torch.linalg.eigvalsh(covariance.double())

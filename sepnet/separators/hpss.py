@@ -18,7 +18,7 @@ import torch
 from scipy.ndimage import median_filter
 
 from sepnet.dsp.fast_stft import FastSTFT
-from sepnet.types import Mixture, Separation, SepnetError
+from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 
 class HPSS:
@@ -28,7 +28,7 @@ class HPSS:
     medians. Raises SepnetError unless all are positive.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
     n_sources: ClassVar[int] = 2
 
     def __init__(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from sepnet.types import CannotSeparate, Mixture, Separation
+from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo
 
 
 class Identity:
@@ -14,7 +12,7 @@ class Identity:
     evaluation itself. Needs ``n_sources`` and raises CannotSeparate without it. No parameters.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"n_sources"})
+    info = SeparatorInfo(needs=frozenset({"n_sources"}))
 
     def separate(self, mixture: Mixture) -> Separation:
         """``sources`` (n_sources, time), each a copy of channel 0; the order is arbitrary."""

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sepnet.dsp.fast_stft import FastSTFT
-from sepnet.types import CannotSeparate, Mixture, Separation, SepnetError
+from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
 REPETITIONS = 3  # fewer have no median to speak of
 
@@ -36,7 +36,7 @@ class REPET:
     a mixture that is too short to hold the shortest period three times.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    info = SeparatorInfo()
     n_sources: ClassVar[int] = 2
 
     def __init__(

@@ -20,25 +20,22 @@ class Model:
     @property
     def n_sources(self) -> int | None:
         """The number that it was made for."""
-        found: int | None = getattr(self.separator, "n_sources", None)
-        return found
+        return self.separator.info.n_sources
 
     @property
     def sample_rate(self) -> int | None:
         """The one that it works at, in Hz; None: any."""
-        found: int | None = getattr(self.separator, "sample_rate", None)
-        return found
+        return self.separator.info.sample_rate
 
     @property
     def labels(self) -> tuple[str, ...] | None:
         """The classes that its outputs stand for."""
-        found = getattr(self.separator, "labels", None)
-        return None if found is None or "queries" in self.separator.needs else tuple(found)
+        return self.separator.info.labels
 
     @property
     def about(self) -> str:
         """What it does and wants, in a sentence or two."""
-        needs = self.separator.needs
+        needs = self.separator.info.needs
         if "queries" in needs:
             told = "Takes out the sound that you give an example of."
         elif self.labels:
@@ -59,7 +56,7 @@ class Model:
         return {
             "name": self.name,
             "about": self.about,
-            "needs": sorted(self.separator.needs),
+            "needs": sorted(self.separator.info.needs),
             "n_sources": self.n_sources,
             "labels": self.labels,
             "sample_rate": self.sample_rate,
@@ -80,7 +77,7 @@ class Models:
             if shown in self._models:
                 raise SepnetError(f"models: two are called {shown!r}: rename a folder")
             separator = artifact.load(name)
-            if "references" in separator.needs:
+            if "references" in separator.info.needs:
                 raise SepnetError(f"models: {name} is an oracle, which has to see the sources: leave it out")
             self._models[shown] = Model(shown, separator)
         if not self._models:

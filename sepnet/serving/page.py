@@ -54,10 +54,12 @@ def build(handlers: Handlers, examples: Sequence[Example]) -> gr.Blocks:
                 about = gr.Markdown(first.about, elem_id="about")
                 n_sources = gr.Slider(
                     1, limits.sources, value=2, step=1, label="Number of sources", elem_id="n_sources",
-                    visible="n_sources" in first.separator.needs,
+                    visible="n_sources" in first.separator.info.needs,
                 )  # fmt: skip
                 query = _sound(
-                    "An example of the sound to take out", "query", visible="queries" in first.separator.needs
+                    "An example of the sound to take out",
+                    "query",
+                    visible="queries" in first.separator.info.needs,
                 )
                 with gr.Accordion("More: several microphones, scores", open=False, elem_id="more"):
                     channels = gr.Radio(
@@ -118,7 +120,7 @@ def _sound(label: str, name: str, *, visible: bool = True) -> gr.Audio:
 def _fields(handlers: Handlers, name: str) -> tuple[str, Any, Any]:
     """What the form asks for follows from what the separator needs."""
     model = handlers.service.models[name]
-    needs = model.separator.needs
+    needs = model.separator.info.needs
     return model.about, gr.update(visible="n_sources" in needs), gr.update(visible="queries" in needs)
 
 

@@ -81,7 +81,7 @@ class Service:
         if asked.channels == "mean":
             sound = sound.mean(axis=0, keepdims=True)
         references = self._references(asked, rate, sound.shape[-1])
-        needs = model.separator.needs
+        needs = model.separator.info.needs
         begin = time.perf_counter()
         separation = inference.separate(
             sound,
@@ -105,7 +105,7 @@ class Service:
 
     def _check(self, model: Model, asked: Asked) -> None:
         """Raises SepnetError for what is missing or too much, before anything is decoded."""
-        needs = model.separator.needs
+        needs = model.separator.info.needs
         if asked.channels not in CHANNELS:
             raise SepnetError(f"channels is {asked.channels[:20]!r}: say {' or '.join(CHANNELS)}")
         if "n_sources" in needs:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sepnet.metrics import align, improvement, is_silent, si_sdr
-from sepnet.types import Batch, Mixture, Scored, Separator, SepnetError, Trainable, shown
+from sepnet.types import Batch, Mixture, Scored, Separator, SepnetError, Trainable, visible_hints
 
 SCORE = "si_sdri"  # what separators are validated by
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -110,8 +110,8 @@ def aligned(separator: Separator, mixture: Mixture) -> Tensor:
     """The estimates (source, time) of a mixture in the order of its references, as evaluated."""
     assert mixture.references is not None
     with _plainly(mixture):
-        separation = separator.separate(shown(separator, mixture))
-    return align(separation, mixture.references, needs=separator.needs, labels=mixture.labels)[0]
+        separation = separator.separate(visible_hints(separator, mixture))
+    return align(separation, mixture.references, needs=separator.info.needs, labels=mixture.labels)[0]
 
 
 def si_sdr_gain(separator: Separator, mixture: Mixture) -> Tensor | None:

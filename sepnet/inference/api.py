@@ -1,0 +1,136 @@
+"""The front door of the library: sound in, sources out, with any method.
+
+A recording of any rate, at least one channel and one sample:
+
+    >>> import sepnet
+    >>> separation = sepnet.separate(audio, 44100, model="runs/my-run")     # doctest: +SKIP
+    >>> separation.sources.shape                                            # doctest: +SKIP
+    torch.Size([2, 220500])
+
+All that a web page or a server has to do is to call this.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sepnet.artifact import load, preferred
+from sepnet.dsp.resample import at_rate, resample, resample_query
+from sepnet.inference.pipeline import Pipeline, PipelineSettings
+from sepnet.query.ast_dgmo import AstDgmo, Event
+from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
+
+Audio = np.ndarray | Tensor
+MOST_CHANNELS = 256  # more are time, the wrong way round
+
+
+def separate(
+    audio: Audio,
+    sample_rate: int,
+    model: str | Path | Separator | None = None,
+    n_sources: int | Literal["auto"] | None = None,
+    query: tuple[Audio, int] | None = None,
+    consistent: bool = True,
+    full_band: bool = True,
+) -> Separation:
+    """Separate a recording.
+
+    Args:
+        audio: (channel, time) or (time,), floats with full scale 1.0.
+        sample_rate: In Hz; a model of another rate is served by resampling.
+        model: What ``load`` takes, or a separator from it; None: the newest run under runs, or the shipped
+            weights where there is none.
+        n_sources: For methods that have to be told; "auto": as many as a method that counts finds.
+        query: An example (time,) of the sound to find and its rate in Hz, for methods that take one.
+        consistent: Whether what the estimates lack of the mixture is shared among them, so that they sum to it.
+        full_band: Whether the estimates of a model at a lower rate get their share of the band above it.
+
+    Returns:
+        The sources (source, time) as channel 0 hears them, at the rate, the length and the level of the input.
+
+    Raises:
+        CannotSeparate: The method cannot serve this recording.
+        SepnetError: The audio or a setting cannot be used.
+
+    Example:
+        >>> import torch, sepnet
+        >>> sepnet.separate(torch.zeros(1, 44100), 44100, model="pit-2spk-8k").sources.shape
+        torch.Size([2, 44100])
+    """
+    number = n_sources if n_sources is None or n_sources == "auto" else _whole(n_sources, "n_sources")
+    sample_rate, signal = _whole(sample_rate, "sample_rate"), _tensor(audio)
+    if not isinstance(model, str | Path | Separator | None) or isinstance(model, type):
+        raise SepnetError(f"model is {model!r}: give a name, a run folder, or a separator")
+    separator = model if isinstance(model, Separator) else load(preferred() if model is None else model)
+    settings = PipelineSettings(n_sources=number, consistent=consistent, full_band=full_band)
+    queries = None if query is None else (_query(query),)
+    return Pipeline(separator, settings).separate(Mixture(signal, sample_rate, queries=queries))
+
+
+def find(
+    audio: Audio, sample_rate: int, query: tuple[Audio, int], model: str | Path | AstDgmo = "ast_dgmo"
+) -> Event:
+    """Find what a query is an example of, with all that is known of it: see sepnet.query.ast_dgmo.
+
+    audio, sample_rate: as for ``separate``. query: (time,) and its rate. Target and residual have the rate
+    and the length of the input, and sum to its channel 0. Raises SepnetError for audio, a query or a model
+    that can't be used.
+    """
+    finder = model if isinstance(model, AstDgmo) else load(model)
+    if not isinstance(finder, AstDgmo):
+        raise SepnetError(f"{model} separates, but does not say what it finds: take ast_dgmo, or one like it")
+    inner, signal = finder.sample_rate, _tensor(audio)
+    sample_rate, example = _whole(sample_rate, "sample_rate"), _query(query)
+    mixture = at_rate(Mixture(signal, sample_rate), inner)
+    (event,) = finder.find(replace(mixture, queries=(resample_query(example, inner),)))
+    target = resample(event.target, inner, sample_rate)[: signal.shape[-1]]
+    return replace(event, target=target, residual=signal[0] - target)
+
+
+def _whole(number: Any, name: str) -> int:
+    """An int of any kind of whole number. Raises SepnetError for what is none."""
+    is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
+    if is_number and math.isfinite(number) and number == round(number):
+        return int(number)
+    raise SepnetError(f"{name} is {number!r}: give a whole number")
+
+
+def _tensor(audio: Audio) -> Tensor:
+    """(channel, time) in float32. Raises SepnetError for integers, and what is no array."""
+    if not isinstance(audio, np.ndarray | Tensor):
+        raise SepnetError(
+            f"audio is a {type(audio).__name__}: give an array or a tensor, (channel, time) or (time,)"
+        )
+    is_float = audio.is_floating_point() if isinstance(audio, Tensor) else audio.dtype.kind == "f"
+    if not is_float:
+        raise SepnetError(
+            f"audio has to be floats with full scale 1.0, but is {audio.dtype}: divide by its full scale"
+        )
+    if isinstance(audio, np.ndarray):
+        # A copy: torch takes no reversed array and no foreign byte order, and warns of one that is read-only.
+        audio = torch.from_numpy(np.array(audio, dtype=np.float32))
+    audio = audio.detach().to(torch.float32)
+    if audio.ndim == 2 and audio.shape[0] > max(MOST_CHANNELS, audio.shape[1]):
+        raise SepnetError(
+            f"audio is (channel, time), but this would be {audio.shape[0]} channels of {audio.shape[1]} "
+            "samples: transpose it"
+        )
+    return audio[None] if audio.ndim == 1 else audio  # Mixture refuses other shapes
+
+
+def _query(query: tuple[Audio, int]) -> Query:
+    if not isinstance(query, tuple | list) or len(query) != 2:
+        raise SepnetError("a query is an example and its rate in Hz: query=(audio, sample_rate)")
+    audio, sample_rate = _tensor(query[0]), _whole(query[1], "the query's rate")
+    if query[0].ndim != 1:
+        raise SepnetError(
+            f"a query is one channel (time,), but this one is {tuple(query[0].shape)}: choose one"
+        )
+    return Query(audio[0], sample_rate)

@@ -1,0 +1,104 @@
+"""Chunks that overlap, and the joining of what they give into one signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sepnet.inference.stitching.stitching import FADE_SECONDS, Stitch, Stitcher
+from sepnet.types import SepnetError
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Samples ``start`` to ``stop`` of a recording; ``done``: up to where earlier chunks give it; ``until``:
+    up to where this one does, all but for ``fade`` samples after ``done``, in which both do."""
+
+    start: int
+    stop: int
+    done: int
+    until: int
+    fade: int
+
+
+def plan_chunks(n_samples: int, *, chunk_samples: int, overlap_samples: int) -> Iterator[Chunk]:
+    """The chunks of a recording, all of the same length unless it is shorter than one.
+
+    Neighbours overlap by ``overlap_samples``, the last two by more where that takes it, and the one fades
+    into the other in the middle of the overlap. Raises SepnetError where the overlap is half a chunk or more.
+    """
+    if not 0 < 2 * overlap_samples < chunk_samples:
+        raise SepnetError(
+            f"chunks of {chunk_samples} samples that overlap by {overlap_samples}: the overlap has to be "
+            "positive, and less than half of a chunk"
+        )
+    fade = max(1, overlap_samples // 8)
+    start = done = 0
+    while True:
+        stop = min(start + chunk_samples, n_samples)
+        last = stop == n_samples
+        following = stop if last else min(stop - overlap_samples, n_samples - chunk_samples)
+        until = stop if last else (following + stop - fade) // 2
+        yield Chunk(start, stop, done, until, fade if start else 0)
+        if last:
+            return
+        start, done = following, until
+
+
+class ChunkJoiner:
+    """Puts the estimates of chunk after chunk into one signal for each source.
+
+    in_order: whether the sources have fixed places, so that there is nothing to keep apart.
+    """
+
+    def __init__(self, n_sources: int, sample_rate: int, *, in_order: bool = False) -> None:
+        self.n_sources, self.sample_rate = n_sources, sample_rate
+        self.stitcher = None if in_order else Stitcher(n_sources, sample_rate)
+        self.tail: Tensor | None = None  # (source, channel, time), from the next chunk's start on
+        self.tail_start = 0
+
+    def push(
+        self, chunk: Chunk, estimates: Float[Tensor, "source channel time"], next_start: int | None
+    ) -> tuple[Float[Tensor, "source channel _"], Stitch | None]:
+        """What the chunk adds, from ``done`` to ``until``, and how it was stitched to the ones before.
+
+        next_start: of the chunk after it; None: this is the last.
+        """
+        ordered, stitch = self._ordered(estimates)
+        if self.tail is not None and chunk.fade:
+            first, length = chunk.done - chunk.start, chunk.fade
+            old = self.tail[..., chunk.done - self.tail_start :][..., :length]
+            weights = (torch.arange(1, length + 1) / (length + 1)).to(ordered)
+            ordered = ordered.clone()
+            new = ordered[..., first : first + length]
+            ordered[..., first : first + length] = old + weights * (new - old)
+        added = ordered[..., chunk.done - chunk.start : chunk.until - chunk.start]
+        if next_start is not None:
+            self.tail, self.tail_start = ordered[..., next_start - chunk.start :].clone(), next_start
+        return added, stitch
+
+    def _ordered(self, estimates: Tensor) -> tuple[Tensor, Stitch | None]:
+        if self.stitcher is None:
+            return estimates, None
+        tail = None if self.tail is None else self.tail.mean(dim=1)
+        path, stitch = self.stitcher.push(estimates.mean(dim=1), tail)
+        return path.apply(estimates, round(FADE_SECONDS * self.sample_rate)), stitch
+
+    def state(self) -> dict[str, Tensor]:
+        """What to keep of it, to go on later."""
+        kept = {"tail_start": torch.tensor(self.tail_start)}
+        if self.tail is not None:
+            kept["tail"] = self.tail
+        if self.stitcher is not None:
+            kept |= self.stitcher.memory.state()
+        return kept
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """What was kept of another for the same sources."""
+        self.tail, self.tail_start = state.get("tail"), int(state["tail_start"])
+        if self.stitcher is not None:
+            self.stitcher.memory.restore(state)

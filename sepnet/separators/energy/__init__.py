@@ -1,0 +1,1 @@
+"""Separation by gradient descent on an energy of cluster signatures."""

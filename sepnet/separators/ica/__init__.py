@@ -1,0 +1,1 @@
+"""Independent component analysis and its convolutive kin, for several microphones."""

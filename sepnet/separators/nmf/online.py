@@ -1,0 +1,142 @@
+"""NMF of each frame as it comes in, told by example (``model=nmf_online``).
+
+Each query gives a dictionary of spectra (sepnet.dsp.nmf), and each frame of the mixture is explained by all
+of them together, on its own. With one query the rest of the mixture has a dictionary of its own, which is
+learnt from the frames as they come in (sepnet.dsp.nmf_online): semi-supervised, after Z. Duan, G. J. Mysore,
+P. Smaragdis, "Online PLCA for real-time semi-supervised source separation", LVA/ICA 2012, with the updates of
+Lefevre, Bach and Fevotte 2011. With the models V_i of the sources in a frame,
+
+    Y_i = V_i^p / sum_j V_j^p  Y.
+
+Nothing looks ahead, so the whole recording at once and frame by frame are the same algorithm: ``separate``
+is the stream from end to end. The latency is the window.
+
+On 30 mixtures of 4 s of two speakers of speech8k (dev), by which the settings were chosen, with a query of
+3 s for each source: 2.9 +- 0.9 dB mean SI-SDRi; with one query 0.0 +- 0.8 dB, for what the dictionary of one
+voice explains of the other does not have to be learnt. Itakura-Saito is worse (two queries, 40 components, a
+mask exponent of 1: 1.3 dB, where Kullback-Leibler has 2.8 dB).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sepnet.dsp import nmf
+from sepnet.dsp.filterbank import STFT
+from sepnet.separators.examples import checked, labels
+from sepnet.separators.frame_stream import Known
+from sepnet.separators.nmf.step import Dictionaries, NMFStream
+from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
+
+PRIOR_FRAMES = 5.0  # what the first guess at the rest counts for
+BLOCK_HOPS = 256  # of the whole recording at once
+
+
+class OnlineNMF:
+    """Finds the sources that sound as the queries do; with one query, that source and the residual.
+
+    n_components: spectra of each query; n_residual: of the residual. divergence: kullback_leibler (of
+    magnitudes) or itakura_saito (of powers). n_iterations: for each frame. mask_exponent: p above.
+    window_seconds: of the frames, half of which overlap. memory_seconds: after
+    which what the residual has learnt counts for half.
+    update_frames: how often its dictionary is renewed. seed: of the dictionaries' starts.
+
+    Raises CannotSeparate for no queries, and one that is silent or at another rate than the mixture.
+    """
+
+    info = SeparatorInfo(needs=frozenset({"queries"}))
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 8,
+        n_residual: int = 20,
+        divergence: nmf.Divergence = "kullback_leibler",
+        n_iterations: int = 20,
+        mask_exponent: float = 0.7,
+        window_seconds: float = 0.032,
+        memory_seconds: float = 2.0,
+        update_frames: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if divergence not in ("kullback_leibler", "itakura_saito"):
+            raise SepnetError(f"divergence={divergence!r} is none of kullback_leibler, itakura_saito")
+        positive = {
+            "n_components": n_components,
+            "n_residual": n_residual,
+            "n_iterations": n_iterations,
+            "mask_exponent": mask_exponent,
+            "window_seconds": window_seconds,
+            "memory_seconds": memory_seconds,
+            "update_frames": update_frames,
+        }
+        if wrong := [f"{name}={value}" for name, value in positive.items() if value <= 0]:
+            raise SepnetError(f"{', '.join(wrong)}: give positive numbers")
+        self.n_components, self.n_residual, self.divergence = n_components, n_residual, divergence
+        self.n_iterations, self.mask_exponent, self.seed = n_iterations, mask_exponent, seed
+        self.window_seconds, self.memory_seconds = window_seconds, memory_seconds
+        self.update_frames = update_frames
+
+    @property
+    def power(self) -> float:
+        """Of the magnitudes that are factorised."""
+        return 2.0 if self.divergence == "itakura_saito" else 1.0
+
+    @torch.no_grad()
+    def separate(self, mixture: Mixture) -> Separation:
+        """The estimates, labelled by their queries."""
+        stream = self._stream(mixture)
+        signal = mixture.audio[0].cpu()
+        block, state, parts = BLOCK_HOPS * stream.hop_samples, stream.initial_state(), []
+        filled = torch.nn.functional.pad(signal, (0, -len(signal) % stream.hop_samples))
+        for hops in torch.split(filled, block):
+            sources, state = stream.step(hops, state)
+            parts.append(sources)
+        whole = torch.cat([*parts, stream.flush(state)], dim=1)[:, stream.lag_samples :]
+        return Separation(whole[:, : len(signal)].to(mixture.audio.device), stream.labels)
+
+    @torch.no_grad()
+    def stream(self, known: Known) -> NMFStream:
+        """Frame by frame, with the dictionaries of the queries."""
+        return self._stream(Mixture(torch.zeros(1, 1), known.rate(None), queries=known.queries))
+
+    def _stream(self, mixture: Mixture) -> NMFStream:
+        queries = checked(mixture)
+        hop = max(1, round(self.window_seconds * mixture.sample_rate / 2))
+        stft = STFT(window_samples=2 * hop, hop_samples=hop)
+        parts = [self._learnt(query, stft, self.seed + k) for k, query in enumerate(queries)]
+        free = 0
+        if len(queries) == 1:
+            generator, free = torch.Generator().manual_seed(self.seed), self.n_residual
+            start = torch.rand(stft.n_bins, free, generator=generator) + 0.1
+            parts.append(start / start.sum(dim=0))
+        sources = torch.cat([torch.full((part.shape[1],), k) for k, part in enumerate(parts)])
+        return NMFStream(
+            stft,
+            Dictionaries(torch.cat(parts, dim=1), sources, free),
+            sample_rate=mixture.sample_rate,
+            labels=labels(queries),
+            divergence=self.divergence,
+            power=self.power,
+            n_iterations=self.n_iterations,
+            mask_exponent=self.mask_exponent,
+            forgetting=0.5 ** (hop / (self.memory_seconds * mixture.sample_rate)),
+            update_frames=self.update_frames,
+            prior_frames=PRIOR_FRAMES,
+        )
+
+    def _learnt(self, query: Query, stft: STFT, seed: int) -> Tensor:
+        """(bin, component), columns of sum 1, of a query at unit level."""
+        audio = query.audio.cpu() / query.audio.abs().max().cpu()
+        magnitudes = stft.spectrogram(audio).abs().pow(self.power)
+        found = nmf.factorise(
+            magnitudes[None],
+            n_components=self.n_components,
+            divergence=self.divergence,
+            n_iterations=100,
+            tolerance=0,
+            seed=seed,
+        )
+        spectra = found.dictionary[0] + 1e-6 * found.dictionary[0].mean()
+        return spectra / spectra.sum(dim=0)

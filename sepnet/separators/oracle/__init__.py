@@ -1,0 +1,1 @@
+"""Oracle masks, which see the true sources: the ceiling of every table."""

@@ -1,0 +1,75 @@
+"""Oracles for methods that find a sound by example: how far a gate in time, or a coarse mask, can go at best.
+
+Each sees the references, of which the first is the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sepnet.dsp.activity import gate
+from sepnet.dsp.cells import cell_mask
+from sepnet.dsp.filterbank import STFT
+from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
+
+Bands = Callable[[int, int], Tensor]
+"""(number of bins, sample rate in Hz) -> weights (bin, band)."""
+
+
+class OracleCells:
+    """Masks with the ideal shares of energy in cells of frequency and time (sepnet.dsp.cells).
+
+    bands: which bins are in which bands. cell_seconds: length of a cell, to whole frames; null: one frame.
+    window_samples, hop_samples, window: of the STFT. The order is that of the references.
+    """
+
+    info = SeparatorInfo(needs=frozenset({"references"}))
+
+    def __init__(
+        self,
+        *,
+        bands: Bands,
+        cell_seconds: float | None = None,
+        window_samples: int = 512,
+        hop_samples: int = 256,
+        window: str = "hann",
+    ) -> None:
+        if cell_seconds is not None and cell_seconds <= 0:
+            raise SepnetError(f"cell_seconds is {cell_seconds}: give a positive length, or null for a frame")
+        self.bands, self.cell_seconds = bands, cell_seconds
+        self.stft = STFT(window_samples=window_samples, hop_samples=hop_samples, window=window)
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """The estimates in the order of the references; they sum to the mixture."""
+        references = mixture.references
+        assert references is not None  # declared in needs
+        seconds = self.stft.hop_samples / mixture.sample_rate
+        n_frames = 1 if self.cell_seconds is None else max(1, round(self.cell_seconds / seconds))
+        weights = self.bands(self.stft.n_bins, mixture.sample_rate)
+        masks = cell_mask(self.stft.spectrogram(references), weights, n_frames)  # (source, bin, frame)
+        observed = self.stft.spectrogram(mixture.audio[0])
+        estimates = self.stft.invert(masks * observed, mixture.audio.shape[-1])
+        return Separation(estimates, labels=tuple(f"source {k + 1}" for k in range(len(references))))
+
+
+class OracleGate:
+    """The mixture where the target is active (sepnet.dsp.activity), and silence elsewhere: perfect detection.
+
+    The others share equally what it leaves of the mixture.
+    """
+
+    info = SeparatorInfo(needs=frozenset({"references"}))
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """Target, then the residual, for each of the other references alike."""
+        references = mixture.references
+        assert references is not None  # declared in needs
+        there = torch.from_numpy(gate(references[0].numpy(), mixture.sample_rate))
+        target = torch.where(there, mixture.audio[0], 0.0)
+        n_others = len(references) - 1
+        rest = (mixture.audio[:1] - target) / max(n_others, 1)
+        sources = torch.cat([target[None], rest.expand(n_others, -1)])
+        return Separation(sources, labels=tuple(f"source {k + 1}" for k in range(len(references))))

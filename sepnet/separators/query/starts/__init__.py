@@ -1,1 +1,0 @@
-"""Where the mask of a query may start, a way a file: see sepnet.separators.query.scene.Start."""

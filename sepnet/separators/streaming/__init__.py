@@ -1,1 +1,0 @@
-"""Separation hop by hop: one method a file; sepnet.streaming feeds them blocks of any size."""
