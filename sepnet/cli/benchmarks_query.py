@@ -21,9 +21,10 @@ from sepnet.data.dataset import MixtureData
 from sepnet.data.query_set import QueryList, QuerySet
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.metrics.detection import Counts, event_counts, segment_counts
-from sepnet.query.ast_dgmo import AstDgmo, Event
+from sepnet.query.ast_dgmo import AstDgmo
 from sepnet.query.detection import Segment
 from sepnet.query.dgmo import DGMO
+from sepnet.query.event import Event
 from sepnet.query.starts.contrast import SpectralContrast
 from sepnet.query.tagger import Tagger
 from sepnet.training.precision import has_fast_bfloat16

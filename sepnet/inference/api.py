@@ -24,7 +24,8 @@ from torch import Tensor
 from sepnet.artifact import load, preferred
 from sepnet.dsp.resample import at_rate, resample, resample_query
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
-from sepnet.query.ast_dgmo import AstDgmo, Event
+from sepnet.query.ast_dgmo import AstDgmo
+from sepnet.query.event import Event
 from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
 
 Audio = np.ndarray | Tensor

@@ -29,9 +29,10 @@ from sepnet.dsp.mel import to_linear
 from sepnet.evaluation.query_figures import comparison_figure, timeline_figure
 from sepnet.evaluation.query_scores import QueryScores, query_scores
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
-from sepnet.query.ast_dgmo import AstDgmo, Event
+from sepnet.query.ast_dgmo import AstDgmo
 from sepnet.query.detection import Detection
 from sepnet.query.dgmo import Optimised
+from sepnet.query.event import Event
 from sepnet.types import SepnetError
 
 UNSAFE = re.compile(r"[^\w.-]+")  # in a class, for a file name

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -23,41 +23,18 @@ from torch.nn import functional
 
 from sepnet.dsp.features import unit_level
 from sepnet.query.applying import MelMasking, windows
-from sepnet.query.detection import Detection, Detector
+from sepnet.query.detection import Detector
 from sepnet.query.dgmo import DGMO, Optimised
+from sepnet.query.event import Event
 from sepnet.query.objective import Score, Task
 from sepnet.query.queries import checked_queries, loudest_part, names_of
 from sepnet.query.scene import Ear, Listening, Scene, Start
-from sepnet.query.tagger import Heard, Tagger
+from sepnet.query.tagger import Tagger
 from sepnet.separators.checks import require_rate
 from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 LEVEL_RMS = 0.04  # -28 dBFS
 EMPTY = 1e-6  # of the mixture's energy: -60 dB
-
-
-@dataclass(frozen=True)
-class Event:
-    """What became of one query.
-
-    name: its class, the label that it came with or, without one, what the tagger hears. query: the example
-    as it was used, at the level that the tagger heard it at. heard: what the tagger makes of it; known:
-    whether that is a class it is sure enough of, or else the detection went by similarity alone. mask:
-    (frame, mel), as applied; optimised: None where nothing was optimised. target + residual = mixture, both
-    (time,). seconds: of compute, by stage.
-    """
-
-    name: str
-    query: Query
-    heard: Heard
-    known: bool
-    detection: Detection
-    start: Float[Tensor, "frame mel"]
-    mask: Float[Tensor, "frame mel"]
-    optimised: Optimised | None
-    target: Float[Tensor, " time"]
-    residual: Float[Tensor, " time"]
-    seconds: Mapping[str, float]
 
 
 class AstDgmo(nn.Module):
