@@ -18,7 +18,7 @@ from torch import Tensor
 from sepnet.query.body import MEAN, STD, Body
 from sepnet.types import SepnetError
 
-SHIPPED = Path(__file__).resolve().parents[2] / "weights"
+SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 TARGET = "sepnet.query.tagger.Tagger"
 ARCHITECTURE = "audio-spectrogram-transformer"
