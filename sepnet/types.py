@@ -28,6 +28,18 @@ class SeparationWarning(UserWarning):
 
 
 HINTS = frozenset({"n_sources", "queries", "references"})
+_HINT_REMEDIES = {
+    "n_sources": "give their number, n_sources=2",
+    "queries": "give an example of the sound, query=example.wav",
+    "references": "it is an oracle, and only an evaluation knows the true sources",
+}
+
+
+def missing_hint(hint: str) -> CannotSeparate:
+    """Make the error for a mixture that lacks a hint which the method needs; its message names the remedy."""
+    return CannotSeparate(
+        f"the method needs {hint}, which this mixture does not give: {_HINT_REMEDIES[hint]}"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Mixture:
             raise ValueError(f"unknown hints {sorted(unknown)}; a separator may need {sorted(HINTS)}")
         for hint in sorted(wanted):
             if getattr(self, hint) is None:
-                raise CannotSeparate(f"the method needs {hint}, which this mixture does not give")
+                raise missing_hint(hint)
         return replace(
             self,
             n_sources=self.n_sources if "n_sources" in wanted else None,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sepnet.metrics import si_sdr
-from sepnet.separators import convolutive
+from sepnet.separators.ica import convolutive
 from sepnet.separators.ica.convolutive import ILRMA, AuxIVA, Transform
 from sepnet.separators.ica.fastica import FastICA
 from sepnet.types import CannotSeparate, Mixture, SeparationWarning, SepnetError

@@ -19,12 +19,12 @@ from sepnet.dsp.adam import adam
 from sepnet.dsp.energy import centroid, energy, energy_gradient, energy_loss, split
 from sepnet.dsp.mfcc import correlation, mel_filters, mfcc
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr
-from sepnet.separators import energy_descent
+from sepnet.separators.energy import descent as energy_descent
 from sepnet.separators.energy.blind import Energy
 from sepnet.separators.energy.descent import EnergyDescent, Signatures
 from sepnet.separators.energy.reference import EnergyReference
 from sepnet.separators.energy.step import EnergyStream
-from sepnet.separators.frame_stream import Known
+from sepnet.separators.frame_stream import StreamSetup
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
 
 RATE = 8000
@@ -295,7 +295,7 @@ def test_an_aligned_reference_is_taken_off_the_mixture(model: str, n_queries: in
 @pytest.mark.parametrize(
     ("queries", "reason"),
     [
-        ((), "gives none"),
+        ((), "give an example of the sound, query="),
         ((Query(torch.zeros(800), RATE),), "query 1 is silent"),
         ((Query(noise(800), RATE), Query(noise(800), 16000)), "query 2 is at 16000 Hz.*8000 Hz: resample"),
     ],
@@ -390,9 +390,9 @@ def test_frame_by_frame_gives_the_same_output(model: str, n_frames: int) -> None
 def test_the_latency_is_as_stated() -> None:
     assert build("energy_reference").descent.latency_seconds == pytest.approx(0.10)
     with pytest.raises(SepnetError, match=r"set descent\.rematch to false"):
-        build("energy_textbook").stream(Known(RATE, 2, heard=by_query().audio[0]))
+        build("energy_textbook").stream(StreamSetup(RATE, 2, enrollment=by_query().audio[0]))
     with pytest.raises(CannotSeparate, match="start=mixture"):
-        build("energy_reference", start="random").stream(Known(RATE, queries=by_query().queries))
+        build("energy_reference", start="random").stream(StreamSetup(RATE, queries=by_query().queries))
 
 
 @pytest.mark.parametrize("model", ["energy_reference", "energy_reference_textbook", "energy"])

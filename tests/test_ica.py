@@ -21,7 +21,7 @@ from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.table import Line
 from sepnet.evaluation.worker import Worker
 from sepnet.metrics import si_sdr
-from sepnet.separators import channels
+from sepnet.separators.ica import channels
 from sepnet.separators.ica.channels import spectrum
 from sepnet.separators.ica.fastica import FastICA
 from sepnet.separators.identity import Identity

@@ -24,7 +24,7 @@ from sepnet import artifact
 from sepnet.cli import benchmarks_streaming, live
 from sepnet.dsp.filterbank import LearnedFilterbank
 from sepnet.inference.stages import Consistent
-from sepnet.inference.stream import MOST_HOPS, StreamingSeparator
+from sepnet.inference.stream import MAX_HOPS_PER_STEP, StreamingSeparator
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.networks.tcn_step import TCNStep
 from sepnet.separators.energy.descent import EnergyDescent
@@ -130,7 +130,7 @@ def test_blocks_are_the_whole_at_once(name: str, size: str) -> None:
         "hop + 1": [stream.hop_samples + 1],
         "random": rng.integers(0, 400, 50).tolist(),
     }
-    signal = signal_of(stream.hop_samples * (MOST_HOPS + 2) + 5 if size == "5000" else 1300)
+    signal = signal_of(stream.hop_samples * (MAX_HOPS_PER_STEP + 2) + 5 if size == "5000" else 1300)
     whole = offline(name, signal)
     assert whole.std(dim=0).max() > 0.001  # the sources differ
     assert_same(stream, pushed(stream, signal, sizes.get(size) or [int(size)]), whole)
@@ -305,7 +305,7 @@ def test_wrapped_separators_say_so_too() -> None:
         ({"network": {"causal": False}}, "its network sees frames to come"),
         (
             {
-                "count": "given",
+                "source_count": "given",
                 "objective": {"metric": {"_target_": "sepnet.metrics.thresholded_snr"}, "silent": True},
             },
             "source_count=given",
@@ -327,13 +327,13 @@ def test_what_is_not_known_beforehand_is_asked_for() -> None:
         StreamingSeparator(separator("pit_causal"), sample_rate=16000)
     with pytest.raises(CannotSeparate, match="gives 2 sources here, not 3"):
         StreamingSeparator(separator("pit_causal"), n_sources=3)
-    with pytest.raises(CannotSeparate, match="say at which the blocks come"):
+    with pytest.raises(CannotSeparate, match="give the rate of the input"):
         StreamingSeparator(separator("energy_live"))
     with pytest.raises(CannotSeparate, match="needs queries"):
         StreamingSeparator(separator("nmf_online"), sample_rate=RATE)
     with pytest.raises(CannotSeparate, match="an example of each source"):
         StreamingSeparator(separator("energy_live"), queries=one)
-    with pytest.raises(CannotSeparate, match=r"\(heard\) and n_sources"):
+    with pytest.raises(CannotSeparate, match=r"\(enrollment=...\) and n_sources"):
         StreamingSeparator("energy", sample_rate=RATE, n_sources=2)
     with pytest.raises(CannotSeparate, match="query 1 is silent"):
         StreamingSeparator(separator("nmf_online"), queries=[(torch.zeros(100), RATE)])
@@ -378,7 +378,7 @@ def test_the_blind_energies_go_by_an_earlier_recording() -> None:
     node = OmegaConf.load(artifact.config_folder() / "model" / "energy.yaml")
     model = artifact.build(OmegaConf.merge(node, {"descent": {"steps": 3}}))
     earlier, signal = by_query(1.5).audio[0], signal_of(2000)
-    stream = StreamingSeparator(model, sample_rate=RATE, n_sources=2, heard=earlier)
+    stream = StreamingSeparator(model, sample_rate=RATE, n_sources=2, enrollment=earlier)
     descent: EnergyDescent = model.descent
     signatures = stream._frames.signatures  # type: ignore[attr-defined]
     assert signatures.windows is None  # no frame of another recording is left out

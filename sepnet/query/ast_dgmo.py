@@ -27,10 +27,11 @@ from sepnet.query.detection import Detector
 from sepnet.query.dgmo import DGMO, Optimised
 from sepnet.query.event import Event
 from sepnet.query.objective import Score, Task
-from sepnet.query.queries import checked_queries, loudest_part, names_of
+from sepnet.query.queries import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS, loudest_part
 from sepnet.query.scene import Ear, Listening, Scene, Start
 from sepnet.query.tagger import Tagger
 from sepnet.separators.checks import require_rate
+from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 LEVEL_RMS = 0.04  # -28 dBFS
@@ -108,13 +109,13 @@ class AstDgmo(nn.Module):
         sources = [event.target for event in events]
         if len(events) == 1:
             sources.append(events[0].residual)
-        return Separation(torch.stack(sources), names_of([event.query for event in events]))
+        return Separation(torch.stack(sources), example_labels([event.query for event in events]))
 
     @torch.no_grad()
     def find(self, mixture: Mixture) -> tuple[Event, ...]:
         """What became of each query. Raises as ``separate``."""
         require_rate(mixture, self.sample_rate, made="the tagger was")
-        queries = checked_queries(mixture)
+        queries = checked_examples(mixture, min_seconds=MIN_QUERY_SECONDS, max_seconds=MAX_QUERY_SECONDS)
         return tuple(self._event(mixture.audio[0], query) for query in queries)
 
     def _event(self, mixture: Float[Tensor, " time"], given: Query) -> Event:

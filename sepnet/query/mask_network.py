@@ -25,8 +25,9 @@ from sepnet.dsp.mel import to_linear
 from sepnet.metrics import improvement, is_silent, si_sdr, thresholded_snr
 from sepnet.networks.conditioned import ExampleEncoder
 from sepnet.query.applying import MelMasking
-from sepnet.query.queries import checked_queries, names_of
+from sepnet.query.queries import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS
 from sepnet.separators.checks import require_rate
+from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.types import Batch, Mixture, Separation, SeparatorInfo, SepnetError
 
 FLOOR = 1e-5  # of mel powers, of a mixture at unit level
@@ -129,11 +130,14 @@ class QueryMask(nn.Module):
         Raises CannotSeparate at another sample rate, and for queries that can't be used.
         """
         require_rate(mixture, self.sample_rate, made="the network was")
-        queries, signal = checked_queries(mixture), mixture.audio[0]
+        queries, signal = (
+            checked_examples(mixture, min_seconds=MIN_QUERY_SECONDS, max_seconds=MAX_QUERY_SECONDS),
+            mixture.audio[0],
+        )
         masks = [self.mask(signal, query.audio) for query in queries]
         parted = [self.masking.part(signal, mask) for mask in masks]
         sources = [part.target for part in parted] + [part.residual for part in parted[: len(queries) == 1]]
-        return Separation(torch.stack(sources), names_of(queries))
+        return Separation(torch.stack(sources), example_labels(queries))
 
     @torch.no_grad()
     def mask(

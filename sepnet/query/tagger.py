@@ -27,10 +27,10 @@ from sepnet.dsp.kaldi_fbank import SAMPLE_RATE, kaldi_fbank, n_frames, n_samples
 from sepnet.query.augment import Augment
 from sepnet.query.body import MEAN, STD, Body, middle, new_body
 from sepnet.query.pretrained import own_folder, read_own, read_public
+from sepnet.query.queries import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS
 from sepnet.types import Batch, Mixture, SepnetError
 
 POSITIONS = "embeddings.position_embeddings"
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 30.0  # of a query
 SILENT_RMS = 1e-6
 QUIET = 10 ** (-30 / 20)  # windows that much below the loudest say nothing of a whole sound
 AT_ONCE = 32  # windows in one forward pass of a track
@@ -189,9 +189,10 @@ class Tagger(nn.Module):
         Raises SepnetError for a sound that is shorter, longer or silent.
         """
         seconds = len(audio) / self.sample_rate
-        if not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+        if not MIN_QUERY_SECONDS <= seconds <= MAX_QUERY_SECONDS:
             raise SepnetError(
-                f"the query is {seconds:.2f} s long: give {SHORTEST_SECONDS:g} to {LONGEST_SECONDS:g} s of it"
+                f"the query is {seconds:.2f} s long: "
+                f"give {MIN_QUERY_SECONDS:g} to {MAX_QUERY_SECONDS:g} s of it"
             )
         if float(audio.square().mean().sqrt()) < SILENT_RMS:
             raise SepnetError("the query is silent: give an example in which the sound is heard")

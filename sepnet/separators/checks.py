@@ -1,8 +1,10 @@
-"""What separators check of a mixture before they begin."""
+"""Checks of a mixture that several separators share."""
 
 from __future__ import annotations
 
-from sepnet.types import CannotSeparate, Mixture
+from torch import Tensor
+
+from sepnet.types import CannotSeparate, Mixture, missing_hint
 
 
 def require_rate(mixture: Mixture, sample_rate: int, *, made: str) -> None:
@@ -21,3 +23,25 @@ def require_rate(mixture: Mixture, sample_rate: int, *, made: str) -> None:
             f"{made} made for {sample_rate} Hz, but the mixture is at {mixture.sample_rate} Hz: "
             "separate it through sepnet.inference.Pipeline, which resamples"
         )
+
+
+def require_n_sources(mixture: Mixture) -> int:
+    """Return the given number of sources.
+
+    Raises:
+        CannotSeparate: The mixture does not give it.
+    """
+    if mixture.n_sources is None:
+        raise missing_hint("n_sources")
+    return mixture.n_sources
+
+
+def require_references(mixture: Mixture) -> Tensor:
+    """Return the true sources (source, time), which only oracles see.
+
+    Raises:
+        CannotSeparate: The mixture does not give them.
+    """
+    if mixture.references is None:
+        raise missing_hint("references")
+    return mixture.references

@@ -1,30 +1,66 @@
-"""What separators that are told by example share: which examples will do, and what the sources are called."""
+"""The examples that come with a mixture: which ones can be used, and how the sources are labelled."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 
-from sepnet.types import CannotSeparate, Mixture, Query
+from sepnet.types import CannotSeparate, Mixture, Query, missing_hint
 
-RESIDUAL = "residual"
+RESIDUAL_LABEL = "residual"
+SILENCE_RMS = 1e-6  # an example below this level is silent
 
 
-def checked(mixture: Mixture) -> tuple[Query, ...]:
-    """The queries. Raises CannotSeparate for those that can't be used."""
+def checked_examples(
+    mixture: Mixture, *, min_seconds: float = 0.0, max_seconds: float = math.inf
+) -> tuple[Query, ...]:
+    """Return the examples of a mixture once all of them are known to be usable.
+
+    Args:
+        mixture: The mixture with its queries.
+        min_seconds: The shortest example that the method can use.
+        max_seconds: The longest example that the method can use.
+
+    Returns:
+        The queries of the mixture, one at least.
+
+    Raises:
+        CannotSeparate: There is no query; or one has several channels or no samples, is shorter or longer
+            than the method can use, is at another rate than the mixture, is silent, or is not finite.
+    """
     if not mixture.queries:
-        raise CannotSeparate("the method needs queries, of which this mixture gives none")
+        raise missing_hint("queries")
     for number, query in enumerate(mixture.queries, start=1):
+        name = f"query {number}"
+        if query.audio.ndim != 1:
+            raise CannotSeparate(
+                f"{name} is {tuple(query.audio.shape)}, but an example has one channel (time,): "
+                "choose a channel"
+            )
         if query.sample_rate != mixture.sample_rate:
             raise CannotSeparate(
-                f"query {number} is at {query.sample_rate} Hz, but the mixture at {mixture.sample_rate} Hz: "
+                f"{name} is at {query.sample_rate} Hz, but the mixture at {mixture.sample_rate} Hz: "
                 "resample one of them"
             )
-        if not bool(torch.isfinite(query.audio).all() and query.audio.any()):
-            raise CannotSeparate(f"query {number} is silent or not finite: give another example")
+        seconds = len(query.audio) / query.sample_rate
+        if not min_seconds <= seconds <= max_seconds:
+            raise CannotSeparate(
+                f"{name} lasts {seconds:.2f} s, but the method needs {min_seconds:g} to {max_seconds:g} s: "
+                "give 1 to 3 s of the sound alone"
+            )
+        if n_bad := int((~torch.isfinite(query.audio)).sum()):
+            raise CannotSeparate(
+                f"{name} holds {n_bad} samples of {len(query.audio)} that are NaN or infinite: "
+                "repair the file"
+            )
+        if len(query.audio) == 0 or query.audio.square().mean().sqrt() < SILENCE_RMS:
+            raise CannotSeparate(f"{name} is silent: give an example in which the sound is heard")
     return mixture.queries
 
 
-def labels(queries: tuple[Query, ...]) -> tuple[str, ...]:
-    """Of the estimates: one for each query, and after a single one the rest."""
-    names = tuple(query.label or f"query {k + 1}" for k, query in enumerate(queries))
-    return (*names, RESIDUAL) if len(names) == 1 else names
+def example_labels(queries: Sequence[Query]) -> tuple[str, ...]:
+    """Name the estimates: after each query's class or number, and after a single query the residual."""
+    names = tuple(query.label or f"query {number}" for number, query in enumerate(queries, start=1))
+    return (*names, RESIDUAL_LABEL) if len(names) == 1 else names

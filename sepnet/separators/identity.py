@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo
+from sepnet.separators.checks import require_n_sources
+from sepnet.types import Mixture, Separation, SeparatorInfo
 
 
 class Identity:
@@ -16,6 +17,4 @@ class Identity:
 
     def separate(self, mixture: Mixture) -> Separation:
         """``sources`` (n_sources, time), each a copy of channel 0; the order is arbitrary."""
-        if mixture.n_sources is None:
-            raise CannotSeparate("the method needs n_sources, which this mixture does not give")
-        return Separation(sources=mixture.audio[:1].repeat(mixture.n_sources, 1))
+        return Separation(sources=mixture.audio[:1].repeat(require_n_sources(mixture), 1))

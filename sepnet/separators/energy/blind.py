@@ -24,9 +24,10 @@ from torch import Tensor
 
 from sepnet.dsp.kmeans import kmeans
 from sepnet.dsp.mfcc import mel_filters, mfcc
+from sepnet.separators.checks import require_n_sources
 from sepnet.separators.energy.descent import N_MELS, EnergyDescent, Signatures
 from sepnet.separators.energy.step import EnergyStream
-from sepnet.separators.frame_stream import Known
+from sepnet.separators.frame_stream import StreamSetup
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
 
@@ -68,8 +69,7 @@ class Energy:
 
     def separate(self, mixture: Mixture) -> Separation:
         """``n_sources`` estimates in arbitrary order."""
-        signal, n_sources = mixture.audio[0], mixture.n_sources
-        assert n_sources is not None  # declared in needs
+        signal, n_sources = mixture.audio[0], require_n_sources(mixture)
         if n_sources == 1 or not signal.any():
             return Separation(signal.repeat(n_sources, 1) / n_sources)
         signatures = self.signatures(mixture)
@@ -79,8 +79,7 @@ class Energy:
     @torch.no_grad()
     def signatures(self, mixture: Mixture) -> Signatures:
         """The mixture's frames, and how far each belongs to each cluster. Raises as the class does."""
-        n_sources = mixture.n_sources
-        assert n_sources is not None  # declared in needs
+        n_sources = require_n_sources(mixture)
         frame = self.descent.frame_samples(mixture.sample_rate)
         amplitudes, loud = self.descent.loud_windows(mixture.audio[0], frame, self.n_signatures)
         if len(loud) < n_sources:
@@ -94,15 +93,15 @@ class Energy:
         found = Signatures(shapes, shares, loud, self.apart)
         return found.pooled() if self.pooled else found
 
-    def stream(self, known: Known) -> EnergyStream:
+    def stream(self, setup: StreamSetup) -> EnergyStream:
         """Frame by frame, with the signatures of an earlier recording. Raises CannotSeparate without one."""
-        if known.heard is None or known.n_sources is None:
+        if setup.enrollment is None or setup.n_sources is None:
             raise CannotSeparate(
-                "the signatures are of the whole recording: give an earlier one of the same sources (heard) "
-                "and n_sources, or take energy_live with an example of each source"
+                "the signatures are of the whole recording: give an earlier one of the same sources "
+                "(enrollment=...) and n_sources, or take energy_live with an example of each source"
             )
-        rate = known.rate(None)
-        signatures = self.signatures(Mixture(known.heard[None], rate, known.n_sources))
+        rate = setup.resolve_rate(None)
+        signatures = self.signatures(Mixture(setup.enrollment[None], rate, setup.n_sources))
         return EnergyStream(self.descent, replace(signatures, windows=None), rate)
 
     def _shares(

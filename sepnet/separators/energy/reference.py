@@ -34,8 +34,8 @@ from torch import Tensor
 from sepnet.dsp.kmeans import kmeans
 from sepnet.separators.energy.descent import EnergyDescent, Signatures
 from sepnet.separators.energy.step import EnergyStream
-from sepnet.separators.examples import checked, labels
-from sepnet.separators.frame_stream import Known
+from sepnet.separators.examples import checked_examples, example_labels
+from sepnet.separators.frame_stream import StreamSetup
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 Start = Literal["random", "mixture", "difference"]
@@ -81,19 +81,19 @@ class EnergyReference:
 
     def separate(self, mixture: Mixture) -> Separation:
         """The estimates, labelled by their queries."""
-        queries = checked(mixture)
+        queries = checked_examples(mixture)
         signal = mixture.audio[0]
         signatures = self.signatures(mixture)
         starts = self._starts(mixture)
         sources = self.descent.separate(
             signal, signatures, mixture.sample_rate, starts, aligned=self.start == "difference"
         )
-        return Separation(sources, labels=labels(queries))
+        return Separation(sources, labels=example_labels(queries))
 
     @torch.no_grad()
     def signatures(self, mixture: Mixture) -> Signatures:
         """Of each query; with one query, of what in the mixture is not it."""
-        queries = checked(mixture)
+        queries = checked_examples(mixture)
         frame = self.descent.frame_samples(mixture.sample_rate)
         shapes = [self._shapes(query.audio.to(mixture.audio.device), frame) for query in queries]
         if len(queries) == 1:
@@ -104,7 +104,7 @@ class EnergyReference:
         found = Signatures(torch.cat(shapes), shares)
         return found if self.n_signatures else found.pooled()
 
-    def stream(self, known: Known) -> EnergyStream:
+    def stream(self, setup: StreamSetup) -> EnergyStream:
         """Frame by frame, with the signatures of the queries.
 
         With one query the residual's are of an earlier recording. Raises CannotSeparate for what is missing,
@@ -112,15 +112,17 @@ class EnergyReference:
         """
         if self.start != "mixture":
             raise CannotSeparate(f"live only start=mixture is known, but the start is {self.start!r}")
-        if len(known.queries) == 1 and known.heard is None:
+        if len(setup.queries) == 1 and setup.enrollment is None:
             raise CannotSeparate(
                 "with one example the rest is told from the whole recording: give an example of each source, "
-                "or an earlier recording (heard)"
+                "or an earlier recording (enrollment=...)"
             )
-        rate = known.rate(None)
-        heard = torch.zeros(1) if known.heard is None else known.heard
-        mixture = Mixture(heard[None], rate, queries=known.queries)
-        return EnergyStream(self.descent, self.signatures(mixture), rate, labels(checked(mixture)))
+        rate = setup.resolve_rate(None)
+        heard = torch.zeros(1) if setup.enrollment is None else setup.enrollment
+        mixture = Mixture(heard[None], rate, queries=setup.queries)
+        return EnergyStream(
+            self.descent, self.signatures(mixture), rate, example_labels(checked_examples(mixture))
+        )
 
     def _shapes(self, audio: Tensor, frame: int) -> Float[Tensor, "signature bin"]:
         loud, _ = self.descent.loud_windows(audio, frame, self.n_signatures or MOST_FRAMES)
@@ -144,7 +146,7 @@ class EnergyReference:
         return found / found.mean(dim=1, keepdim=True)
 
     def _starts(self, mixture: Mixture) -> Float[Tensor, "source time"]:
-        queries, signal = checked(mixture), mixture.audio[0]
+        queries, signal = checked_examples(mixture), mixture.audio[0]
         n_sources = max(2, len(queries))
         if self.start == "mixture":
             return signal.expand(n_sources, -1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sepnet.dsp.ica import rank
+from sepnet.separators.checks import require_n_sources
 from sepnet.types import CannotSeparate, Mixture
 
 BLOCK_SAMPLES = 1 << 18
@@ -21,9 +22,7 @@ def require_channels(mixture: Mixture) -> int:
     Raises CannotSeparate where there are fewer channels than sources, and where so many of them are sums of
     the others (the same microphone twice) that their rank is lower than the number of sources.
     """
-    n_sources, n_channels = mixture.n_sources, len(mixture.audio)
-    if n_sources is None:
-        raise CannotSeparate("the method needs n_sources, which this mixture does not give")
+    n_sources, n_channels = require_n_sources(mixture), len(mixture.audio)
     if n_channels < n_sources:
         raise CannotSeparate(
             f"needs {n_sources} channels for {n_sources} sources, but the mixture has {n_channels}"

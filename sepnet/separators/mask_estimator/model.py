@@ -24,7 +24,7 @@ from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.networks.tcn import TCN
 from sepnet.separators.checks import require_rate
-from sepnet.separators.frame_stream import FrameStream, Known
+from sepnet.separators.frame_stream import FrameStream, StreamSetup
 from sepnet.separators.mask_estimator.objectives import (
     Estimate,
     Objective,
@@ -216,11 +216,11 @@ class MaskEstimator(nn.Module):
             return self.n_outputs
         return self._count_outputs(self._outputs(mixture), mixture)
 
-    def stream(self, known: Known) -> FrameStream:
+    def stream(self, setup: StreamSetup) -> FrameStream:
         """Hop by hop. Raises CannotSeparate for a model that waits for the end of the recording."""
         from sepnet.separators.mask_estimator.step import MaskEstimatorStream  # which knows this file
 
-        known.rate(self.sample_rate)
+        setup.resolve_rate(self.sample_rate)
         return MaskEstimatorStream(self)
 
     def _outputs(self, mixture: Mixture) -> Float[Tensor, "output time"]:

@@ -22,7 +22,7 @@ from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import SILENT_RMS
 from sepnet.networks.tcn import TCN
 from sepnet.networks.tcn_step import TCNStep
-from sepnet.separators.frame_stream import State, filters, overlapped, windows
+from sepnet.separators.frame_stream import State, overlap_add, padded_filters, sliding_windows
 from sepnet.separators.mask_estimator.model import MaskEstimator
 from sepnet.types import CannotSeparate
 
@@ -50,7 +50,7 @@ class MaskEstimatorStep(nn.Module):
         self.n_hops = -(-bank.window_samples // bank.hop_samples)  # r
         self.lag_samples = (self.n_hops - 1) * self.hop_samples
         self.n_sources = estimator.n_outputs
-        analysis, synthesis = filters(bank)
+        analysis, synthesis = padded_filters(bank)
         self.register_buffer("analysis", analysis, persistent=False)
         self.register_buffer("synthesis", synthesis, persistent=False)
         self.state_names = (
@@ -82,7 +82,9 @@ class MaskEstimatorStep(nn.Module):
         """One hop, or several, to estimates (1, source, time), ``lag_samples`` late, and the new state."""
         time = block.shape[1]
         signal = torch.cat([heard, block], dim=1)  # (1, lag + time)
-        analysis = windows(signal, self.hop_samples, self.n_hops) @ self.analysis.T  # (frame, channel)
+        analysis = (
+            sliding_windows(signal, self.hop_samples, self.n_hops) @ self.analysis.T
+        )  # (frame, channel)
         if getattr(self.estimator.filterbank, "rectified", False):
             analysis = analysis.relu()
         counts = count + torch.arange(1, len(analysis) + 1, dtype=torch.float64, device=count.device)
@@ -94,7 +96,7 @@ class MaskEstimatorStep(nn.Module):
         logits = output.T.unflatten(0, (self.n_sources, -1))[None]  # (1, source, mask, frame)
         masked = self.estimator.mask(logits, analysis.T[None, None])[0]  # (source, channel, frame)
         pieces = masked.transpose(1, 2) @ self.synthesis  # (source, frame, window)
-        whole = overlapped(pieces, self.hop_samples, self.n_hops)[None] + F.pad(left, (0, time))
+        whole = overlap_add(pieces, self.hop_samples, self.n_hops)[None] + F.pad(left, (0, time))
         sources = whole[:, :, :time]
         if self.estimator.consistent:
             sources = make_consistent(sources, signal[:, :time])

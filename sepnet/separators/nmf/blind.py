@@ -40,6 +40,7 @@ from sepnet.dsp.blocks import excerpt, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.kmeans import kmeans
+from sepnet.separators.checks import require_n_sources
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
 PIECE_SECONDS = 5.0  # of a long mixture, when the dictionary is learnt from excerpts
@@ -107,8 +108,7 @@ class NMF:
 
     def separate(self, mixture: Mixture) -> Separation:
         """Unlabelled sources, the same for the same mixture."""
-        n_sources = mixture.n_sources
-        assert n_sources is not None  # declared in needs
+        n_sources = require_n_sources(mixture)
         n_components = n_sources if self.n_components is None else self.n_components
         if n_components < n_sources:
             raise CannotSeparate(

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from sepnet.dsp import nmf
 from sepnet.dsp.filterbank import STFT
-from sepnet.separators.examples import checked, labels
-from sepnet.separators.frame_stream import Known
+from sepnet.separators.examples import checked_examples, example_labels
+from sepnet.separators.frame_stream import StreamSetup
 from sepnet.separators.nmf.step import Dictionaries, NMFStream
 from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
 
@@ -97,12 +97,12 @@ class OnlineNMF:
         return Separation(whole[:, : len(signal)].to(mixture.audio.device), stream.labels)
 
     @torch.no_grad()
-    def stream(self, known: Known) -> NMFStream:
+    def stream(self, setup: StreamSetup) -> NMFStream:
         """Frame by frame, with the dictionaries of the queries."""
-        return self._stream(Mixture(torch.zeros(1, 1), known.rate(None), queries=known.queries))
+        return self._stream(Mixture(torch.zeros(1, 1), setup.resolve_rate(None), queries=setup.queries))
 
     def _stream(self, mixture: Mixture) -> NMFStream:
-        queries = checked(mixture)
+        queries = checked_examples(mixture)
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 2))
         stft = STFT(window_samples=2 * hop, hop_samples=hop)
         parts = [self._learnt(query, stft, self.seed + k) for k, query in enumerate(queries)]
@@ -116,7 +116,7 @@ class OnlineNMF:
             stft,
             Dictionaries(torch.cat(parts, dim=1), sources, free),
             sample_rate=mixture.sample_rate,
-            labels=labels(queries),
+            labels=example_labels(queries),
             divergence=self.divergence,
             power=self.power,
             n_iterations=self.n_iterations,

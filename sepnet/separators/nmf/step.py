@@ -13,7 +13,7 @@ from sepnet.dsp import nmf_online
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.nmf_updates import Divergence
-from sepnet.separators.frame_stream import State, filters, overlapped, windows
+from sepnet.separators.frame_stream import State, overlap_add, padded_filters, sliding_windows
 
 QUIET = 1e-8  # the mean magnitude of a frame, to a power, below which it is silence
 
@@ -58,7 +58,7 @@ class NMFStream:
         self.n_hops = -(-stft.window_samples // stft.hop_samples)
         self.lag_samples = (self.n_hops - 1) * self.hop_samples
         self.n_sources = int(dictionaries.sources.max()) + 1
-        self._analysis, self._synthesis = filters(stft)
+        self._analysis, self._synthesis = padded_filters(stft)
         self._dictionaries, self._known = dictionaries, dictionaries.spectra.shape[1] - dictionaries.n_free
         self._member = F.one_hot(dictionaries.sources).float()  # (component, source)
         self._divergence, self._power, self._n_iterations = divergence, power, n_iterations
@@ -80,7 +80,9 @@ class NMFStream:
         """Hops (time,) to estimates (source, time) and the new state."""
         count, levels, heard, left, *learnt = state
         signal = torch.cat([heard, hops])
-        analysis = windows(signal[None], self.hop_samples, self.n_hops) @ self._analysis.T  # (frame, channel)
+        analysis = (
+            sliding_windows(signal[None], self.hop_samples, self.n_hops) @ self._analysis.T
+        )  # (frame, channel)
         real, imaginary = analysis.chunk(2, dim=1)
         magnitudes = torch.hypot(real, imaginary).pow(self._power)
         level = magnitudes.mean(dim=1, keepdim=True)
@@ -90,7 +92,7 @@ class NMFStream:
         else:
             shares = self._shares(X, self._dictionaries.spectra)
         masked = shares.repeat(1, 1, 2) * analysis  # (source, frame, channel)
-        whole = overlapped(masked @ self._synthesis, self.hop_samples, self.n_hops)
+        whole = overlap_add(masked @ self._synthesis, self.hop_samples, self.n_hops)
         whole = whole + F.pad(left, (0, len(hops)))
         time = len(hops)
         sources = make_consistent(whole[:, :time], signal[:time])

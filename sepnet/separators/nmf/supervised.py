@@ -31,7 +31,7 @@ from sepnet.dsp import nmf
 from sepnet.dsp.blocks import excerpt, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
-from sepnet.separators.checks import require_rate
+from sepnet.separators.checks import require_n_sources, require_rate
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 UNKNOWN = "unknown"
@@ -182,9 +182,7 @@ class SupervisedNMF(nn.Module):
     @torch.no_grad()
     def separate(self, mixture: Mixture) -> Separation:
         """Separate channel 0 into ``n_sources``; the last is the unknown one, if there is one."""
-        self._check(mixture)
-        n_sources = mixture.n_sources
-        assert n_sources is not None  # declared in needs
+        n_sources = self._check(mixture)
         signal = mixture.audio[0].to(self.dictionaries)
         peak = signal.abs().max()
         if peak > 0:
@@ -219,16 +217,18 @@ class SupervisedNMF(nn.Module):
         labels = self.info.labels
         return Separation(estimates, labels if labels is not None and len(labels) == n_sources else None)
 
-    def _check(self, mixture: Mixture) -> None:
+    def _check(self, mixture: Mixture) -> int:
+        """The number of sources, once the dictionaries can serve the mixture."""
         require_rate(mixture, self.sample_rate, made="the dictionaries were")
-        assert mixture.n_sources is not None
+        n_sources = require_n_sources(mixture)
         most, least = self.n_groups + self.unknown, 1 + self.unknown
-        if not least <= mixture.n_sources <= most:
+        if not least <= n_sources <= most:
             unknown = " and one unknown source" * self.unknown
             raise CannotSeparate(
                 f"the model has {self.n_groups} dictionaries{unknown}, so it separates {least} to {most} "
-                f"sources, not {mixture.n_sources}"
+                f"sources, not {n_sources}"
             )
+        return n_sources
 
     def _present(self, X: Tensor, count: int) -> Tensor:
         """The indices of the ``count`` groups (group,) that explain most of X, in ascending order."""

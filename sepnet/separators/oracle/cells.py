@@ -13,6 +13,7 @@ from torch import Tensor
 from sepnet.dsp.activity import gate
 from sepnet.dsp.cells import cell_mask
 from sepnet.dsp.filterbank import STFT
+from sepnet.separators.checks import require_references
 from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 Bands = Callable[[int, int], Tensor]
@@ -44,8 +45,7 @@ class OracleCells:
 
     def separate(self, mixture: Mixture) -> Separation:
         """The estimates in the order of the references; they sum to the mixture."""
-        references = mixture.references
-        assert references is not None  # declared in needs
+        references = require_references(mixture)
         seconds = self.stft.hop_samples / mixture.sample_rate
         n_frames = 1 if self.cell_seconds is None else max(1, round(self.cell_seconds / seconds))
         weights = self.bands(self.stft.n_bins, mixture.sample_rate)
@@ -65,8 +65,7 @@ class OracleGate:
 
     def separate(self, mixture: Mixture) -> Separation:
         """Target, then the residual, for each of the other references alike."""
-        references = mixture.references
-        assert references is not None  # declared in needs
+        references = require_references(mixture)
         there = torch.from_numpy(gate(references[0].numpy(), mixture.sample_rate))
         target = torch.where(there, mixture.audio[0], 0.0)
         n_others = len(references) - 1

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sepnet.dsp.filterbank import STFT
+from sepnet.separators.checks import require_references
 from sepnet.types import Mixture, Separation, SeparatorInfo
 
 MaskDefinition = Callable[[Tensor, Tensor], Tensor]
@@ -35,8 +36,7 @@ class OracleMask:
 
     def separate(self, mixture: Mixture) -> Separation:
         """The estimates in the order of the references; labels say so."""
-        references = mixture.references
-        assert references is not None  # declared in needs
+        references = require_references(mixture)
         observed = self.stft.spectrogram(mixture.audio[0])  # (bin, frame)
         masks = self.mask(self.stft.spectrogram(references), observed)  # (source, bin, frame)
         estimates = self.stft.invert(masks * observed, mixture.audio.shape[-1])
