@@ -26,7 +26,7 @@ from sepnet.separators.mask_estimator.model import (
     WaveformObjective,
 )
 from sepnet.types import Batch, Mixture, SepnetError
-from tests.separator_cases import RATE, SEPARATORS, SIGNALS, build, noise, told
+from tests.separator_cases import RATE, SEPARATORS, SIGNALS, build, noise, with_all_hints
 
 
 class Dictated(nn.Module):
@@ -406,7 +406,7 @@ def test_sources_are_counted_and_the_loudest_are_given(bands: tuple[int, ...], g
 
 
 def test_what_always_gives_the_same_number_does_not_count() -> None:
-    assert build("pit").count(told(SIGNALS["half a second"])) is None  # type: ignore[attr-defined]
+    assert build("pit").count(with_all_hints(SIGNALS["half a second"])) is None  # type: ignore[attr-defined]
     assert counting("estimated").count(Mixture(torch.zeros(1, 3000), RATE)) == 1
 
 

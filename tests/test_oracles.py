@@ -18,13 +18,13 @@ from sepnet.metrics import best_permutation, improvement, pairwise, si_sdr
 from sepnet.separators.identity import Identity
 from sepnet.separators.oracle.masks import OracleMask
 from sepnet.types import CannotSeparate, Mixture, Separator
-from tests.separator_cases import RATE, noise, told
+from tests.separator_cases import RATE, noise, with_all_hints
 
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 def test_identity_is_the_floor() -> None:
-    mixture = replace(told(0.1 * noise(1, 4000)), n_sources=3)
+    mixture = replace(with_all_hints(0.1 * noise(1, 4000)), n_sources=3)
     sources = Identity().separate(mixture).sources
     assert torch.equal(sources, mixture.audio.expand(3, -1))
     with pytest.raises(CannotSeparate, match="n_sources"):

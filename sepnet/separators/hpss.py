@@ -12,8 +12,6 @@ Meant for music: for two voices, both of which are harmonic, it has nothing to g
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from scipy.ndimage import median_filter
 
@@ -28,8 +26,7 @@ class HPSS:
     medians. Raises SepnetError unless all are positive.
     """
 
-    info = SeparatorInfo()
-    n_sources: ClassVar[int] = 2
+    info = SeparatorInfo(n_sources=2, labels=("harmonic", "percussive"))
 
     def __init__(
         self, *, window_seconds: float = 0.064, harmonic_seconds: float = 0.27, percussive_hz: float = 270.0
@@ -57,7 +54,7 @@ class HPSS:
         total = powers.sum(dim=0)
         mask = torch.where(total > 0, powers[0] / total.clamp_min(1.0), 0.5)  # one of the two powers is 1
         tones = stft.invert(mask.to(observed.device) * observed, mixture.audio.shape[-1])
-        return Separation(torch.stack([tones, mixture.audio[0] - tones]), labels=("harmonic", "percussive"))
+        return Separation(torch.stack([tones, mixture.audio[0] - tones]), labels=self.info.labels)
 
 
 def _odd(length: float) -> int:

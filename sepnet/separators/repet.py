@@ -16,7 +16,6 @@ What lies below ``highpass_hz`` is background: voices, the usual foreground, beg
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -36,8 +35,7 @@ class REPET:
     a mixture that is too short to hold the shortest period three times.
     """
 
-    info = SeparatorInfo()
-    n_sources: ClassVar[int] = 2
+    info = SeparatorInfo(n_sources=2, labels=("repeating", "foreground"))
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class REPET:
         mask[: round(self.highpass_hz * 4 * hop / mixture.sample_rate)] = 1.0
         steady = stft.invert(mask * observed, mixture.audio.shape[-1])
         return Separation(
-            torch.stack([steady, mixture.audio[0] - steady]), labels=("repeating", "foreground")
+            torch.stack([steady, mixture.audio[0] - steady]), labels=self.info.labels
         )
 
 
