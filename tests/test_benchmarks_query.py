@@ -12,6 +12,7 @@ from training_fixtures import compose, make_corpus
 
 from sepnet.cli import benchmarks_query
 from sepnet.cli.benchmark import benchmark
+from sepnet.query.dgmo import DGMO
 from sepnet.types import SepnetError
 
 RATE = 16000
@@ -64,6 +65,7 @@ def test_stages_are_less_than_all(
     tiny = {"labels": ["a"], "hidden": 16, "n_layers": 1, "n_heads": 2, "longest_seconds": 1.0}
     monkeypatch.setattr(benchmarks_query, "PUBLIC", tiny)
     monkeypatch.setattr(benchmarks_query, "SECONDS", 2)
+    monkeypatch.setattr(benchmarks_query, "DGMO", lambda opt_steps: DGMO(opt_steps=2))
     benchmark(compose(["what=query", "repetitions=1"], "benchmark"))
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.count("|") == 6][1:]
     assert [row[1].strip() for row in rows] == ["public size", "ast-tagger-esc10"] * 2

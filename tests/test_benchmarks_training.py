@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -43,5 +44,8 @@ def test_figures_are_ratios_to_the_peer(folder: Path, capsys: pytest.CaptureFixt
 def test_without_asteroid_it_says_what_to_do(folder: Path) -> None:
     with pytest.raises(SepnetError, match="say which interpreter has asteroid"):
         benchmark(compose(settings(folder, "null"), "benchmark"))
+    bare = folder / "bare_python"  # no installed packages, and so none to import first
+    bare.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
+    bare.chmod(0o755)
     with pytest.raises(SepnetError, match=r"can't run asteroid \(ModuleNotFoundError: No module named"):
-        benchmark(compose(settings(folder, sys.executable), "benchmark"))
+        benchmark(compose(settings(folder, bare), "benchmark"))

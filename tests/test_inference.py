@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -129,7 +130,7 @@ def test_the_number_of_sources_has_to_be_that_of_the_model(model: MaskEstimator)
     with pytest.raises(CannotSeparate, match="made for 2 sources, not 3"):
         sepnet.separate(noise(100), RATE, model, n_sources=3)
     for wrong in (0, -1):
-        with pytest.raises(SepnetError, match=f"n_sources is {wrong}"):
+        with pytest.raises(SepnetError, match=f"n_sources={wrong}: give 1 or more"):
             sepnet.separate(noise(100), RATE, "identity", n_sources=wrong)
 
 
@@ -177,26 +178,42 @@ def test_without_a_name_the_newest_run_separates(
         assert torch.equal(sepnet.separate(noise(100), RATE, by_name).sources, expected)
 
 
-def test_odd_arguments_are_told_in_a_sentence() -> None:
-    # Without the checks of annotations, which would be before it.
-    script = """
-import numpy as np, sepnet
-from sepnet.types import SepnetError
-sound, lines = np.zeros(100, np.float32), []
-for words in (
-    ([0.0], 8000), ("mix.wav", 8000), (None, 8000), (sound, None), (sound, "8000"), (sound, float("nan")),
-    (sound, 44100.5), (sound, 8000, 5), (sound, 8000, "hpss", "many"), (sound, 8000, "hpss", None, sound),
-    (sound, 8000, "energy_reference", None, ("bark.wav", 8000)),
-    (np.zeros((4000, 2), np.float32), 8000, "hpss"),
-):
-    try:
-        sepnet.separate(*words)
-        print(words, "passed")
-    except SepnetError as error:
-        lines.append(str(error))
-sepnet.separate(sound, np.float64(8000.0), "hpss", np.int64(2))
-print(len(lines), *lines, sep="\\n")
-"""
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("12\n"), ended.stdout
+@pytest.fixture
+def without_annotation_checks() -> Iterator[None]:
+    """As a user runs it: the checks of the tests would complain before sepnet does."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+SOUND = np.zeros(100, np.float32)
+
+
+@pytest.mark.usefixtures("without_annotation_checks")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0.0], 8000), r"audio is a list: give an array or a tensor, \(channel, time\) or \(time,\)"),
+        (("mix.wav", 8000), "audio is a str: give an array"),
+        ((None, 8000), "audio is a NoneType: give an array"),
+        ((SOUND, None), "sample_rate is None: give a whole number"),
+        ((SOUND, "8000"), "sample_rate is '8000': give a whole number"),
+        ((SOUND, math.nan), "sample_rate is nan: give a whole number"),
+        ((SOUND, 44100.5), r"sample_rate is 44100\.5: give a whole number"),
+        ((SOUND, 8000, 5), "model is 5: give a name, a run folder, or a separator"),
+        ((SOUND, 8000, "hpss", "many"), "n_sources is 'many': give a whole number"),
+        ((SOUND, 8000, "hpss", None, SOUND), r"its rate in Hz: query=\(audio, sample_rate\)"),
+        ((SOUND, 8000, "energy_reference", None, ("bark.wav", 8000)), "audio is a str: give an array"),
+        ((np.zeros((4000, 2), np.float32), 8000, "hpss"), "4000 channels of 2 samples: transpose it"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused_with_the_remedy(
+    arguments: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(SepnetError, match=message):
+        sepnet.separate(*arguments)
+
+
+@pytest.mark.usefixtures("without_annotation_checks")
+def test_whole_numbers_of_numpy_are_numbers() -> None:
+    assert sepnet.separate(SOUND, np.float64(8000.0), "hpss", np.int64(2)).sources.shape == (2, 100)
