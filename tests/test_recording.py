@@ -5,22 +5,18 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sepnet.inference.stitching.chunked import (
-    Chunked,
-    count_sources,
-    separate_images,
-    separate_in_chunks,
-)
 from torch import Tensor
 
 from sepnet import artifact
 from sepnet.cli.benchmarks_recording import at_once_and_in_chunks, conversation
 from sepnet.data.corpus import index
-from sepnet.inference.stitching.chunks import Joiner, plan
+from sepnet.inference.pipeline import ChunkOutput, Pipeline, PipelineSettings
+from sepnet.inference.stitching.chunks import ChunkJoiner, plan_chunks
 from sepnet.inference.stitching.timbre import Heard, TimbreMemory, hear
 from sepnet.inference.stitching.tracking import (
     change_costs,
@@ -83,6 +79,27 @@ class Shares:
         return Separation(torch.stack([0.3 * mixture.audio[0], 0.7 * mixture.audio[0]]), ("low", "high"))
 
 
+def in_chunks(separator: Separator, chunk_seconds: float, overlap_seconds: float) -> Pipeline:
+    """A pipeline that does nothing but to cut recordings into chunks, and to join the estimates."""
+    settings = PipelineSettings(
+        chunk_seconds=chunk_seconds, overlap_seconds=overlap_seconds, consistent=False, full_band=False
+    )
+    return Pipeline(separator, settings)
+
+
+def outputs(pipeline: Pipeline, mixture: Mixture, **keywords: Any) -> list[ChunkOutput]:
+    """What each chunk of a recording in memory adds."""
+
+    def read(start: int, stop: int) -> Mixture:
+        references = None if mixture.references is None else mixture.references[:, start:stop]
+        return replace(mixture, audio=mixture.audio[:, start:stop], references=references)
+
+    n_samples = mixture.audio.shape[-1]
+    return list(
+        pipeline.separate_chunks(read, n_samples=n_samples, sample_rate=mixture.sample_rate, **keywords)
+    )
+
+
 def mixed(*voices: Tensor) -> Mixture:
     sources = torch.stack(voices)
     return Mixture(sources.sum(dim=0, keepdim=True), RATE, references=sources)
@@ -93,7 +110,7 @@ def mixed(*voices: Tensor) -> Mixture:
 
 @pytest.mark.parametrize("n_samples", [1, 999, 1000, 1001, 1850, 1900, 2700, 2701, 12345])
 def test_chunks_tile_the_recording(n_samples: int) -> None:
-    chunks = list(plan(n_samples, chunk_samples=1000, overlap_samples=100))
+    chunks = list(plan_chunks(n_samples, chunk_samples=1000, overlap_samples=100))
     assert chunks[0].start == chunks[0].done == 0
     assert chunks[-1].stop == chunks[-1].until == n_samples
     for before, after in itertools.pairwise(chunks):
@@ -109,14 +126,14 @@ def test_chunks_tile_the_recording(n_samples: int) -> None:
 
 def test_an_overlap_of_half_a_chunk_is_refused() -> None:
     with pytest.raises(SepnetError, match="less than half of a chunk"):
-        list(plan(5000, chunk_samples=1000, overlap_samples=500))
+        list(plan_chunks(5000, chunk_samples=1000, overlap_samples=500))
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 2.01, 7.3])
 def test_what_acts_on_each_sample_alone_is_the_same_in_chunks(seconds: float) -> None:
     mixture = mixed(voice(seconds, (500,), 0))
     whole = Shares().separate(mixture)
-    parted = Chunked(Shares(), chunk_seconds=2.0, overlap_seconds=0.5).separate(mixture)
+    parted = in_chunks(Shares(), 2.0, 0.5).separate(mixture)
     torch.testing.assert_close(parted.sources, whole.sources, atol=1e-7, rtol=1e-6)
     assert parted.labels == ("low", "high")
 
@@ -132,7 +149,7 @@ def test_sources_keep_their_places_whatever_the_order_of_each_chunk(n_sources: i
     voices = [voice(60, formants, k) for k, formants in enumerate((LOW, HIGH, MIDDLE)[:n_sources])]
     mixture = mixed(*voices)
     orders = list(itertools.permutations(range(n_sources)))
-    found = Chunked(Oracle(orders), chunk_seconds=10.0, overlap_seconds=2.0).separate(mixture)
+    found = in_chunks(Oracle(orders), 10.0, 2.0).separate(mixture)
     expected = torch.stack(voices)[list(orders[0])]
     assert bool((si_sdr(found.sources, expected) > 60).all())
 
@@ -143,7 +160,7 @@ def test_silence_over_a_whole_overlap_is_bridged_by_memory() -> None:
         for each in voices:
             each[start * SECOND : (start + 5) * SECOND] = 0
     mixture = mixed(*voices)
-    found = Chunked(Oracle([(0, 1), (1, 0)]), chunk_seconds=10.0, overlap_seconds=2.0).separate(mixture)
+    found = in_chunks(Oracle([(0, 1), (1, 0)]), 10.0, 2.0).separate(mixture)
     assert bool((si_sdr(found.sources, torch.stack(voices)) > 40).all())
 
 
@@ -155,7 +172,7 @@ def test_a_swap_inside_of_a_chunk_is_found_and_undone() -> None:
             each[middle - 2000 : middle + 2000] = 0
     mixture = mixed(*voices)
     swapping = Oracle([(0, 1)], swap_at=3 * SECOND)
-    found = Chunked(swapping, chunk_seconds=10.0, overlap_seconds=1.0).separate(mixture).sources
+    found = in_chunks(swapping, 10.0, 1.0).separate(mixture).sources
     # Which voice is which is open: what most of the first chunk says.
     scores = [si_sdr(found, torch.stack(order)).min() for order in (voices, voices[::-1])]
     assert max(scores) > 15, scores
@@ -165,19 +182,7 @@ def test_a_swap_inside_of_a_chunk_is_found_and_undone() -> None:
 def test_confidence_is_high_for_unlike_voices_and_low_for_one_voice_twice() -> None:
     def least(*voices: Tensor) -> float:
         mixture = mixed(*voices)
-        chunks = list(plan(mixture.audio.shape[-1], chunk_samples=10 * SECOND, overlap_samples=SECOND))
-        parts = separate_in_chunks(
-            Oracle([(0, 1), (1, 0)]),
-            chunks,
-            lambda chunk: replace(
-                mixture,
-                audio=mixture.audio[:, chunk.start : chunk.stop],
-                references=None
-                if mixture.references is None
-                else mixture.references[:, chunk.start : chunk.stop],
-            ),
-            channels=1,
-        )
+        parts = outputs(in_chunks(Oracle([(0, 1), (1, 0)]), 10.0, 1.0), mixture)
         return min(part.stitch.confidence for part in parts if part.stitch is not None)
 
     assert least(voice(60, LOW, 0), voice(60, HIGH, 1)) > 0.9
@@ -188,8 +193,7 @@ def test_confidence_is_high_for_unlike_voices_and_low_for_one_voice_twice() -> N
 def test_what_is_heard_at_once_stays_as_the_separator_has_it() -> None:
     mixture = mixed(voice(9, LOW, 5), voice(9, HIGH, 6))
     swapping = Oracle([(0, 1)], swap_at=3 * SECOND)
-    chunks = list(plan(9 * SECOND, chunk_samples=10 * SECOND, overlap_samples=SECOND))
-    (part,) = separate_in_chunks(swapping, chunks, lambda _: mixture, channels=1)
+    (part,) = outputs(in_chunks(swapping, 10.0, 1.0), mixture)
     assert torch.equal(part.sources[:, 0], swapping.separate(mixture).sources)
 
 
@@ -270,56 +274,19 @@ def test_the_level_says_nothing(level: float) -> None:
 
 def test_work_goes_on_from_the_state_of_any_chunk() -> None:
     mixture = mixed(voice(40, LOW, 0), voice(40, HIGH, 1))
-    chunks = list(plan(40 * SECOND, chunk_samples=8 * SECOND, overlap_samples=SECOND))
-
-    def read(chunk: object) -> Mixture:
-        start, stop = chunk.start, chunk.stop  # type: ignore[attr-defined]
-        assert mixture.references is not None
-        return replace(
-            mixture, audio=mixture.audio[:, start:stop], references=mixture.references[:, start:stop]
-        )
-
-    whole = list(separate_in_chunks(Oracle([(0, 1)]), chunks, read, channels=1))
-    for stopped in range(1, len(chunks)):
-        joiner = Joiner(2, RATE)
+    pipeline = in_chunks(Oracle([(0, 1)]), 8.0, 1.0)
+    whole = outputs(pipeline, mixture)
+    assert len(whole) > 4
+    for stopped in range(1, len(whole)):
+        joiner = ChunkJoiner(2, RATE)
         joiner.restore(dict(whole[stopped - 1].state))
-        rest = separate_in_chunks(Oracle([(0, 1)]), chunks[stopped:], read, channels=1, joiner=joiner)
+        rest = outputs(pipeline, mixture, first_chunk=stopped, joiner=joiner)
         for one, other in zip(rest, whole[stopped:], strict=True):
             assert torch.equal(one.sources, other.sources)
             assert one.stitch == other.stitch
 
 
-# What may differ from chunk to chunk, and from channel to channel
-
-
-class Loudest:
-    """As many sources as the mixture is loud, which is not for a separator to do."""
-
-    info = SeparatorInfo()
-
-    def estimate_n_sources(self, mixture: Mixture) -> int | None:
-        return 1 + int(mixture.audio.abs().amax() > 0.5)
-
-    def separate(self, mixture: Mixture) -> Separation:
-        n_sources = mixture.n_sources or self.estimate_n_sources(mixture) or 1
-        return Separation((mixture.audio[:1] / n_sources).repeat(n_sources, 1))
-
-
-def test_another_number_of_sources_later_on_is_told() -> None:
-    audio = torch.full((1, 10 * SECOND), 0.1)
-    audio[:, -SECOND:] = 0.9
-    with pytest.raises(CannotSeparate, match=r"1 sources in the beginning, but 2 from \d"):
-        Chunked(Loudest(), chunk_seconds=4.0, overlap_seconds=1.0).separate(Mixture(audio, RATE))
-
-
-def test_sources_are_counted_by_what_a_third_of_the_excerpts_hold() -> None:
-    def excerpts(*loud: bool) -> list[Mixture]:
-        return [Mixture(torch.full((1, 10), 0.9 if each else 0.1), RATE) for each in loud]
-
-    assert count_sources(Loudest(), excerpts(True)) == 2
-    assert count_sources(Loudest(), excerpts(True, True, *[False] * 3)) == 2
-    assert count_sources(Loudest(), excerpts(True, *[False] * 8)) == 1
-    assert count_sources(Shares(), excerpts(True)) is None
+# What is refused
 
 
 def test_a_quiet_chunk_that_is_refused_is_shared_alike_and_a_loud_one_is_not() -> None:
@@ -331,31 +298,14 @@ def test_a_quiet_chunk_that_is_refused_is_shared_alike_and_a_loud_one_is_not() -
 
     audio = torch.full((1, 12 * SECOND), 0.1)
     audio[:, 6 * SECOND :] = 1e-6
-    found = Chunked(Picky(), chunk_seconds=4.0, overlap_seconds=1.0).separate(Mixture(audio, RATE)).sources
+    found = in_chunks(Picky(), 4.0, 1.0).separate(Mixture(audio, RATE)).sources
     torch.testing.assert_close(found[:, -SECOND:], torch.full((2, SECOND), 5e-7))
     audio[:, 6 * SECOND :] = 0.005
     with pytest.raises(CannotSeparate, match=r"from \d+\.\d to \d+\.\d s: nothing to hear"):
-        Chunked(Picky(), chunk_seconds=4.0, overlap_seconds=1.0).separate(Mixture(audio, RATE))
+        in_chunks(Picky(), 4.0, 1.0).separate(Mixture(audio, RATE))
 
 
-def test_each_channel_has_its_own_image_in_one_order() -> None:
-    class Turning:
-        """The halves of channel 0 in another order at each call."""
-
-        info = SeparatorInfo()
-        calls = 0
-
-        def separate(self, mixture: Mixture) -> Separation:
-            self.calls += 1
-            first = mixture.audio[0] * torch.linspace(0, 1, mixture.audio.shape[-1])
-            both = torch.stack([first, mixture.audio[0] - first])
-            return Separation(both.flip(0) if self.calls % 2 else both)
-
-    audio = torch.stack([voice(1, LOW, 0), 0.8 * voice(1, LOW, 0)])
-    images, labels = separate_images(Turning(), Mixture(audio, RATE), 2)
-    assert labels is None
-    torch.testing.assert_close(images.sum(dim=0), audio)
-    torch.testing.assert_close(images[:, 1], 0.8 * images[:, 0])
+# Real speech
 
 
 class Shuffling:
@@ -373,16 +323,17 @@ class Shuffling:
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"the real speech is not at {SPEECH}")
 @pytest.mark.parametrize(
-    "pair",
+    ("pair", "minutes"),
     [
-        pytest.param(("2033", "2609"), id="men"),
-        pytest.param(("3080", "367"), id="women", marks=pytest.mark.slow),
-        pytest.param(("1688", "533"), id="a man and a woman", marks=pytest.mark.slow),
+        pytest.param(("2033", "2609"), 5, id="men"),
+        pytest.param(("2033", "2609"), 30, id="men for half an hour", marks=pytest.mark.slow),
+        pytest.param(("3080", "367"), 30, id="women", marks=pytest.mark.slow),
+        pytest.param(("1688", "533"), 30, id="a man and a woman", marks=pytest.mark.slow),
     ],
 )
-def test_two_speakers_keep_their_places_over_half_an_hour(pair: tuple[str, str]) -> None:
+def test_two_speakers_keep_their_places_over_minutes(pair: tuple[str, str], minutes: int) -> None:
     manifest = index(SPEECH, layout="speech8k", progress=False)[0].split("dev")
-    sources = conversation(manifest, pair, 30 * 60.0, RATE, np.random.default_rng(0))
+    sources = conversation(manifest, pair, minutes * 60.0, RATE, np.random.default_rng(0))
     separator = Shuffling(artifact.load("pit-2spk-8k"))
     wrong, si_sdri_db, wrong_in_chunks, si_sdri_in_chunks_db = at_once_and_in_chunks(separator, sources, RATE)
     assert wrong_in_chunks < wrong + 0.01
