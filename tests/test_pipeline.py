@@ -98,10 +98,8 @@ def test_the_number_of_sources_in_the_settings_goes_before_the_hint() -> None:
 
 
 def test_a_number_that_the_separator_cannot_give_is_refused() -> None:
-    fixed = Recording(SeparatorInfo(n_sources=2))
-    assert (
-        len(Pipeline(fixed, PipelineSettings(n_sources=2)).separate(Mixture(noise(1, 9), RATE)).sources) == 2
-    )
+    fixed, mixture = Recording(SeparatorInfo(n_sources=2)), Mixture(noise(1, 9), RATE)
+    assert len(Pipeline(fixed, PipelineSettings(n_sources=2)).separate(mixture).sources) == 2
     with pytest.raises(CannotSeparate, match="made for 2 sources, not 3"):
         Pipeline(fixed, PipelineSettings(n_sources=3))
     with pytest.raises(SepnetError, match="cannot count sources: give their number"):

@@ -236,6 +236,15 @@ def test_the_soft_gate_follows_the_score_and_is_shut_outside() -> None:
     torch.testing.assert_close(half, mask[::2])
 
 
+def test_the_soft_gate_is_open_in_each_of_several_segments() -> None:
+    score = torch.maximum(ramp(1.0, 3.5), ramp(6.0, 9.0))
+    found = detect(track_of(score), Detector(segment_padding_ms=0))
+    assert len(found.segments) == 2
+    mask = found.time_mask(1000, 160)
+    assert mask[[225, 750]].min() > 0.9  # in the middle of each
+    assert mask[475] == 0  # between them
+
+
 def test_sharpening_leaves_the_top_and_lowers_the_rest() -> None:
     track = track_of(ramp(2.0, 8.0))
     masks = [

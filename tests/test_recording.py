@@ -325,7 +325,7 @@ class Shuffling:
 @pytest.mark.parametrize(
     ("pair", "minutes"),
     [
-        pytest.param(("2033", "2609"), 5, id="men"),
+        pytest.param(("2033", "2609"), 3, id="men"),
         pytest.param(("2033", "2609"), 30, id="men for half an hour", marks=pytest.mark.slow),
         pytest.param(("3080", "367"), 30, id="women", marks=pytest.mark.slow),
         pytest.param(("1688", "533"), 30, id="a man and a woman", marks=pytest.mark.slow),
