@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from sepnet.metrics import si_sdr
-from sepnet.separators.ica import convolutive
-from sepnet.separators.ica.convolutive import ILRMA, AuxIVA, Transform
+from sepnet.separators.ica import convolutive, transform
+from sepnet.separators.ica.convolutive import ILRMA, AuxIVA
 from sepnet.separators.ica.fastica import FastICA
+from sepnet.separators.ica.transform import Transform
 from sepnet.types import CannotSeparate, Mixture, SeparationWarning, SepnetError
 
 RATE = 8000
@@ -90,23 +91,23 @@ def test_seeds_are_the_methods_own() -> None:
 def test_filters_are_applied_as_to_the_whole_spectrum(
     monkeypatch: pytest.MonkeyPatch, time: int, overlap: int
 ) -> None:
-    transform = Transform.lasting(0.032, RATE, overlap)
-    assert (transform.window_samples, transform.hop_samples) == (256, 256 // overlap)
+    stft = Transform.of_duration(0.032, RATE, overlap)
+    assert (stft.window_samples, stft.hop_samples) == (256, 256 // overlap)
     audio = noise(3, time)
     filters = torch.complex(noise(129, 2, 3), noise(129, 2, 3, seed=1)).to(torch.complex128)
-    spectra = torch.einsum("fsc,cft->sft", filters, transform(audio))
+    spectra = torch.einsum("fsc,cft->sft", filters, stft(audio))
     expected = torch.istft(
         spectra, 256, 256 // overlap, window=torch.hann_window(256, dtype=torch.float64), length=time
     ).float()
     # Here silence goes on around the signal, and frames with it; torch.istft has none centred out there.
     inner = slice(256, time - 256)
     for block in (1, 1000, 1 << 17):
-        monkeypatch.setattr(convolutive, "BLOCK_SAMPLES", block)
-        found = transform.filter(filters, audio)
+        monkeypatch.setattr(transform, "BLOCK_SAMPLES", block)
+        found = stft.filter(filters, audio)
         assert found.shape == (2, time)
         torch.testing.assert_close(found[:, inner], expected[:, inner], atol=1e-5, rtol=1e-5)
     whole = torch.eye(3, dtype=torch.complex128).expand(129, 3, 3)
-    torch.testing.assert_close(transform.filter(whole, audio), audio, atol=1e-6, rtol=0)
+    torch.testing.assert_close(stft.filter(whole, audio), audio, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("method", [AuxIVA, ILRMA])

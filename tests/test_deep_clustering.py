@@ -141,7 +141,7 @@ def test_the_number_of_sources_is_found(n_sources: int) -> None:
 
 
 def test_the_head_serves_the_number_that_it_was_made_for() -> None:
-    separator = deep_clustering(head_sources=2, by_head=True)
+    separator = deep_clustering(head_sources=2, use_head=True)
     mixture = Mixture(sounds(2).sum(dim=0, keepdim=True), RATE, n_sources=2)
     halves = separator.separate(mixture).sources  # the third and fourth of Bands' outputs: masks of one half
     torch.testing.assert_close(halves[0], halves[1], atol=1e-6, rtol=0)
@@ -154,7 +154,7 @@ def test_the_head_serves_the_number_that_it_was_made_for() -> None:
 @pytest.mark.parametrize("head_sources", [0, 2])
 def test_the_loss_is_low_where_the_embeddings_are_right(head_sources: int) -> None:
     sources = sounds(2)[None]  # (1, source, time)
-    separator = deep_clustering(head_sources=head_sources, head_share=0.0)
+    separator = deep_clustering(head_sources=head_sources, head_weight=0.0)
     right = separator.loss(Batch(sources.sum(dim=1, keepdim=True), sources, ("a",), RATE))["loss"]
     wrong = torch.stack([sources[:, 0] + sources[:, 1], torch.zeros(1, 4000)], dim=1)
     assert right < 0.05

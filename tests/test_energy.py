@@ -21,8 +21,10 @@ from sepnet.dsp.mfcc import correlation, mel_filters, mfcc
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr
 from sepnet.separators.energy import descent as energy_descent
 from sepnet.separators.energy.blind import Energy
-from sepnet.separators.energy.descent import EnergyDescent, Signatures
+from sepnet.separators.energy.descent import EnergyDescent
+from sepnet.separators.energy.fit import FrameFit
 from sepnet.separators.energy.reference import EnergyReference
+from sepnet.separators.energy.signatures import Signatures
 from sepnet.separators.energy.step import EnergyStream
 from sepnet.separators.frame_stream import StreamSetup
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
@@ -159,10 +161,10 @@ def test_rows_that_have_settled_stay() -> None:
     assert 0 < float(found[1]) < 4
 
 
-def fit(settings: EnergyDescent) -> energy_descent._Fit:
+def fit(settings: EnergyDescent) -> FrameFit:
     shapes = noise(2, 241).abs() + 0.1
     signatures = Signatures(shapes / shapes.mean(dim=1, keepdim=True), torch.eye(2))
-    return energy_descent._Fit(settings, signatures, mel_filters(241, RATE, 26))
+    return FrameFit(settings.fit_settings, signatures, mel_filters(241, RATE, 26))
 
 
 @pytest.mark.parametrize("model", ["energy_reference", "energy_reference_textbook"])
@@ -177,10 +179,10 @@ def test_the_loss_falls(model: str, one_cell: bool) -> None:
 
     losses = []
     for steps in (0, 5, 15, 50):
-        fitting = fit(artifact.build({**node, "steps": steps, "rate": 0.02 if one_cell else 0.1}))
+        fitting = fit(artifact.build({**node, "steps": steps, "learning_rate": 0.02 if one_cell else 0.1}))
         x = fitting.descend(start, target, powers, one_cell=one_cell)
         cells = x.unsqueeze(-2) if one_cell else x.unsqueeze(-1)
-        losses.append(energy_loss(cells, target).sum(dim=-1) + fitting.terms(x, powers))
+        losses.append(energy_loss(cells, target).sum(dim=-1) + fitting.penalties(x, powers))
     for before, after in itertools.pairwise(losses):
         assert after.mean() < before.mean()
     assert (losses[-1] <= losses[0]).all()  # of each frame
@@ -202,19 +204,19 @@ def test_bands_end_at_the_closed_form_and_keep_the_phase() -> None:
 
 def test_the_targets_share_the_energy_and_smooth_the_loudness() -> None:
     energies = noise(3, 20, 50).square()
-    plain = EnergyDescent(look_ahead_frames=0).targets(energies)
+    plain = EnergyDescent(look_ahead_frames=0).target_shares(energies)
     torch.testing.assert_close(plain, energies / energies.sum(dim=0))
-    smooth = EnergyDescent(look_ahead_frames=3).targets(energies)
+    smooth = EnergyDescent(look_ahead_frames=3).target_shares(energies)
     torch.testing.assert_close(smooth.sum(dim=0), torch.ones(20, 50))
     ratio = (smooth[0] / smooth[1]) / (plain[0] / plain[1])  # one factor for each frame
     torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-3, atol=1e-4)
     assert ratio.std() > 0.05
-    assert EnergyDescent().targets(torch.zeros(4, 5, 6)).unique().tolist() == [0.25]
+    assert EnergyDescent().target_shares(torch.zeros(4, 5, 6)).unique().tolist() == [0.25]
 
 
 def test_frame_energies_of_the_textbook_form_are_the_targets() -> None:
     mixture, shares = noise(12, 80), torch.tensor([[0.8], [0.2]]).expand(2, 12)
-    found = fit(EnergyDescent(cells="frames", rate=0.02, normalise=False)).frames(
+    found = fit(EnergyDescent(cells="frames", learning_rate=0.02, normalise=False)).frames(
         mixture, mixture.expand(2, -1, -1), shares
     )
     torch.testing.assert_close(energy(found), shares * energy(mixture), rtol=0.01, atol=0)
@@ -224,7 +226,7 @@ def test_rematching_puts_swapped_segments_back() -> None:
     shapes = torch.ones(2, 241) * 0.01
     shapes[0, :40], shapes[1, 120:] = 1.0, 1.0
     signatures = Signatures(shapes / shapes.mean(dim=1, keepdim=True), torch.eye(2))
-    fitting = energy_descent._Fit(EnergyDescent(rematch=True), signatures, mel_filters(241, RATE, 26))
+    fitting = FrameFit(EnergyDescent(rematch=True).fit_settings, signatures, mel_filters(241, RATE, 26))
     time = torch.arange(8000) / RATE
     low, high = (
         sum(torch.sin(2 * math.pi * f * time) for f in tones)
@@ -233,7 +235,7 @@ def test_rematching_puts_swapped_segments_back() -> None:
     right = torch.stack([low, high])
     mixed = right.clone()
     mixed[:, 1600:3200], mixed[:, 7200:] = right[:, 1600:3200].flip(0), right[:, 7200:].flip(0)
-    assert torch.equal(fitting.rematched(mixed, 80), right)
+    assert torch.equal(fitting.rematch(mixed, 80), right)
 
 
 # By example
@@ -271,7 +273,7 @@ def test_one_query_gives_the_target_and_the_residual() -> None:
 def test_energies_do_not_know_the_waveform() -> None:
     # From noise, the energies come right and the signal does not: what the method can't know.
     mixture = by_query()
-    plain = EnergyDescent(cells="frames", rate=0.02)
+    plain = EnergyDescent(cells="frames", learning_rate=0.02)
     sources = EnergyReference(descent=plain, start="random", n_signatures=0).separate(mixture).sources
     assert si_sdr(sources, mixture.references).max() < 1
     random = build("energy_reference", start="random")

@@ -65,7 +65,7 @@ def any_number() -> MaskEstimator:
         activation="softmax",
         n_sources=3,
         source_count="given",
-        objective=WaveformObjective(metric=partial(thresholded_snr, max_db=30.0), silent=True),
+        objective=WaveformObjective(metric=partial(thresholded_snr, max_db=30.0), allow_silence=True),
     )
 
 
@@ -244,8 +244,8 @@ def test_of_deep_clustering_the_mask_head(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match=r"no mask head.*model\.head_sources=2"):
         export(clustering(), tmp_path / "a.onnx", head=True)
     run = session(export(separator, tmp_path / "a.onnx", head=True).path)
-    assert not separator.by_head  # it was left alone
-    separator.by_head = True
+    assert not separator.use_head  # it was left alone
+    separator.use_head = True
     for n_samples in LENGTHS:
         mixture = noise(2, n_samples)
         np.testing.assert_allclose(run(mixture), separated(separator, mixture, n_sources=2), atol=1e-5)

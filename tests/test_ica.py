@@ -208,7 +208,7 @@ def test_too_few_channels_are_refused_with_the_number() -> None:
     with pytest.raises(CannotSeparate, match="needs 2 channels for 2 sources, but the mixture has 1"):
         FastICA().separate(Mixture(noise(1, 100), RATE, n_sources=2))
     copies = noise(1, 1000) * torch.tensor([[1.0], [0.3], [-0.7]])
-    with pytest.raises(CannotSeparate, match=r"the 3 channels have rank 1 .* but 2 sources need 2"):
+    with pytest.raises(CannotSeparate, match=r"the 3 channels have rank 1 .* but 2 sources need rank 2"):
         FastICA().separate(Mixture(copies, RATE, n_sources=2))
     silent = FastICA().separate(Mixture(torch.zeros(2, 50), RATE, n_sources=2)).sources
     assert torch.equal(silent, torch.zeros(2, 50))

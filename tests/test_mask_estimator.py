@@ -19,12 +19,8 @@ from sepnet.dsp.filterbank import STFT, LearnedFilterbank
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr, thresholded_snr
 from sepnet.networks.blstm import BLSTM
 from sepnet.networks.tcn import TCN
-from sepnet.separators.mask_estimator.model import (
-    MaskEstimator,
-    Objective,
-    SpectralObjective,
-    WaveformObjective,
-)
+from sepnet.separators.mask_estimator.model import MaskEstimator
+from sepnet.separators.mask_estimator.objectives import Objective, SpectralObjective, WaveformObjective
 from sepnet.types import Batch, Mixture, SepnetError
 from tests.separator_cases import RATE, SEPARATORS, SIGNALS, build, noise, with_all_hints
 
@@ -68,7 +64,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "relu": {"activation": "relu", "features": "compressed", "consistent": False},
     "complex": {"activation": "complex", "features": "compressed"},
     "magnitudes": {"objective": SpectralObjective(phase_sensitive=False)},
-    "phase-sensitive": {"objective": SpectralObjective()},
+    "phase-sensitive": {"objective": SpectralObjective(phase_sensitive=True)},
     "learned": {"filterbank": LearnedFilterbank(n_filters=32), "features": "coefficients"},
     "recurrent": {"network": partial(BLSTM, hidden=8, n_layers=1)},
 }
@@ -265,7 +261,7 @@ def test_conv_tasnet_has_the_size_of_torchaudio_s() -> None:
 @pytest.mark.parametrize("changed_from", [0, 100, 1000, 2500])
 def test_a_causal_model_knows_nothing_of_the_future(changed_from: int) -> None:
     separator = build("pit_causal")
-    assert separator.latency_seconds == 0.032  # type: ignore[attr-defined]
+    assert separator.info.latency_seconds == 0.032
     audio = 0.1 * noise(1, 4000)
     other = torch.cat([audio[:, :changed_from], 30 * noise(1, 4000 - changed_from, seed=7)], dim=1)
     one, another = (separator.separate(Mixture(each, RATE)).sources for each in (audio, other))
@@ -275,10 +271,10 @@ def test_a_causal_model_knows_nothing_of_the_future(changed_from: int) -> None:
 
 
 def test_what_waits_for_the_end_has_no_latency() -> None:
-    assert build("pit").latency_seconds is None  # type: ignore[attr-defined]
+    assert build("pit").info.latency_seconds is None
     network = partial(TCN, n_channels=8, n_hidden=12, n_blocks=2, n_repeats=1, causal=True)
-    assert estimator(network=network).latency_seconds is None  # the level of the whole clip
-    assert estimator(network=network, level="running").latency_seconds == 256 / RATE
+    assert estimator(network=network).info.latency_seconds is None  # the level of the whole clip
+    assert estimator(network=network, level="running").info.latency_seconds == 256 / RATE
 
 
 def test_more_sources_than_it_was_built_for_are_refused() -> None:
@@ -381,7 +377,7 @@ def counting(count: str, **more: Any) -> MaskEstimator:
     return MaskEstimator(
         filterbank=STFT(),
         network=Bands,
-        objective=WaveformObjective(metric=thresholded_snr, silent=True),
+        objective=WaveformObjective(metric=thresholded_snr, allow_silence=True),
         n_sources=3,
         source_count=count,
         **more,
@@ -397,7 +393,7 @@ def test_sources_are_counted_and_the_loudest_are_given(bands: tuple[int, ...], g
     assert found.info.needs == frozenset()
     assert told_number.info.needs == frozenset({"n_sources"})
     assert found.estimate_n_sources(mixture) == told_number.estimate_n_sources(mixture) == len(bands)
-    assert found.n_sources is None
+    assert found.info.n_sources is None
     for separator in (found, told_number):
         sources = separator.separate(mixture.only(separator.info.needs)).sources
         assert sources.shape == references.shape
@@ -406,8 +402,12 @@ def test_sources_are_counted_and_the_loudest_are_given(bands: tuple[int, ...], g
 
 
 def test_what_always_gives_the_same_number_does_not_count() -> None:
-    assert build("pit").count(with_all_hints(SIGNALS["half a second"])) is None  # type: ignore[attr-defined]
-    assert counting("estimated").count(Mixture(torch.zeros(1, 3000), RATE)) == 1
+    fixed, mixture = build("pit"), with_all_hints(SIGNALS["half a second"])
+    assert isinstance(fixed, MaskEstimator)
+    assert (fixed.info.n_sources, fixed.info.counts_sources) == (2, False)
+    assert fixed.estimate_n_sources(mixture) == 2
+    assert counting("estimated").info.counts_sources
+    assert counting("estimated").estimate_n_sources(Mixture(torch.zeros(1, 3000), RATE)) == 1
 
 
 def test_a_network_that_leaves_the_absent_silent_has_the_least_loss() -> None:
@@ -469,10 +469,10 @@ def test_silent_classes_in_order_are_defined_too() -> None:
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     for more in ({"quiet_db": -20.0}, {"labels": ["a", "b", "c"]}):
-        with pytest.raises(SepnetError, match="quiet_db is positive, and classes are not counted"):
+        with pytest.raises(SepnetError, match="quiet_db has to be positive, and classes are not counted"):
             counting("given", **more)
-    with pytest.raises(SepnetError, match="silent=true wants a metric that is given the mixture"):
-        WaveformObjective(silent=True)
+    with pytest.raises(SepnetError, match="allow_silence=true wants a metric that is given the mixture"):
+        WaveformObjective(allow_silence=True)
 
 
 def test_an_objective_that_knows_no_silence_is_refused() -> None:

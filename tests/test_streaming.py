@@ -29,7 +29,6 @@ from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.networks.tcn_step import TCNStep
 from sepnet.separators.energy.descent import EnergyDescent
 from sepnet.separators.mask_estimator.model import MaskEstimator
-from sepnet.separators.mask_estimator.step import MaskEstimatorStep
 from sepnet.types import CannotSeparate, Mixture, Query, Separator, SepnetError
 
 RATE = 8000
@@ -274,7 +273,9 @@ def test_minutes_of_sound_agree_with_the_whole() -> None:
 
 
 def test_the_step_is_a_function_of_tensors_and_writes_into_none() -> None:
-    step = MaskEstimatorStep(separator("pit_causal")).eval()  # type: ignore[arg-type]
+    model = separator("pit_causal")
+    assert isinstance(model, MaskEstimator)
+    step = model.live_step()
     state = step.initial_state()
     assert len(state) == len(step.state_names)
     block = signal_of(step.hop_samples)[None]
@@ -302,11 +303,14 @@ def test_wrapped_separators_say_so_too() -> None:
     ("overrides", "reason"),
     [
         ({"level": "whole"}, "level=whole.*: take pit-causal-2spk-8k"),
-        ({"network": {"causal": False}}, "its network sees frames to come"),
+        ({"network": {"causal": False}}, "its network uses future frames"),
         (
             {
                 "source_count": "given",
-                "objective": {"metric": {"_target_": "sepnet.metrics.thresholded_snr"}, "silent": True},
+                "objective": {
+                    "metric": {"_target_": "sepnet.metrics.thresholded_snr"},
+                    "allow_silence": True,
+                },
             },
             "source_count=given",
         ),

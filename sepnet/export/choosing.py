@@ -87,7 +87,7 @@ def _head(separator: DeepClustering, *, head: bool) -> Graph:
             "deep clustering ends in k-means, whose steps no fixed graph holds: head=true takes the mask "
             f"head instead, for {separator.head_sources} sources"
         )
-    separator.by_head = True
+    separator.use_head = True
     return Graph(
         module=HeadGraph(separator),
         **_clips("mixture"),

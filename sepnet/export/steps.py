@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from sepnet.export.graphs import Graph, Run
 from sepnet.separators.mask_estimator.model import MaskEstimator
-from sepnet.separators.mask_estimator.step import MaskEstimatorStep
 
 
 def step_graph(
@@ -21,7 +20,7 @@ def step_graph(
 
     separate: of a whole clip, to compare with. Raises CannotSeparate for an estimator that can't go live.
     """
-    step = MaskEstimatorStep(estimator).eval()
+    step = estimator.live_step()
     state = step.initial_state()
     assert not any(bool(tensor.any()) for tensor in state)  # as the metadata and the manual say
     names = ("mixture", *step.state_names)

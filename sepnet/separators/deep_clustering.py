@@ -37,23 +37,33 @@ LOSSES = {"affinity": affinity_loss, "whitened_kmeans": whitened_kmeans_loss}
 
 
 class DeepClustering(nn.Module):
-    """Filterbank, embedding network and clustering, from the config.
+    """Filterbank, embedding network and clustering, from the configuration.
 
-    network: called with (n_in, n_out), returns a module (batch, n_in, frame) -> (batch, n_out, frame).
-    n_dims: of an embedding. loss_function: ``affinity`` or ``whitened_kmeans``. quiet_db: bins that much
-    below the loudest of the mixture are left out of loss and clustering. head_sources: for how many
-    sources to train a mask head beside the embeddings (Chimera++); 0: none. head_share: of the head's loss
-    in the sum. by_head: whether the head's masks serve mixtures of just as many sources.
+    Scaling the input scales the output; the estimates sum to the mixture.
 
-    count: ``given`` by n_sources, or ``estimated``: the number of eigenvalues of the embeddings' covariance,
-    whose sum is 1, above ``least_share``: k sources whose embeddings are orthogonal have k, of the size of
-    their shares. most: sources that an estimate may find.
+    Args:
+        filterbank: The STFT.
+        network: Called with (n_in, n_out); makes a module (batch, n_in, frame) -> (batch, n_out, frame).
+        n_dims: Dimensions of an embedding.
+        sample_rate: In Hz; mixtures at another rate are refused.
+        loss_function: ``affinity`` or ``whitened_kmeans``.
+        quiet_db: Bins further below the loudest of the mixture are left out of loss and clustering.
+        head_sources: Number of sources of a mask head that is trained beside the embeddings (Chimera++);
+            0: no head.
+        head_weight: Weight of the head's loss in the sum, 0 to 1.
+        use_head: Whether the head's masks serve mixtures of ``head_sources`` sources.
+        source_count: ``given`` by n_sources of the mixture, or ``estimated``: the number of eigenvalues of
+            the embeddings' covariance, whose sum is 1, above ``min_eigenvalue``. k sources with orthogonal
+            embeddings have k of them, of the size of their shares.
+        min_eigenvalue: The least eigenvalue that counts as a source.
+        max_sources: The largest number of sources that is estimated.
+        n_points: The largest number of bins that are clustered, evenly spaced.
+        n_restarts: Restarts of k-means.
+        sharpness: kappa of the soft masks softmax_k(kappa <v, c_k>); infinity: the nearest centre alone.
+        seed: Seed of the clustering.
 
-    n_points: clustered at most, evenly spaced. n_restarts: of k-means. sharpness: kappa of the soft masks
-    softmax_k(kappa <v, c_k>); infinity: the nearest centre alone. seed: of the clustering.
-
-    Scale the input and the output scales alike; the estimates sum to the mixture. Raises SepnetError for
-    settings out of range.
+    Raises:
+        SepnetError: A setting is out of range.
     """
 
     def __init__(
@@ -66,50 +76,52 @@ class DeepClustering(nn.Module):
         loss_function: Clustering = "affinity",
         quiet_db: float = 40.0,
         head_sources: int = 0,
-        head_share: float = 0.025,
-        by_head: bool = False,
+        head_weight: float = 0.025,
+        use_head: bool = False,
         source_count: SourceCount = "given",
-        least_share: float = 0.1,
-        most: int = 5,
+        min_eigenvalue: float = 0.15,
+        max_sources: int = 5,
         n_points: int = 20000,
         n_restarts: int = 3,
-        sharpness: float = 5.0,
+        sharpness: float = 4.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for value, known in ((loss_function, get_args(Clustering)), (source_count, get_args(SourceCount))):
-            if value not in known:
-                raise SepnetError(f"{value!r} is none of {', '.join(known)}")
-        if not (n_dims > 1 and quiet_db > 0 and sharpness > 0 and n_points > most > 0 and head_sources >= 0):
+        for value, choices in ((loss_function, get_args(Clustering)), (source_count, get_args(SourceCount))):
+            if value not in choices:
+                raise SepnetError(f"{value!r} is none of {', '.join(choices)}")
+        if not (
+            n_dims > 1 and quiet_db > 0 and sharpness > 0 and n_points > max_sources > 0 and head_sources >= 0
+        ):
             raise SepnetError(
                 f"n_dims={n_dims}, quiet_db={quiet_db}, sharpness={sharpness}, n_points={n_points}, "
-                f"most={most}, head_sources={head_sources}: 2 or more, positive, positive, more than most, "
-                "1 or more, and not negative"
+                f"max_sources={max_sources}, head_sources={head_sources}: 2 or more, positive, positive, "
+                "more than max_sources, 1 or more, and not negative"
             )
         self.filterbank, self.sample_rate, self.n_dims = filterbank, sample_rate, n_dims
         self.loss_function, self.quiet_db = LOSSES[loss_function], quiet_db
-        self.head_sources, self.head_share, self.by_head = head_sources, head_share, by_head
-        self.least_share, self.most = least_share, most
+        self.head_sources, self.head_weight, self.use_head = head_sources, head_weight, use_head
+        self.min_eigenvalue, self.max_sources = min_eigenvalue, max_sources
         self.n_points, self.n_restarts, self.sharpness, self.seed = n_points, n_restarts, sharpness, seed
         self.source_count = source_count
         self.network = network(filterbank.n_bins, filterbank.n_bins * (n_dims + head_sources))
 
     @property
     def info(self) -> SeparatorInfo:
-        """It has to be told the number of sources, unless it estimates it."""
+        """It needs the number of sources, unless it estimates it."""
         needs = frozenset({"n_sources"}) if self.source_count == "given" else frozenset[str]()
         return SeparatorInfo(needs=needs, sample_rate=self.sample_rate, counts_sources=True)
 
     def forward(
         self, analysis: Float[Tensor, "batch channel frame"]
     ) -> tuple[Float[Tensor, "batch bin frame dim"], Float[Tensor, "batch source bin frame"]]:
-        """Embeddings of any length, and the masks of the head (of 0 sources where there is none)."""
+        """Compute embeddings of any length, and the masks of the head (of 0 sources without one)."""
         output = self.network(log_magnitude(analysis)).float()
         output = output.unflatten(1, (-1, self.filterbank.n_bins))  # (batch, dim and source, bin, frame)
         return output[:, : self.n_dims].movedim(1, -1), output[:, self.n_dims :].softmax(dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The clustering loss, and with a head its share of the masks' squared error."""
+        """Compute the clustering loss, to which a head adds its share of the masks' squared error."""
         signal, level = unit_level(batch.mixture[:, 0])
         analysis = self.filterbank.encode(signal)
         spectrograms = self.filterbank.spectrogram(batch.sources / level.unsqueeze(-1))
@@ -124,15 +136,16 @@ class DeepClustering(nn.Module):
         targets = phase_sensitive_target(torch.complex(*analysis.chunk(2, dim=1)).unsqueeze(1), spectrograms)
         estimates = masks * magnitude(analysis).unsqueeze(1)
         head = pit(lambda a, b: pairwise(magnitude_mse, a, b), estimates, targets)[0].mean()
-        loss = (1 - self.head_share) * clustering + self.head_share * head
+        loss = (1 - self.head_weight) * clustering + self.head_weight * head
         return {"loss": loss, "clustering": clustering, "head": head}
 
     @torch.no_grad()
     def separate(self, mixture: Mixture) -> Separation:
-        """As many estimates as asked for, or found, of channel 0, in arbitrary order.
+        """Separate channel 0 into the given or estimated number of sources, in arbitrary order.
 
-        Raises CannotSeparate at another sample rate than the network's, and where fewer bins hold sound
-        than there are sources.
+        Raises:
+            CannotSeparate: The mixture is at another sample rate than the network's, or fewer bins hold
+                sound than there are sources.
         """
         require_rate(mixture, self.sample_rate, made="the network was")
         device = next(self.parameters()).device
@@ -142,9 +155,9 @@ class DeepClustering(nn.Module):
             return Separation(mixture.audio[:1].expand(mixture.n_sources or 1, -1).clone())
         embeddings, head = self(analysis)
         embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
-        points, weights = self._loud(embeddings[0], magnitude(analysis)[0])
-        n_sources = mixture.n_sources or self._estimate_n_sources(points, weights)
-        if self.by_head and n_sources == self.head_sources:
+        points, weights = self._loud_bins(embeddings[0], magnitude(analysis)[0])
+        n_sources = mixture.n_sources or self._count_eigenvalues(points, weights)
+        if self.use_head and n_sources == self.head_sources:
             masks = head[0]
         else:
             masks = self._masks(embeddings[0], points, weights, n_sources)
@@ -154,29 +167,30 @@ class DeepClustering(nn.Module):
 
     @torch.no_grad()
     def estimate_n_sources(self, mixture: Mixture) -> int:
-        """How many sources it finds in a mixture, unasked; in silence one."""
+        """Estimate the number of sources from the embeddings, at least 1.
+
+        Raises:
+            CannotSeparate: The mixture is at another sample rate than the network's.
+        """
         require_rate(mixture, self.sample_rate, made="the network was")
         signal, _ = unit_level(mixture.audio[:1].to(next(self.parameters()).device))
         if not signal.any():
             return 1
         analysis = self.filterbank.encode(signal)
         embeddings = torch.nn.functional.normalize(self(analysis)[0], dim=-1)
-        return self._estimate_n_sources(*self._loud(embeddings[0], magnitude(analysis)[0]))
+        return self._count_eigenvalues(*self._loud_bins(embeddings[0], magnitude(analysis)[0]))
 
-    def _estimate_n_sources(
-        self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]
-    ) -> int:
-        """How many sources the embeddings speak of; see the class."""
+    def _count_eigenvalues(self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]) -> int:
         covariance = (points * weights[:, None]).T @ points / weights.sum()
-        shares = torch.linalg.eigvalsh(covariance.double())
-        return int((shares > self.least_share).sum().clamp(1, self.most))
+        eigenvalues = torch.linalg.eigvalsh(covariance.double())
+        return int((eigenvalues > self.min_eigenvalue).sum().clamp(1, self.max_sources))
 
     def _weights(self, magnitudes: Float[Tensor, "*batch bin frame"]) -> Float[Tensor, "*batch bin frame"]:
         """Magnitudes, and 0 for the quiet bins."""
         floor = magnitudes.amax(dim=(-2, -1), keepdim=True) * 10 ** (-self.quiet_db / 20)
         return magnitudes * (magnitudes > floor)
 
-    def _loud(
+    def _loud_bins(
         self, embeddings: Float[Tensor, "bin frame dim"], magnitudes: Float[Tensor, "bin frame"]
     ) -> tuple[Float[Tensor, "point dim"], Float[Tensor, " point"]]:
         """At most ``n_points`` loud bins, evenly spaced, and their weights."""
@@ -194,10 +208,12 @@ class DeepClustering(nn.Module):
                 f"{n_sources} sources, but only {len(points)} bins of the mixture's spectrum hold sound: "
                 "give a longer mixture"
             )
-        found = kmeans(points, n_sources, weights=weights, n_restarts=self.n_restarts, seed=self.seed)
-        directions = torch.nn.functional.normalize(found.centres, dim=-1)
-        nearness = (embeddings @ directions.T).movedim(-1, 0)  # (source, bin, frame)
+        centres = kmeans(
+            points, n_sources, weights=weights, n_restarts=self.n_restarts, seed=self.seed
+        ).centres
+        directions = torch.nn.functional.normalize(centres, dim=-1)
+        cosines = (embeddings @ directions.T).movedim(-1, 0)  # (source, bin, frame)
         if math.isinf(self.sharpness):
-            nearest = nearness.argmax(dim=0)
-            return torch.nn.functional.one_hot(nearest, n_sources).movedim(-1, 0).to(nearness)
-        return (self.sharpness * nearness).softmax(dim=0)
+            nearest = cosines.argmax(dim=0)
+            return torch.nn.functional.one_hot(nearest, n_sources).movedim(-1, 0).to(cosines)
+        return (self.sharpness * cosines).softmax(dim=0)

@@ -1,13 +1,13 @@
 """Harmonic-percussive separation by median filtering (Fitzgerald, DAFx 2010).
 
-In a spectrogram tones are horizontal lines and strokes are vertical ones. The median over time wipes out the
+In a spectrogram tones are horizontal lines and strokes are vertical ones. The median over time removes the
 strokes, the median over frequency the tones:
 
     H = median of |Y| over ``harmonic_seconds`` in time        (Fitzgerald 2010, eq. 1 and 4)
     P = median of |Y| over ``percussive_hz`` in frequency      (eq. 2 and 5)
     M_H = H^2 / (H^2 + P^2), M_P = 1 - M_H                     (eq. 6 and 7, with p = 2)
 
-Meant for music: for two voices, both of which are harmonic, it has nothing to go by.
+It is made for music: two voices are both harmonic, so it can't tell them apart.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 
 class HPSS:
-    """Splits channel 0 into what lasts and what strikes; the two sum to it.
+    """Splits channel 0 into a harmonic and a percussive part, which sum to it.
 
-    window_seconds: of the STFT (Hann, hop a quarter). harmonic_seconds, percussive_hz: the reach of the two
-    medians. Raises SepnetError unless all are positive.
+    Args:
+        window_seconds: Length of the Hann window of the STFT, whose hop is a quarter of it.
+        harmonic_seconds: Length of the median over time.
+        percussive_hz: Width of the median over frequency.
+
+    Raises:
+        SepnetError: A length is not positive.
     """
 
     info = SeparatorInfo(n_sources=2, labels=("harmonic", "percussive"))
@@ -40,7 +45,7 @@ class HPSS:
         self.harmonic_seconds, self.percussive_hz = harmonic_seconds, percussive_hz
 
     def separate(self, mixture: Mixture) -> Separation:
-        """Two sources, labelled ``harmonic`` and ``percussive``."""
+        """Separate channel 0 into two sources, labelled ``harmonic`` and ``percussive``."""
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 4))
         stft = FastSTFT(window_samples=4 * hop, hop_samples=hop, window="hann")
         observed = stft.spectrogram(mixture.audio[0])  # (bin, frame)
@@ -51,12 +56,12 @@ class HPSS:
         percussive = torch.from_numpy(median_filter(magnitude, size=(bins, 1), mode="nearest"))
         loudest = torch.maximum(harmonic, percussive).clamp_min(torch.finfo(torch.float32).tiny)
         powers = torch.stack([harmonic / loudest, percussive / loudest]).square()  # (source, bin, frame)
-        total = powers.sum(dim=0)
-        mask = torch.where(total > 0, powers[0] / total.clamp_min(1.0), 0.5)  # one of the two powers is 1
+        total = powers.sum(dim=0)  # 1 or more, since one of the two powers is 1; 0 in silence
+        mask = torch.where(total > 0, powers[0] / total.clamp_min(1.0), 0.5)
         tones = stft.invert(mask.to(observed.device) * observed, mixture.audio.shape[-1])
-        return Separation(torch.stack([tones, mixture.audio[0] - tones]), labels=self.info.labels)
+        return Separation(torch.stack([tones, mixture.audio[0] - tones]), self.info.labels)
 
 
 def _odd(length: float) -> int:
-    """The nearest odd number, so that a median has a middle."""
+    """Round to an odd number, so that a median has a middle."""
     return 2 * round((length - 1) / 2) + 1 if length > 1 else 1

@@ -24,15 +24,19 @@ from torch import Tensor
 from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
-REPETITIONS = 3  # fewer have no median to speak of
+MIN_REPETITIONS = 3  # of fewer a median means little
 
 
 class REPET:
-    """Splits channel 0 into what repeats and what does not; the two sum to it.
+    """Splits channel 0 into a repeating background and a foreground, which sum to it.
 
-    window_seconds: of the STFT (Hann, hop a quarter). period_seconds: the shortest and the longest period
-    that is looked for. Raises SepnetError for settings that can't be; ``separate`` raises CannotSeparate for
-    a mixture that is too short to hold the shortest period three times.
+    Args:
+        window_seconds: Length of the Hann window of the STFT, whose hop is a quarter of it.
+        period_seconds: The shortest and the longest period that is searched for.
+        highpass_hz: Frequencies below this are background.
+
+    Raises:
+        SepnetError: A setting is out of range.
     """
 
     info = SeparatorInfo(n_sources=2, labels=("repeating", "foreground"))
@@ -55,17 +59,21 @@ class REPET:
         self.period_seconds = (shortest, longest)
 
     def separate(self, mixture: Mixture) -> Separation:
-        """Two sources, labelled ``repeating`` and ``foreground``."""
+        """Separate channel 0 into two sources, labelled ``repeating`` and ``foreground``.
+
+        Raises:
+            CannotSeparate: The mixture is too short to hold the shortest period three times.
+        """
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 4))
         stft = FastSTFT(window_samples=4 * hop, hop_samples=hop, window="hann")
         frames_a_second = mixture.sample_rate / hop
         lags = [round(seconds * frames_a_second) for seconds in self.period_seconds]
         observed = stft.spectrogram(mixture.audio[0])  # (bin, frame)
-        lags[1] = min(lags[1], observed.shape[1] // REPETITIONS)
+        lags[1] = min(lags[1], observed.shape[1] // MIN_REPETITIONS)
         if lags[1] < lags[0]:
             raise CannotSeparate(
-                f"REPET wants to hear a period of {self.period_seconds[0]} s {REPETITIONS} times, but the "
-                f"mixture has {mixture.audio.shape[1] / mixture.sample_rate:.2f} s: give a longer one"
+                f"REPET wants to hear a period of {self.period_seconds[0]} s {MIN_REPETITIONS} times, but "
+                f"the mixture has {mixture.audio.shape[1] / mixture.sample_rate:.2f} s: give a longer one"
             )
         magnitude = observed.abs()
         magnitude = magnitude / magnitude.max().clamp_min(torch.finfo(magnitude.dtype).tiny)
@@ -75,22 +83,22 @@ class REPET:
         mask = torch.where(magnitude > 0, background / magnitude.where(magnitude > 0, 1.0), 0.5)
         mask[: round(self.highpass_hz * 4 * hop / mixture.sample_rate)] = 1.0
         steady = stft.invert(mask * observed, mixture.audio.shape[-1])
-        return Separation(
-            torch.stack([steady, mixture.audio[0] - steady]), labels=self.info.labels
-        )
+        return Separation(torch.stack([steady, mixture.audio[0] - steady]), self.info.labels)
 
 
 def beat_spectrum(power: Float[Tensor, "bin frame"]) -> Float[Tensor, " frame"]:
-    """b(l) for each lag in frames: the mean product of the power with itself ``l`` frames later."""
+    """Compute b(l) for each lag l in frames: the mean product of the power with itself l frames later."""
     n_frames = power.shape[1]
-    spectrum = torch.fft.rfft(power.double(), n=2 * n_frames)  # as long again: no product wraps around
+    spectrum = torch.fft.rfft(
+        power.double(), n=2 * n_frames
+    )  # padded to twice the length: no product wraps around
     products = torch.fft.irfft(spectrum.abs().square().mean(dim=0), n=2 * n_frames)[:n_frames]
     spectrum_of_lags: Tensor = products / torch.arange(n_frames, 0, -1, device=power.device)
     return spectrum_of_lags.to(power.dtype)
 
 
 def repeating(magnitude: Float[Tensor, "bin frame"], period: int) -> Float[Tensor, "bin frame"]:
-    """The part of each magnitude that the median over all periods has, too."""
+    """Limit each magnitude to the median over all periods, the part of it that repeats (eq. 5, 6)."""
     n_bins, n_frames = magnitude.shape
     n_periods = -(-n_frames // period)
     padded = torch.nn.functional.pad(magnitude, (0, n_periods * period - n_frames), value=torch.nan)

@@ -1,12 +1,12 @@
 """Blind separation in rooms: one unmixing matrix for each frequency, by AuxIVA and by ILRMA.
 
-In the short-time spectrum a room is a mixing matrix A_f for each frequency f, and y_ft = W_f x_ft. What keeps
-one source in one row of W_f for all f is a model of a whole frame of it:
+In the short-time spectrum a room is a mixing matrix A_f for each frequency f, and y_ft = W_f x_ft. A model of
+a whole frame of a source keeps that source in the same row of W_f for all f:
 
     AuxIVA [1]  |y_k,t| over all frequencies has one distribution: they are loud together
-    ILRMA  [2]  |y_k,ft|^2 is of low rank: few spectra, each with its course in time
+    ILRMA  [2]  |y_k,ft|^2 is of low rank: few spectra, each with its activation over time
 
-Both iterate in pyroomacoustics (the extra ``rooms``). Around them, the same for both:
+The iterations are those of pyroomacoustics (the extra ``rooms``). Both have the same steps around them:
 
 - Each frequency is first projected onto its ``n_sources`` strongest principal components, z = K x, at unit
   power. That serves more microphones than sources, and keeps the matrices well-conditioned. (OverIVA, which
@@ -14,10 +14,10 @@ Both iterate in pyroomacoustics (the extra ``rooms``). Around them, the same for
 - Only y is taken from pyroomacoustics: its ILRMA returns a W that is rescaled after y was made with it.
   W is the regression of y on z.
 - Each row is projected back to channel 0: with A the (pseudo)inverse of W K, the image of source k is
-  A_0k (W K)_k x. For as many microphones as sources the images sum to channel 0; what is lacking otherwise
+  A_0k (W K)_k x. For as many microphones as sources the images sum to channel 0; otherwise the missing part
   is shared equally.
-- W is found from ``max_frames`` frames spread evenly over the recording, and applied to all of it a block at
-  a time: a long recording takes no more memory than a short one. Nothing may move in the meantime.
+- W is computed from ``max_frames`` frames spread evenly over the recording, and applied to all of it block by
+  block: a long recording takes no more memory than a short one. Sources and microphones may not move.
 
 [1] N. Ono: Stable and fast update rules for independent vector analysis based on auxiliary function
     technique. WASPAA 2011.
@@ -31,81 +31,26 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Complex128, Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
-from sepnet.separators.ica.channels import require_channels, spectrum
+from sepnet.separators.ica.channels import require_channels
+from sepnet.separators.ica.transform import Transform
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparationWarning, SeparatorInfo, SepnetError
 
-FLOOR = 1e-10  # power of the weakest component kept, relative to the strongest of its frequency
-DITHER = 1e-6  # amplitude; keeps frequencies invertible in which a digital silence leaves nothing
-MOST_HALVINGS = 5  # of the number of iterations
-FRAMES_A_SOURCE = 4  # with fewer, a covariance over the frames says nothing
-BLOCK_SAMPLES = 1 << 17
-
-
-@dataclass(frozen=True)
-class Transform:
-    """The short-time spectrum, in complex128: a Hann window, each sample under ``overlap`` of them."""
-
-    window_samples: int
-    overlap: int
-
-    @classmethod
-    def lasting(cls, seconds: float, sample_rate: int, overlap: int) -> Transform:
-        """With a window of about ``seconds``, a multiple of twice the overlap."""
-        return cls(max(1, round(seconds * sample_rate / (2 * overlap))) * 2 * overlap, overlap)
-
-    @property
-    def hop_samples(self) -> int:
-        """From one frame to the next."""
-        return self.window_samples // self.overlap
-
-    def __call__(
-        self, audio: Float[Tensor, "channel time"], hop_samples: int | None = None
-    ) -> Complex128[Tensor, "channel bin frame"]:
-        """Frames centred on the multiples of the hop, silence around the signal."""
-        return spectrum(audio, self.window_samples, self.hop_samples if hop_samples is None else hop_samples)
-
-    def filter(
-        self, filters: Complex128[Tensor, "bin source channel"], audio: Float[Tensor, "channel time"]
-    ) -> Float[Tensor, "source time"]:
-        """The inverse transform of ``filters @ spectrum``, a block at a time, as float32.
-
-        Each block is transformed with a window's length of its surroundings, in frames that lie as those of
-        the whole signal would: where the blocks begin makes no difference.
-        """
-        time, around = audio.shape[1], self.window_samples
-        block = max(1, min(BLOCK_SAMPLES, time) // self.hop_samples) * self.hop_samples
-        padded = F.pad(audio, (around, around + block))
-        found = []
-        for start in range(0, time, block):
-            observed = self(padded[:, start : start + block + 2 * around])
-            filtered = torch.einsum("fsc,cft->sft", filters, observed)
-            signal = torch.istft(
-                filtered,
-                self.window_samples,
-                self.hop_samples,
-                window=self._window,
-                length=block + 2 * around,
-            )
-            found.append(signal[:, around : around + block].float())
-        return torch.cat(found, dim=1)[:, :time]
-
-    @property
-    def _window(self) -> Tensor:
-        return torch.hann_window(self.window_samples, dtype=torch.float64)
+MIN_COMPONENT_POWER = 1e-10  # relative to the strongest component of its frequency
+DITHER_AMPLITUDE = 1e-6  # keeps frequencies invertible in which a digital silence leaves nothing
+MAX_HALVINGS = 5  # of the number of iterations
+MIN_FRAMES_PER_SOURCE = 4  # with fewer, a covariance over the frames means nothing
 
 
 class _Convolutive:
-    """What AuxIVA and ILRMA share; ``_unmix`` is theirs."""
+    """The steps that AuxIVA and ILRMA share; each has its own ``_unmix``."""
 
     info = SeparatorInfo(needs=frozenset({"n_sources"}))
 
@@ -114,23 +59,32 @@ class _Convolutive:
         if window_seconds <= 0 or overlap < 2:
             raise SepnetError(
                 f"window_seconds={window_seconds} and overlap={overlap}: the window has to be positive, and "
-                "each sample under two windows or more"
+                "the overlap two windows or more"
             )
         self.window_seconds, self.overlap = window_seconds, overlap
         self.max_frames, self.seed = max_frames, seed
 
     def separate(self, mixture: Mixture) -> Separation:
-        """``sources`` (n_sources, time) in arbitrary order; their sum is channel 0."""
+        """Separate all channels into ``n_sources`` images at channel 0, whose sum is channel 0.
+
+        Raises:
+            CannotSeparate: There are fewer channels than sources, in number or in rank; the mixture is
+                shorter than a few windows; or the channels hold nothing in some frequency.
+
+        Warns:
+            SeparationWarning: Fewer iterations were made, since more divide by zero.
+        """
         n_sources = require_channels(mixture)
         audio = mixture.audio
         if not bool(audio.any()):
             return Separation(torch.zeros_like(audio[:1]).repeat(n_sources, 1))
-        transform = Transform.lasting(self.window_seconds, mixture.sample_rate, self.overlap)
-        least = FRAMES_A_SOURCE * n_sources * transform.hop_samples
-        if audio.shape[1] < least:
+        transform = Transform.of_duration(self.window_seconds, mixture.sample_rate, self.overlap)
+        min_samples = MIN_FRAMES_PER_SOURCE * n_sources * transform.hop_samples
+        if audio.shape[1] < min_samples:
             raise CannotSeparate(
-                f"needs {least / mixture.sample_rate:.2f} s or more to tell {n_sources} sources apart with a "
-                f"window of {self.window_seconds} s, but the mixture is shorter"
+                f"needs {min_samples / mixture.sample_rate:.2f} s or more to tell {n_sources} sources apart "
+                f"with a window of {self.window_seconds} s, but the mixture has "
+                f"{audio.shape[1] / mixture.sample_rate:.2f} s: shorten window_seconds"
             )
         filters = self._filters(transform, audio, n_sources)
         return Separation(make_consistent(transform.filter(filters, audio), audio[0]))
@@ -138,14 +92,14 @@ class _Convolutive:
     def _filters(
         self, transform: Transform, audio: Float[Tensor, "channel time"], n_sources: int
     ) -> Complex128[Tensor, "bin source channel"]:
-        """From the microphones to the images of the sources at channel 0."""
+        """The filters from the microphones to the images of the sources at channel 0."""
         level = float(torch.linalg.vector_norm(audio, dtype=torch.float64)) / math.sqrt(audio.numel())
         hop = max(transform.hop_samples, -(-audio.shape[1] // self.max_frames))
         x = (transform(audio, hop) / level).permute(1, 0, 2)  # (bin, channel, frame)
         whitening, unwhitening = _principal(x, n_sources)
         z = whitening @ x
         rng = torch.Generator().manual_seed(self.seed)
-        z = z + DITHER * torch.randn(z.shape, generator=rng, dtype=z.dtype)
+        z = z + DITHER_AMPLITUDE * torch.randn(z.shape, generator=rng, dtype=z.dtype)
         y = torch.from_numpy(self._unmix_finitely(z.permute(2, 0, 1).numpy()))  # (frame, bin, source)
         z_frames = z.mH  # (bin, frame, component)
         unmixing = torch.linalg.lstsq(
@@ -157,11 +111,11 @@ class _Convolutive:
         return filters
 
     def _unmix_finitely(self, z: np.ndarray) -> np.ndarray:
-        """``_unmix``, with half as many iterations for as long as it divides by zero.
+        """Call ``_unmix``, and halve the iterations while it divides by zero.
 
-        A source that is separated so well that nothing is left of it in its pauses has no variance there.
+        A source that is separated so well that its pauses are empty has no variance there.
         """
-        for halvings in range(MOST_HALVINGS):
+        for halvings in range(MAX_HALVINGS):
             share = 0.5**halvings
             with np.errstate(all="ignore"), contextlib.suppress(np.linalg.LinAlgError):
                 y = self._unmix(z, share)
@@ -171,13 +125,16 @@ class _Convolutive:
                         warnings.warn(SeparationWarning(message), stacklevel=2)
                     return y
         raise CannotSeparate(
-            "in some frequency the channels are copies or sums of each other, or hold nothing"
+            "in some frequency the channels are copies or sums of each other, or hold nothing: record with "
+            "separate microphones"
         )
 
     def _unmix(self, z: np.ndarray, share: float) -> np.ndarray:
-        """Sources (frame, bin, source) from as many components (frame, bin, component), at any scale.
+        """Unmix components (frame, bin, component) into sources (frame, bin, source) at any scale.
 
-        share: of the iterations.
+        Args:
+            z: The components, as many as sources.
+            share: How much of the iterations to make, 0 to 1.
         """
         raise NotImplementedError
 
@@ -185,13 +142,16 @@ class _Convolutive:
 class AuxIVA(_Convolutive):
     """Independent vector analysis; a pure function of the mixture, ``n_sources`` and ``seed``.
 
-    model: of a frame of a source, ``laplace`` or ``gauss`` (a variance of its own for each frame).
-    n_iterations: how often W is updated. window_seconds: about the reverberation time. overlap: windows over
-    each sample. max_frames: see above. The seed draws a dither at -120 dB; there is no other chance
-    in the method.
+    Args:
+        model: Distribution of a frame of a source: ``laplace``, or ``gauss`` with a variance for each frame.
+        n_iterations: Number of updates of W.
+        window_seconds: Length of the window, about the reverberation time.
+        overlap: Windows over each sample.
+        max_frames: The largest number of frames that W is computed from.
+        seed: Seed of a dither at -120 dB, the only random part of the method.
 
-    Raises CannotSeparate for fewer channels than sources, in number or in rank, and for mixtures shorter than
-    a few windows; SepnetError without pyroomacoustics.
+    Raises:
+        SepnetError: A setting is out of range, or pyroomacoustics is not installed.
     """
 
     def __init__(
@@ -217,8 +177,17 @@ class AuxIVA(_Convolutive):
 class ILRMA(_Convolutive):
     """Independent low-rank matrix analysis; a pure function of the mixture, ``n_sources`` and ``seed``.
 
-    n_components: spectra of each source. warm_iterations: of AuxIVA (gauss), whose W it starts from.
-    n_iterations: of its own. The seed draws the first spectra. Else as ``AuxIVA``.
+    Args:
+        n_components: Spectra of each source.
+        n_iterations: Number of updates of W.
+        warm_iterations: Number of updates by AuxIVA (gauss) before them.
+        window_seconds: Length of the window, about the reverberation time.
+        overlap: Windows over each sample.
+        max_frames: The largest number of frames that W is computed from.
+        seed: Seed of the first spectra, and of a dither at -120 dB.
+
+    Raises:
+        SepnetError: A setting is out of range, or pyroomacoustics is not installed.
     """
 
     def __init__(
@@ -255,13 +224,17 @@ class ILRMA(_Convolutive):
 
 
 def _principal(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """For x (bin, channel, frame): n components at unit power (bin, component, channel), and the way back."""
+    """Find the n strongest principal components of x (bin, channel, frame).
+
+    Returns:
+        The matrices (bin, component, channel) to components at unit power, and those back.
+    """
     covariance = x @ x.mH / x.shape[-1]
     power, directions = torch.linalg.eigh(covariance)  # ascending
     power, directions = power.flip(1)[:, :n], directions.flip(2)[:, :, :n]
-    floor = FLOOR * power[:, :1].clamp_min(FLOOR * float(power.max()))
+    floor = MIN_COMPONENT_POWER * power[:, :1].clamp_min(MIN_COMPONENT_POWER * float(power.max()))
     deviation = power.clamp_min(floor).sqrt()[:, None]  # (bin, 1, component)
-    # A component has no phase of its own: it gets that of channel 0, or neighbours would differ by chance.
+    # The phase of a component is arbitrary: it gets that of channel 0, so that neighbouring bins agree.
     phase = torch.where(directions[:, :1] == 0, 1.0, directions[:, :1].sgn())
     directions = directions * phase.conj()
     return (directions / deviation).mH, directions * deviation
@@ -269,7 +242,7 @@ def _principal(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds numpy's global generator for a while: the only one that pyroomacoustics' ILRMA draws from."""
+    """Seed numpy's global generator for a while: pyroomacoustics' ILRMA draws from no other."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:

@@ -18,55 +18,63 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
-from sepnet.dsp.features import log_magnitude, magnitude, running_level, unit_level
+from sepnet.dsp.features import running_level, unit_level
 from sepnet.dsp.filterbank import STFT, Filterbank
 from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.networks.tcn import TCN
 from sepnet.separators.checks import require_rate
 from sepnet.separators.frame_stream import FrameStream, StreamSetup
+from sepnet.separators.mask_estimator.masking import Activation, Features, Masking
 from sepnet.separators.mask_estimator.objectives import (
     Estimate,
     Objective,
     SpectralObjective,
     WaveformObjective,
 )
+from sepnet.separators.mask_estimator.step import MaskEstimatorStep, MaskEstimatorStream
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
-LEAST = 1e-6  # of what a ratio mask divides
-LOGGED = 4  # mixtures of a batch
-ALONE = 1e-4  # an amplitude, 80 dB below a mixture at unit level
-Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex", "mapping"]
-Features = Literal["magnitude", "log_magnitude", "compressed", "coefficients"]
 Level = Literal["whole", "running"]
 SourceCount = Literal["fixed", "given", "estimated"]
 
+N_LOGGED_MIXTURES = 4  # of a batch, whose improvement is logged where the loss needs no waveforms
+SOLE_SOURCE_PEAK = 1e-4  # a rest below this amplitude (80 dB below unit level): the source is all there is
+
 
 class MaskEstimator(nn.Module):
-    """Encoder, masking network, decoder and loss, each from the config.
+    """Filterbank, masking network, decoder and loss, each from the configuration.
 
-    network: called with (n_in, n_out), returns a module (batch, n_in, frame) -> (batch, n_out, frame).
-    n_sources: what it is built for. sample_rate: in Hz; mixtures at another are refused.
-    features: what the network sees: ``coefficients`` as they are, or, of an STFT, ``magnitude``,
-    ``log_magnitude`` or ``compressed`` (real and imaginary parts over the square root of the magnitude).
-    activation: what makes masks of its output; ``ratio`` divides their positive parts by the sum over the
-    sources; ``complex`` (of an STFT) multiplies as complex numbers, with parts within +-2; ``mapping`` is no
-    mask, but takes the output for the sources' coefficients.
-    consistent: whether what the estimates lack of the mixture is shared among them
-    (sepnet.dsp.consistency), which also gives them their level, that SI-SDR leaves open.
-    labels: the class that each output stands for, in order; a mixture need not hold all of them. None, or
-    with ``pit``: the outputs are of one kind, and the training finds out which is which.
+    The mixture is brought to unit RMS before the network and the estimates back after it, so that scaling
+    the input scales the output.
 
-    count: how many of the outputs are sources: all of them (``fixed``); as many as one is told, the loudest
-    (``given``); or those that are less than ``quiet_db`` below the mixture (``estimated``).
+    Args:
+        filterbank: Analysis and synthesis.
+        network: Called with (n_in, n_out); makes a module (batch, n_in, frame) -> (batch, n_out, frame).
+        objective: What training minimises.
+        n_sources: Number of outputs of the network.
+        sample_rate: In Hz; mixtures at another rate are refused.
+        features: Input of the network: ``coefficients`` of the filterbank as they are; or, of an STFT,
+            ``magnitude``, ``log_magnitude`` or ``compressed`` (real and imaginary parts over the square root
+            of the magnitude).
+        activation: How outputs become masks. ``ratio`` divides their positive parts by the sum over the
+            sources; ``complex`` (of an STFT) multiplies as complex numbers with parts within +-2;
+            ``mapping`` is no mask, but takes the outputs for the coefficients of the sources.
+        consistent: Whether the part of the mixture that the estimates lack is shared among them
+            (sepnet.dsp.consistency). It also sets their level, which SI-SDR leaves open.
+        level: Which RMS is brought to one: that of the clip (``whole``), or in each frame that of the past
+            (``running``), for causal networks.
+        labels: The class of each output, in order; a mixture need not hold all of them. None, or with
+            ``pit``: all outputs are of one kind, and training finds out which is which.
+        pit: Whether training ignores the labels and is permutation-invariant.
+        source_count: Which outputs are sources: all (``fixed``); the loudest, as many as n_sources of the
+            mixture says (``given``); or those less than ``quiet_db`` below the mixture (``estimated``).
+        quiet_db: How far below the mixture an output is no source, in dB.
 
-    The mixture is brought to unit RMS before the network and the estimates back after it: scale the
-    input, and the output scales alike. level: the RMS of the clip (``whole``), or in each frame of what was
-    heard so far (``running``), for causal networks.
-
-    Raises SepnetError for unknown values; for features, activation or objective that want an STFT with
-    another filterbank; for labels that are not ``n_sources``; and for a ``count`` with labels, or with an
-    objective that is not defined for silence.
+    Raises:
+        SepnetError: A value is unknown; features, activation or objective need an STFT, but the filterbank
+            is another; there are not ``n_sources`` labels; or the sources are counted although they have
+            labels, or with an objective that is not defined for silence.
     """
 
     def __init__(
@@ -87,53 +95,26 @@ class MaskEstimator(nn.Module):
         quiet_db: float = 20.0,
     ) -> None:
         super().__init__()
-        for value, known in (
-            (features, get_args(Features)),
-            (activation, get_args(Activation)),
-            (level, get_args(Level)),
-            (source_count, get_args(SourceCount)),
-        ):
-            if value not in known:
-                raise SepnetError(f"{value!r} is none of {', '.join(known)}")
+        _check_choices(features, activation, level, source_count)
+        _check_transform(filterbank, features, activation, objective)
         if labels is not None and not pit and len(labels) != n_sources:
             raise SepnetError(
                 f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
                 "to agree"
             )
-        if source_count != "fixed" and (quiet_db <= 0 or (labels is not None and not pit)):
-            raise SepnetError(
-                f"source_count={source_count} with quiet_db={quiet_db} and labels={labels}: quiet_db is positive, and "
-                "classes are not counted (labels=null)"
-            )
-        if source_count != "fixed" and isinstance(objective, WaveformObjective) and not objective.silent:
-            raise SepnetError(
-                f"with source_count={source_count} outputs may have to be silent: set objective.silent, and a metric that "
-                "is defined for silence (thresholded_snr)"
-            )
-        spectral = (
-            activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
-        )
-        if spectral and not isinstance(filterbank, STFT):
-            raise SepnetError(
-                f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, "
-                f"but the filterbank is {type(filterbank).__name__}: take features=coefficients, another "
-                "activation than complex, and a WaveformObjective"
-            )
+        if source_count != "fixed":
+            _check_counting(source_count, quiet_db, None if pit else labels, objective)
         self.filterbank, self.objective = filterbank, objective
         self.n_outputs, self.sample_rate = n_sources, sample_rate
         self.source_count, self.quiet_db = source_count, quiet_db
-        self.features, self.activation, self.consistent = features, activation, consistent
-        self.level = level
+        self.consistent, self.level = consistent, level
         self.labels = None if labels is None or pit else tuple(labels)
-        n_channels = filterbank.n_channels
-        n_in = n_channels // 2 if features in ("magnitude", "log_magnitude") else n_channels
-        real_mask = isinstance(filterbank, STFT) and activation not in ("complex", "mapping")
-        self.n_mask = n_channels // 2 if real_mask else n_channels
-        self.network = network(n_in, n_sources * self.n_mask)
+        self.masking = Masking(filterbank=filterbank, features=features, activation=activation)
+        self.network = network(self.masking.n_features, n_sources * self.masking.n_mask)
 
     @property
     def info(self) -> SeparatorInfo:
-        """Its outputs are its sources, unless their number is told or estimated; live where it is causal."""
+        """Its outputs are its sources, unless their number is given or estimated; live where it is causal."""
         fixed = self.source_count == "fixed"
         causal = self.level == "running" and self.network_is_causal
         return SeparatorInfo(
@@ -147,22 +128,26 @@ class MaskEstimator(nn.Module):
 
     @property
     def network_is_causal(self) -> bool:
-        """Whether the network hears nothing of the future, as a causal TCN does."""
+        """Whether the network uses no future frames, as a causal TCN."""
         return isinstance(self.network, TCN) and self.network.causal
 
     def forward(self, signal: Float[Tensor, "batch time"]) -> Estimate:
-        """Estimates of a mixture, which is at unit level where level is ``whole``."""
+        """Estimate the sources of mixtures, which are at unit level where ``level`` is ``whole``."""
         analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
-        seen = analysis / running_level(analysis) if self.level == "running" else analysis
-        output = self.network(self.features_of(seen)).float()
-        logits = output.unflatten(1, (self.n_outputs, self.n_mask))  # (batch, source, mask, frame)
-        masked = self.mask(logits, analysis.unsqueeze(1))
+        levelled = analysis / running_level(analysis) if self.level == "running" else analysis
+        output = self.network(self.masking.features_of(levelled)).float()
+        logits = output.unflatten(1, (self.n_outputs, self.masking.n_mask))  # (batch, source, mask, frame)
+        masked = self.masking.apply(logits, analysis.unsqueeze(1))
         return Estimate(analysis, masked, signal, self._synthesise)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean loss of the batch, and the SI-SDR improvement of the mixtures' active sources in dB.
+        """Compute the loss, and the SI-SDR improvement of the active sources in dB, for the log.
 
-        With a loss of spectra that is the improvement of the first mixtures: only for it are there waveforms.
+        With a loss of spectra the improvement is that of the first mixtures alone, since only the log needs
+        their waveforms.
+
+        Raises:
+            SepnetError: A mixture holds more sources than the network has outputs.
         """
         signal, level = unit_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
@@ -178,22 +163,17 @@ class MaskEstimator(nn.Module):
         losses, order = self.objective(estimate, references, self.filterbank, assign)
         with torch.no_grad():
             if isinstance(self.objective, SpectralObjective):
-                estimate = estimate.head(LOGGED)
-            signal = estimate.signal
-            references, order = references[: len(signal)], order[: len(signal)]
-            sources = permute(estimate.sources, order)
-            gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
-            rest = signal.unsqueeze(1) - references  # nothing, where one source is all of its mixture
-            active = (references.abs().amax(dim=-1) > 0) & (rest.abs().amax(dim=-1) > ALONE)
-            # 0 dB where there is nothing to gain: a NaN would spoil the mean of the whole epoch.
-            gain = gains[active].sum() / active.sum().clamp_min(1)
+                estimate = estimate.head(N_LOGGED_MIXTURES)
+            gain = _mean_improvement(estimate, references, order)
         return {"loss": losses.mean(), "si_sdri": gain}
 
     @torch.no_grad()
     def separate(self, mixture: Mixture) -> Separation:
         """Separate channel 0.
 
-        Raises CannotSeparate at another sample rate than the network's, and for more sources than outputs.
+        Raises:
+            CannotSeparate: The mixture is at another sample rate than the network's, or has more sources
+                than the network has outputs.
         """
         outputs = self._outputs(mixture)
         if self.source_count == "fixed":
@@ -205,78 +185,120 @@ class MaskEstimator(nn.Module):
             )
         loudest = outputs.square().mean(dim=-1).argsort(descending=True)[:n_sources].sort().values
         sources = outputs[loudest]
-        if self.consistent:  # what the others hold belongs to the mixture, too
+        if self.consistent:  # the other outputs hold parts of the mixture, too
             sources = make_consistent(sources, mixture.audio[0].to(sources))
         return Separation(sources.to(mixture.audio.device))
 
     @torch.no_grad()
     def estimate_n_sources(self, mixture: Mixture) -> int:
-        """The number of outputs that are not silent, at least 1; its fixed number where it has one."""
+        """Count the outputs that are not silent, at least 1; with a fixed number return that."""
         if self.source_count == "fixed":
             return self.n_outputs
         return self._count_outputs(self._outputs(mixture), mixture)
 
-    def stream(self, setup: StreamSetup) -> FrameStream:
-        """Hop by hop. Raises CannotSeparate for a model that waits for the end of the recording."""
-        from sepnet.separators.mask_estimator.step import MaskEstimatorStream  # which knows this file
+    def live_step(self) -> MaskEstimatorStep:
+        """Make the module that separates hop by hop; it shares the weights of this model.
 
+        Raises:
+            CannotSeparate: The model needs the whole recording; the message says why.
+        """
+        self._check_live()
+        assert isinstance(self.network, TCN)
+        return MaskEstimatorStep(
+            filterbank=self.filterbank,
+            network=self.network,
+            masking=self.masking,
+            n_sources=self.n_outputs,
+            sample_rate=self.sample_rate,
+            consistent=self.consistent,
+        ).eval()
+
+    def stream(self, setup: StreamSetup) -> FrameStream:
+        """Prepare separation hop by hop. Raises CannotSeparate as ``live_step``, and for another rate."""
         setup.resolve_rate(self.sample_rate)
-        return MaskEstimatorStream(self)
+        return MaskEstimatorStream(self.live_step(), self.labels)
+
+    def _check_live(self) -> None:
+        reasons: Sequence[tuple[bool, str]] = (
+            (self.level != "running", "it brings the whole recording to unit level first (level=whole)"),
+            (not self.network_is_causal, "its network uses future frames"),
+            (
+                self.source_count != "fixed",
+                f"it counts the sources of the whole recording (source_count={self.source_count})",
+            ),
+            (self.masking.activation == "mapping", "a mapping is no mask: of silence it may make sound"),
+        )
+        for applies, reason in reasons:
+            if applies:
+                raise CannotSeparate(f"this model can't go live, for {reason}: take pit-causal-2spk-8k")
 
     def _outputs(self, mixture: Mixture) -> Float[Tensor, "output time"]:
         require_rate(mixture, self.sample_rate, made="the network was")
         signal, level = mixture.audio[:1].to(next(self.parameters()).device), None
         if self.level == "whole":
             signal, level = unit_level(signal)
-        if not signal.any():  # which a mapping might make something of
+        if not signal.any():  # a mapping might make sound of silence
             return signal.new_zeros(self.n_outputs, signal.shape[-1])
         sources: Tensor = self(signal).sources[0]
         return sources if level is None else sources * level
 
     def _count_outputs(self, outputs: Float[Tensor, "output time"], mixture: Mixture) -> int:
-        """The outputs that are less than ``quiet_db`` below the mixture, but one at least."""
-        least = mixture.audio[0].square().mean() * 10 ** (-self.quiet_db / 10)
-        return max(int((outputs.square().mean(dim=-1) > least.to(outputs.device)).sum()), 1)
+        """Count the outputs that are less than ``quiet_db`` below the mixture, at least 1."""
+        min_power = mixture.audio[0].square().mean() * 10 ** (-self.quiet_db / 10)
+        return max(int((outputs.square().mean(dim=-1) > min_power.to(outputs.device)).sum()), 1)
 
     def _synthesise(self, masked: Tensor, signal: Tensor) -> Tensor:
         sources: Tensor = self.filterbank.decode(masked, signal.shape[-1])
         return make_consistent(sources, signal) if self.consistent else sources
 
-    def features_of(self, analysis: Float[Tensor, "batch channel frame"]) -> Tensor:
-        """What the network sees of coefficients at unit level: (batch, n_in, frame)."""
-        if self.features == "coefficients":
-            return analysis
-        if self.features == "magnitude":
-            return magnitude(analysis)
-        if self.features == "log_magnitude":
-            return log_magnitude(analysis)
-        return analysis * (magnitude(analysis) + 1e-4).rsqrt().repeat(1, 2, 1)
 
-    def mask(
-        self,
-        logits: Float[Tensor, "batch source mask frame"],
-        analysis: Float[Tensor, "batch 1 channel frame"],
-    ) -> Float[Tensor, "batch source channel frame"]:
-        """The sources' coefficients, of the network's outputs and the mixture's coefficients."""
-        if self.activation == "mapping":
-            return logits
-        if self.activation == "complex":
-            mask_real, mask_imaginary = (2 * torch.tanh(logits / 2)).chunk(2, dim=2)
-            real, imaginary = analysis.chunk(2, dim=2)
-            return torch.cat(
-                [
-                    mask_real * real - mask_imaginary * imaginary,
-                    mask_real * imaginary + mask_imaginary * real,
-                ],
-                dim=2,
-            )
-        if self.activation == "softmax":
-            masks = logits.softmax(dim=1)
-        elif self.activation == "ratio":
-            positive = logits.relu() + LEAST  # where all are zero the sources share alike
-            masks = positive / positive.sum(dim=1, keepdim=True)
-        else:
-            masks = logits.sigmoid() if self.activation == "sigmoid" else logits.relu()
-        if isinstance(self.filterbank, STFT):
-            masks = masks.repeat(1, 1, 2, 1)  # the same for real and imaginary parts
-        return masks * analysis
+def _mean_improvement(estimate: Estimate, references: Tensor, order: Tensor) -> Tensor:
+    """The mean SI-SDR improvement in dB of the sources that sound and are not all of their mixture."""
+    signal = estimate.signal
+    references, order = references[: len(signal)], order[: len(signal)]
+    sources = permute(estimate.sources, order)
+    gains = improvement(si_sdr, sources, references, signal.unsqueeze(1).expand_as(references))
+    rest = signal.unsqueeze(1) - references  # zero where one source is all of its mixture
+    active = (references.abs().amax(dim=-1) > 0) & (rest.abs().amax(dim=-1) > SOLE_SOURCE_PEAK)
+    # 0 dB where there is nothing to gain: a NaN would spoil the mean of the whole epoch.
+    return gains[active].sum() / active.sum().clamp_min(1)
+
+
+def _check_choices(features: str, activation: str, level: str, source_count: str) -> None:
+    for value, choices in (
+        (features, get_args(Features)),
+        (activation, get_args(Activation)),
+        (level, get_args(Level)),
+        (source_count, get_args(SourceCount)),
+    ):
+        if value not in choices:
+            raise SepnetError(f"{value!r} is none of {', '.join(choices)}")
+
+
+def _check_counting(
+    source_count: str, quiet_db: float, labels: Sequence[str] | None, objective: Objective
+) -> None:
+    if quiet_db <= 0 or labels is not None:
+        raise SepnetError(
+            f"source_count={source_count} with quiet_db={quiet_db} and labels={labels}: quiet_db has to be "
+            "positive, and classes are not counted (labels=null)"
+        )
+    if isinstance(objective, WaveformObjective) and not objective.allow_silence:
+        raise SepnetError(
+            f"with source_count={source_count} outputs may have to be silent: set objective.allow_silence, "
+            "and a metric that is defined for silence (thresholded_snr)"
+        )
+
+
+def _check_transform(
+    filterbank: Filterbank, features: Features, activation: Activation, objective: Objective
+) -> None:
+    spectral = (
+        activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
+    )
+    if spectral and not isinstance(filterbank, STFT):
+        raise SepnetError(
+            f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, "
+            f"but the filterbank is {type(filterbank).__name__}: take features=coefficients, another "
+            "activation than complex, and a WaveformObjective"
+        )

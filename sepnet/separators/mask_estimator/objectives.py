@@ -1,4 +1,4 @@
-"""What a mask estimator is trained to minimise: losses of waveforms, and of spectra."""
+"""Training objectives of a mask estimator: losses of waveforms, and losses of spectra."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ from sepnet.types import SepnetError
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the network makes of a batch at unit level.
+    """The network's estimate of a batch at unit level.
 
-    analysis: (batch, channel, frame) of the mixture. masked: (batch, source, channel, frame).
-    signal: the mixture, (batch, time). sources: (batch, source, time), made of ``masked`` when first asked
-    for: not all losses want them.
+    Attributes:
+        analysis: Coefficients of the mixtures (batch, channel, frame).
+        masked: Coefficients of the estimates (batch, source, channel, frame).
+        signal: The mixtures (batch, time).
+        synthesise: Turns ``masked`` and ``signal`` into waveforms.
     """
 
     analysis: Tensor
@@ -40,16 +42,19 @@ class Estimate:
 
     @cached_property
     def sources(self) -> Tensor:
+        """The waveforms (batch, source, time), synthesised on first use: not every loss needs them."""
         return self.synthesise(self.masked, self.signal)
 
-    def head(self, n: int) -> Estimate:
-        """Of the first ``n`` mixtures alone."""
-        return Estimate(self.analysis[:n], self.masked[:n], self.signal[:n], self.synthesise)
+    def head(self, n_mixtures: int) -> Estimate:
+        """Return the estimate of the first mixtures alone."""
+        return Estimate(
+            self.analysis[:n_mixtures], self.masked[:n_mixtures], self.signal[:n_mixtures], self.synthesise
+        )
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What to minimise: gives a loss and an assignment for each mixture, as ``assign`` has them."""
+    """What training minimises."""
 
     def __call__(
         self,
@@ -57,20 +62,31 @@ class Objective(Protocol):
         references: Tensor,
         filterbank: Filterbank,
         assign: Assignment = in_any_order,
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Tensor, Tensor]:
+        """Compare an estimate with the references (batch, source, time).
+
+        Returns:
+            The loss of each mixture (batch,), and for each reference the index of its estimate.
+        """
+        ...
 
 
 class WaveformObjective:
     """A negated metric of waveforms: SI-SDR, SNR, thresholded SNR.
 
-    silent: references may be silent, for outputs that a mixture does not need; the metric is then given
-    the mixture, to measure by (``thresholded_snr`` takes it).
+    Args:
+        metric: The metric in dB, higher is better.
+        allow_silence: Whether references may be silent, for outputs that a mixture does not need. The
+            metric is then given the mixture, whose power replaces that of the silent reference.
+
+    Raises:
+        SepnetError: References may be silent, but the metric takes no mixture.
     """
 
-    def __init__(self, *, metric: Metric = si_sdr, silent: bool = False) -> None:
-        if silent and "mixture" not in inspect.signature(metric).parameters:
-            raise SepnetError("silent=true wants a metric that is given the mixture: thresholded_snr")
-        self.metric, self.silent = metric, silent
+    def __init__(self, *, metric: Metric = si_sdr, allow_silence: bool = False) -> None:
+        if allow_silence and "mixture" not in inspect.signature(metric).parameters:
+            raise SepnetError("allow_silence=true wants a metric that is given the mixture: thresholded_snr")
+        self.metric, self.allow_silence = metric, allow_silence
 
     def __call__(
         self,
@@ -80,16 +96,21 @@ class WaveformObjective:
         assign: Assignment = in_any_order,
     ) -> tuple[Tensor, Tensor]:
         metric: Callable[..., Tensor] = self.metric
-        if self.silent:  # pairs are (batch, estimate, reference, time), those in order (batch, source, time)
-            between = (None, None) if assign is in_any_order else (None,)
-            metric = partial(metric, mixture=estimate.signal[:, *between])
+        if self.allow_silence:
+            # Pairs are (batch, estimate, reference, time), those in order (batch, source, time).
+            pair_axes = (None, None) if assign is in_any_order else (None,)
+            metric = partial(metric, mixture=estimate.signal[:, *pair_axes])
         return assign(negative(metric), estimate.sources, references)
 
 
 class SpectralObjective:
-    """The squared error of magnitudes (Kolbaek et al. 2017, eq. 9; phase-sensitive: eq. 10)."""
+    """The squared error of magnitudes (Kolbaek et al. 2017, eq. 9; phase-sensitive: eq. 10).
 
-    def __init__(self, *, phase_sensitive: bool = True) -> None:
+    Args:
+        phase_sensitive: Whether the targets are the parts of the sources in phase with the mixture.
+    """
+
+    def __init__(self, *, phase_sensitive: bool = False) -> None:
         self.phase_sensitive = phase_sensitive
 
     def __call__(

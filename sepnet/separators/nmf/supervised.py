@@ -1,4 +1,4 @@
-"""Supervised NMF: one dictionary of spectra a group of sounds, learnt from clips of single sources.
+"""Supervised NMF: a dictionary of spectra for each group of sounds, learnt from clips of single sources.
 
 Smaragdis, Raj and Shashanka, "Supervised and semi-supervised separation of sounds from single-channel
 mixtures", ICA 2007. Groups are classes or stems; or, for speech, speakers of the training set. The
@@ -8,11 +8,11 @@ mixture's magnitudes (bin, frame) are then explained by the dictionaries of the 
 
 and each group gets its Wiener-like share of Y (see sepnet.separators.nmf.blind).
 
-Which groups are in a mixture is known where there are as many sources as groups. Else it is found by block
-sparsity, with a few training speakers standing for any speaker: the universal speech model of Sun and
+With as many sources as groups, all groups are in the mixture. With fewer sources the groups are chosen by
+block sparsity, and a few training speakers represent any speaker: the universal speech model of Sun and
 Mysore, "Universal speech models for speaker independent single channel source separation", ICASSP 2013.
 That paper knows one of two sources; here neither is known, which is harder: one voice may take two groups.
-On two-speaker mixtures of speech8k (data.valid) it gains 0.59 +- 0.22 dB SI-SDR on the 100 mixtures by which
+On two-speaker mixtures of speech8k (data.valid) it gains 0.59 +- 0.22 dB SI-SDR on the 100 mixtures on which
 the settings were chosen and 0.04 +- 0.22 dB on the 100 others; other numbers of groups gave -0.9 to 0.5 dB.
 
 With ``unknown`` one more source is learnt from the mixture itself, beside the given dictionaries:
@@ -34,23 +34,40 @@ from sepnet.dsp.filterbank import STFT
 from sepnet.separators.checks import require_n_sources, require_rate
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SeparatorInfo, SepnetError
 
-UNKNOWN = "unknown"
-PIECE_SECONDS = 5.0  # of a long mixture, when groups are chosen and the unknown is learnt from excerpts
+UNKNOWN_LABEL = "unknown"
+EXCERPT_SECONDS = 5.0  # length of the excerpts of a long mixture by which groups are chosen
+MIN_RMS = 1e-10  # the smallest level that is divided by
+MIN_NORM = 1e-20  # the smallest norm of a spectrum that is divided by
 
 
 class SupervisedNMF(nn.Module):
     """Dictionaries (group, bin, component), each group's spectra of unit length; ``fit`` learns them.
 
-    labels: the groups' labels, in the order of the estimates; None: the ``n_groups`` speakers with the
-    most audio. n_components: of each group. unknown: whether there is one further source, of
-    ``n_unknown_components``. block_sparsity: the penalty by which groups are chosen, see
-    sepnet.dsp.nmf.activate_groups. fit_seconds: of each group, at most. divergence, sparsity,
-    n_iterations: see sepnet.dsp.nmf; magnitude_power, mask_exponent, learn_seconds, block_seconds: see
-    sepnet.separators.nmf.blind.NMF. sample_rate: in Hz; mixtures at another are refused. Random until fitted.
+    They are random until ``fit`` is called. Estimates are labelled where there are as many as labels (and the
+    unknown), and in arbitrary order otherwise.
 
-    Estimates are labelled where there are as many as labels (and the unknown), and in no order otherwise.
-    Raises SepnetError for settings that can't be; ``separate`` raises CannotSeparate at another rate and
-    for more sources than groups.
+    Args:
+        n_groups: Number of groups.
+        n_components: Spectra of each group.
+        labels: The labels of the groups, in the order of the estimates; None: the ``n_groups`` speakers with
+            the most audio.
+        unknown: Whether there is one further source, which has no dictionary.
+        n_unknown_components: Spectra of that source.
+        block_sparsity: The penalty by which groups are chosen; see sepnet.dsp.nmf.activate_groups.
+        divergence: See sepnet.dsp.nmf, as ``sparsity`` and ``n_iterations``.
+        magnitude_power: The magnitudes to this power are factorised.
+        mask_exponent: p; see sepnet.separators.nmf.blind.
+        sparsity: Penalty on the activations.
+        n_iterations: Iterations for a mixture; learning takes twice as many.
+        fit_seconds: The most audio of each group that is learnt from.
+        window_seconds: Length of the Hann window of the STFT, whose hop is a quarter of it.
+        learn_seconds: Of a longer mixture, excerpts of this total length choose the groups.
+        block_seconds: Length of the blocks in which a longer mixture is masked; bounds the memory.
+        sample_rate: In Hz; mixtures at another rate are refused.
+        seed: Seed of the dictionaries' starts.
+
+    Raises:
+        SepnetError: A setting is out of range, or the labels are not one for each group.
     """
 
     dictionaries: Tensor
@@ -68,9 +85,9 @@ class SupervisedNMF(nn.Module):
         magnitude_power: float = 1.0,
         mask_exponent: float = 1.0,
         sparsity: float = 0.0,
-        n_iterations: int = 100,
+        n_iterations: int = 60,
         fit_seconds: float = 60.0,
-        window_seconds: float = 0.064,
+        window_seconds: float = 0.128,
         learn_seconds: float = 60.0,
         block_seconds: float = 30.0,
         sample_rate: int = 8000,
@@ -112,34 +129,33 @@ class SupervisedNMF(nn.Module):
 
     @property
     def info(self) -> SeparatorInfo:
-        """It has to be told how many of its groups sound; labelled where the groups are classes."""
-        labels = None if self.labels is None else self.labels + (UNKNOWN,) * self.unknown
+        """It needs the number of sources; labelled where the groups are classes."""
+        labels = None if self.labels is None else self.labels + (UNKNOWN_LABEL,) * self.unknown
         return SeparatorInfo(needs=frozenset({"n_sources"}), sample_rate=self.sample_rate, labels=labels)
 
     @torch.no_grad()
     def fit(self, clips: Iterable[Query]) -> dict[str, float]:
-        """Learn the dictionaries; returns the groups' number, and seconds of audio, of all together.
+        """Learn the dictionaries.
 
-        clips: gone through twice, to find the groups and to hear them. Raises SepnetError for a mere
-        iterator, clips at another rate, and where there are fewer groups than wanted.
+        Args:
+            clips: Labelled clips of single sources, which are read twice: to find the groups, and to learn.
+
+        Returns:
+            The number of groups, and the seconds of audio of all of them.
+
+        Raises:
+            SepnetError: The clips are an iterator, which can be read only once; a clip is at another rate;
+                there are fewer groups than ``n_groups``; or a group is silent.
         """
         if isinstance(clips, Iterator):
-            raise SepnetError("clips are gone through twice: give a list of them, not an iterator")
+            raise SepnetError("the clips are read twice: give a list of them, not an iterator")
         groups = self._choose(clips)
-        heard: dict[str, list[Tensor]] = {group: [] for group in groups}
-        left = dict.fromkeys(groups, round(self.fit_seconds * self.sample_rate))
-        for clip in clips:
-            if clip.label in heard and left[clip.label] > 0 and bool(clip.audio.any()):
-                audio = clip.audio[: left[clip.label]]
-                heard[clip.label].append(
-                    self._magnitudes(audio / audio.square().mean().sqrt().clamp_min(1e-10))
-                )
-                left[clip.label] -= len(audio)
+        magnitudes, n_samples = self._read(clips, groups)
         for number, group in enumerate(groups):
-            if not heard[group]:
+            if not magnitudes[group]:
                 raise SepnetError(f"all clips of {group!r} are silent: there is nothing to learn from")
-            found = nmf.factorise(
-                torch.cat(heard.pop(group), dim=1)[None].to(self.dictionaries),
+            factors = nmf.factorise(
+                torch.cat(magnitudes.pop(group), dim=1)[None].to(self.dictionaries),
                 n_components=self.n_components,
                 divergence=self.divergence,
                 n_iterations=2 * self.n_iterations,
@@ -147,14 +163,25 @@ class SupervisedNMF(nn.Module):
                 sparsity=self.sparsity,
                 seed=self.seed + number,
             )
-            dictionary = found.dictionary[0]
-            self.dictionaries[number] = dictionary / dictionary.norm(dim=0).clamp_min(1e-20)
-        wanted = round(self.fit_seconds * self.sample_rate)
-        seconds = sum(wanted - rest for rest in left.values()) / self.sample_rate
-        return {"groups": float(len(groups)), "seconds_of_audio": seconds}
+            dictionary = factors.dictionary[0]
+            self.dictionaries[number] = dictionary / dictionary.norm(dim=0).clamp_min(MIN_NORM)
+        return {"groups": float(len(groups)), "seconds_of_audio": n_samples / self.sample_rate}
+
+    def _read(self, clips: Iterable[Query], groups: Sequence[str]) -> tuple[dict[str, list[Tensor]], int]:
+        """Magnitudes of each group's clips at unit level, and the samples of all, up to ``fit_seconds``."""
+        magnitudes: dict[str, list[Tensor]] = {group: [] for group in groups}
+        max_samples = round(self.fit_seconds * self.sample_rate)
+        remaining = dict.fromkeys(groups, max_samples)
+        for clip in clips:
+            if clip.label in magnitudes and remaining[clip.label] > 0 and bool(clip.audio.any()):
+                audio = clip.audio[: remaining[clip.label]]
+                rms = audio.square().mean().sqrt().clamp_min(MIN_RMS)
+                magnitudes[clip.label].append(self._magnitudes(audio / rms))
+                remaining[clip.label] -= len(audio)
+        return magnitudes, sum(max_samples - rest for rest in remaining.values())
 
     def _choose(self, clips: Iterable[Query]) -> list[str]:
-        """The labels to learn, in order."""
+        """The labels of the groups to learn, in order."""
         lengths: Counter[str] = Counter()
         for clip in clips:
             if clip.sample_rate != self.sample_rate:
@@ -166,9 +193,9 @@ class SupervisedNMF(nn.Module):
                 lengths[clip.label] += len(clip.audio)
         if self.labels is not None:
             if missing := [label for label in self.labels if not lengths[label]]:
-                known = ", ".join(sorted(lengths)[:10])
+                examples = ", ".join(sorted(lengths)[:10])
                 raise SepnetError(
-                    f"there are no clips of {', '.join(missing)}, but of {len(lengths)} labels ({known}): "
+                    f"there are no clips of {', '.join(missing)}, but of {len(lengths)} labels ({examples}): "
                     "name these in model.labels"
                 )
             return list(self.labels)
@@ -176,24 +203,28 @@ class SupervisedNMF(nn.Module):
             raise SepnetError(
                 f"{self.n_groups} groups can't be learnt from {len(lengths)} speakers: lower model.n_groups"
             )
-        # Of speakers with the same length the one whose name comes first.
+        # Among speakers with the same length the first name wins.
         return sorted(lengths, key=lambda label: (-lengths[label], label))[: self.n_groups]
 
     @torch.no_grad()
     def separate(self, mixture: Mixture) -> Separation:
-        """Separate channel 0 into ``n_sources``; the last is the unknown one, if there is one."""
+        """Separate channel 0 into ``n_sources``; the last one is the unknown source, if there is one.
+
+        Raises:
+            CannotSeparate: The mixture is at another rate, or has more sources than there are groups.
+        """
         n_sources = self._check(mixture)
         signal = mixture.audio[0].to(self.dictionaries)
         peak = signal.abs().max()
         if peak > 0:
             signal = signal / peak
-        heard = excerpt(
+        spectrogram = excerpt(
             signal,
             self.stft,
             max_samples=round(self.learn_seconds * self.sample_rate),
-            piece_samples=round(PIECE_SECONDS * self.sample_rate),
+            piece_samples=round(EXCERPT_SECONDS * self.sample_rate),
         )
-        X = heard.abs().pow(self.magnitude_power)[None]  # (1, bin, frame)
+        X = spectrogram.abs().pow(self.magnitude_power)[None]  # (1, bin, frame)
         groups = self._present(X, n_sources - self.unknown)
         dictionary = self.dictionaries[groups].movedim(0, 1).flatten(1)[None]  # (1, bin, component)
         sources = torch.arange(len(groups), device=X.device).repeat_interleave(self.n_components)
@@ -221,19 +252,19 @@ class SupervisedNMF(nn.Module):
         """The number of sources, once the dictionaries can serve the mixture."""
         require_rate(mixture, self.sample_rate, made="the dictionaries were")
         n_sources = require_n_sources(mixture)
-        most, least = self.n_groups + self.unknown, 1 + self.unknown
-        if not least <= n_sources <= most:
+        min_sources, max_sources = 1 + self.unknown, self.n_groups + self.unknown
+        if not min_sources <= n_sources <= max_sources:
             unknown = " and one unknown source" * self.unknown
             raise CannotSeparate(
-                f"the model has {self.n_groups} dictionaries{unknown}, so it separates {least} to {most} "
-                f"sources, not {n_sources}"
+                f"the model has {self.n_groups} dictionaries{unknown}, so it separates {min_sources} to "
+                f"{max_sources} sources, not {n_sources}"
             )
         return n_sources
 
-    def _present(self, X: Tensor, count: int) -> Tensor:
-        """The indices of the ``count`` groups (group,) that explain most of X, in ascending order."""
-        if count == self.n_groups:
-            return torch.arange(count, device=X.device)
+    def _present(self, X: Tensor, n_present: int) -> Tensor:
+        """The indices of the ``n_present`` groups (group,) that explain most of X, in ascending order."""
+        if n_present == self.n_groups:
+            return torch.arange(n_present, device=X.device)
         dictionary = self.dictionaries.movedim(0, 1).flatten(1)[None]  # (1, bin, group x component)
         activations = nmf.activate_groups(
             X,
@@ -245,15 +276,15 @@ class SupervisedNMF(nn.Module):
         )
         parts = dictionary.sum(dim=1) * activations.sum(dim=2)  # (1, group x component): of the model
         shares = parts.reshape(self.n_groups, self.n_components).sum(dim=1)
-        return torch.sort(shares.topk(count).indices).values
+        return torch.sort(shares.topk(n_present).indices).values
 
     def _with_unknown(self, X: Tensor, dictionary: Tensor) -> Tensor:
-        """The dictionary and behind it ``n_unknown_components``, learnt from X beside the given ones."""
-        known = dictionary.shape[-1]
+        """The dictionary, followed by ``n_unknown_components`` spectra that are learnt from X beside it."""
+        n_known = dictionary.shape[-1]
         generator = torch.Generator().manual_seed(self.seed)
-        start, activations = nmf.random_start(X, known + self.n_unknown_components, generator)
-        start[:, :, :known] = dictionary
-        learnt = nmf.descend(
+        start, activations = nmf.random_start(X, n_known + self.n_unknown_components, generator)
+        start[:, :, :n_known] = dictionary
+        factors = nmf.descend(
             X,
             start,
             activations,
@@ -261,9 +292,9 @@ class SupervisedNMF(nn.Module):
             n_iterations=self.n_iterations,
             tolerance=0,
             sparsity=self.sparsity,
-            n_fixed=known,
+            n_fixed=n_known,
         )
-        return learnt.dictionary
+        return factors.dictionary
 
     def _magnitudes(self, signal: Tensor) -> Tensor:
         """(time,) to (bin, frame)."""

@@ -1,4 +1,4 @@
-"""Oracles for methods that find a sound by example: how far a gate in time, or a coarse mask, can go at best.
+"""Oracles for methods that find a sound by example: the best that a gate in time, or a coarse mask, can do.
 
 Each sees the references, of which the first is the target.
 """
@@ -23,8 +23,15 @@ Bands = Callable[[int, int], Tensor]
 class OracleCells:
     """Masks with the ideal shares of energy in cells of frequency and time (sepnet.dsp.cells).
 
-    bands: which bins are in which bands. cell_seconds: length of a cell, to whole frames; null: one frame.
-    window_samples, hop_samples, window: of the STFT. The order is that of the references.
+    Args:
+        bands: Gives the weights of the bins in the bands.
+        cell_seconds: Length of a cell, rounded to whole frames; None: one frame.
+        window_samples: Window of the STFT.
+        hop_samples: Hop of the STFT.
+        window: Shape of the window.
+
+    Raises:
+        SepnetError: The length of a cell is not positive.
     """
 
     info = SeparatorInfo(needs=frozenset({"references"}))
@@ -44,7 +51,7 @@ class OracleCells:
         self.stft = STFT(window_samples=window_samples, hop_samples=hop_samples, window=window)
 
     def separate(self, mixture: Mixture) -> Separation:
-        """The estimates in the order of the references; they sum to the mixture."""
+        """Separate channel 0 into estimates in the order of the references; they sum to the mixture."""
         references = require_references(mixture)
         seconds = self.stft.hop_samples / mixture.sample_rate
         n_frames = 1 if self.cell_seconds is None else max(1, round(self.cell_seconds / seconds))
@@ -58,16 +65,16 @@ class OracleCells:
 class OracleGate:
     """The mixture where the target is active (sepnet.dsp.activity), and silence elsewhere: perfect detection.
 
-    The others share equally what it leaves of the mixture.
+    The other sources share the rest of the mixture equally.
     """
 
     info = SeparatorInfo(needs=frozenset({"references"}))
 
     def separate(self, mixture: Mixture) -> Separation:
-        """Target, then the residual, for each of the other references alike."""
+        """Return the target, then an equal share of the residual for each other reference."""
         references = require_references(mixture)
-        there = torch.from_numpy(gate(references[0].numpy(), mixture.sample_rate))
-        target = torch.where(there, mixture.audio[0], 0.0)
+        active = torch.from_numpy(gate(references[0].numpy(), mixture.sample_rate))
+        target = torch.where(active, mixture.audio[0], 0.0)
         n_others = len(references) - 1
         rest = (mixture.audio[:1] - target) / max(n_others, 1)
         sources = torch.cat([target[None], rest.expand(n_others, -1)])

@@ -1,8 +1,8 @@
-"""Oracles: masks made from the true sources, the ceiling for any method that masks.
+"""Oracles: masks computed from the true sources, the ceiling for any method that masks.
 
-IBM and IRM as LibriMix reports them (Cosentino et al. 2020, table 5); others by name from
-sepnet.dsp.masks. Those that are no shares (amplitude, phase-sensitive, complex) come closer to each source,
-and don't sum to the mixture.
+IBM and IRM are those that LibriMix reports (Cosentino et al. 2020, table 5); sepnet.dsp.masks has others.
+Masks that are no shares (amplitude, phase-sensitive, complex) come closer to each source, but don't sum to
+the mixture.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from sepnet.separators.checks import require_references
 from sepnet.types import Mixture, Separation, SeparatorInfo
 
 MaskDefinition = Callable[[Tensor, Tensor], Tensor]
+"""(source, bin, frame), (bin, frame) -> (source, bin, frame): complex spectrograms of sources and mixture to
+masks, real or complex."""
 
 
 class OracleMask:
     """Masks channel 0 of the mixture with an ideal mask of its references.
 
-    mask: complex spectrograms of the sources (source, bin, frame) and of the mixture (bin, frame) to masks of
-    the sources' shape, real or complex.
-    window_samples, hop_samples, window: of the STFT. The order is that of the references.
+    Args:
+        mask: The definition of the mask.
+        window_samples: Window of the STFT.
+        hop_samples: Hop of the STFT.
+        window: Shape of the window.
     """
 
     info = SeparatorInfo(needs=frozenset({"references"}))
@@ -35,7 +39,7 @@ class OracleMask:
         self.stft = STFT(window_samples=window_samples, hop_samples=hop_samples, window=window)
 
     def separate(self, mixture: Mixture) -> Separation:
-        """The estimates in the order of the references; labels say so."""
+        """Separate channel 0 into estimates in the order of the references, labelled by number."""
         references = require_references(mixture)
         observed = self.stft.spectrogram(mixture.audio[0])  # (bin, frame)
         masks = self.mask(self.stft.spectrogram(references), observed)  # (source, bin, frame)
