@@ -122,13 +122,13 @@ SEPARATORS = [
     Case("energy_live", {"descent": {"steps": 8}}),
     Case("nmf_online", {"n_components": 4, "n_iterations": 5}),
     Case("pit", TINY_TCN),
-    Case("pit_blstm", {"network": {"hidden": 8, "n_layers": 1}}),
+    Case("pit_blstm", {"network": {"n_hidden": 8, "n_layers": 1}}),
     Case("conv_tasnet", {**TINY_TCN, "filterbank": {"n_filters": 16}}, consistent=False),
     Case(
         "dprnn",
         {
             "filterbank": {"n_filters": 16},
-            "network": {"n_channels": 8, "hidden": 6, "chunk": 10, "n_blocks": 1},
+            "network": {"n_channels": 8, "n_hidden": 6, "chunk_frames": 10, "n_blocks": 1},
         },
     ),
     Case(

@@ -28,7 +28,7 @@ from sepnet.types import Mixture, SepnetError
 
 SIZES: dict[str, dict[str, Any]] = {
     "pit": {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}},
-    "pit_blstm": {"network": {"hidden": 8, "n_layers": 1}},
+    "pit_blstm": {"network": {"n_hidden": 8, "n_layers": 1}},
     "pit_tcn": {
         "network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1},
         "filterbank": {"n_filters": 16},

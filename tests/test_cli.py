@@ -104,7 +104,7 @@ def test_settings_that_are_not_there_are_told_with_the_nearest(
 
 def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data=folder", "model=pit_blstm", "model.network.hiden=3"]
-    assert "'model.network.hidden'" in refusal(lambda: app.check("train", words), capsys)
+    assert "'model.network.n_hidden'" in refusal(lambda: app.check("train", words), capsys)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,9 @@ def sounds(n_sources: int, time: int = 4000) -> Tensor:
 
 def deep_clustering(**settings: Any) -> DeepClustering:
     torch.manual_seed(0)
-    return DeepClustering(filterbank=STFT(), network=Bands, **{"n_dims": N_DIMS, **settings}).eval()
+    return DeepClustering(
+        filterbank=STFT(hop_samples=64), network=Bands, **{"n_dims": N_DIMS, **settings}
+    ).eval()
 
 
 @pytest.mark.parametrize("n_sources", [2, 3])

@@ -119,7 +119,9 @@ def test_a_hop_that_loses_samples_is_refused() -> None:
 
 @pytest.mark.parametrize(("window_samples", "hop_samples"), [(16, 8), (32, 16), (20, 7)])
 def test_learned_filters_have_the_shapes_that_they_promise(window_samples: int, hop_samples: int) -> None:
-    bank = LearnedFilterbank(n_filters=24, window_samples=window_samples, hop_samples=hop_samples)
+    bank = LearnedFilterbank(
+        n_filters=24, window_samples=window_samples, hop_samples=hop_samples, rectified=True
+    )
     assert bank.n_channels == 24
     assert sum(p.numel() for p in bank.parameters()) == 2 * 24 * window_samples
     for time in (1, window_samples, 501):

@@ -40,7 +40,7 @@ from sepnet.types import Mixture, Query, Separator, SepnetError
 
 RATE, WINDOW = 8000, 32
 LENGTHS = (1, 15, 32, 33, 1001)  # shorter than a window, as long, longer, and odd
-small_tcn = partial(TCN, n_channels=8, n_hidden=8, n_blocks=2, n_repeats=1)
+small_tcn = partial(TCN, n_channels=8, n_hidden=8, n_blocks=2, n_repeats=1, separable=True)
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def estimator(network: Callable[[int, int], nn.Module], **settings: Any) -> Mask
 def any_number() -> MaskEstimator:
     return estimator(
         partial(small_tcn, n_skip=8),
-        filterbank=LearnedFilterbank(n_filters=12, window_samples=WINDOW, hop_samples=12),
+        filterbank=LearnedFilterbank(n_filters=12, window_samples=WINDOW, hop_samples=12, rectified=True),
         features="coefficients",
         activation="softmax",
         n_sources=3,
@@ -74,10 +74,10 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "complex": lambda: estimator(small_tcn, features="compressed", activation="complex"),
     "any number": any_number,
     "blstm": lambda: estimator(
-        partial(BLSTM, hidden=6, n_layers=2), features="magnitude", activation="ratio"
+        partial(BLSTM, n_hidden=6, n_layers=2), features="magnitude", activation="ratio"
     ),
     "dprnn": lambda: estimator(
-        partial(DPRNN, n_channels=6, hidden=4, chunk=6, n_blocks=1), features="coefficients"
+        partial(DPRNN, n_channels=6, n_hidden=4, chunk_frames=6, n_blocks=1), features="coefficients"
     ),
     "locoformer": lambda: estimator(
         partial(Locoformer, n_channels=8, n_hidden=8, n_heads=2, n_groups=2, n_blocks=1),
@@ -255,7 +255,7 @@ def test_of_deep_clustering_the_mask_head(tmp_path: Path) -> None:
 def test_the_query_network_takes_mixture_and_query(tmp_path: Path) -> None:
     torch.manual_seed(0)
     separator = QueryMask(
-        network=partial(ConditionedTCN, n_channels=8, n_blocks=2, n_repeats=1),
+        network=partial(ConditionedTCN, n_channels=8, n_blocks=2, n_repeats=1, separable=True),
         masking=MelMasking(sample_rate=RATE, window_samples=64, hop_samples=32, n_mels=8, exponent=2.0),
         sample_rate=RATE,
         n_embedding=6,

@@ -65,8 +65,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "complex": {"activation": "complex", "features": "compressed"},
     "magnitudes": {"objective": SpectralObjective(phase_sensitive=False)},
     "phase-sensitive": {"objective": SpectralObjective(phase_sensitive=True)},
-    "learned": {"filterbank": LearnedFilterbank(n_filters=32), "features": "coefficients"},
-    "recurrent": {"network": partial(BLSTM, hidden=8, n_layers=1)},
+    "learned": {"filterbank": LearnedFilterbank(n_filters=32, rectified=True), "features": "coefficients"},
+    "recurrent": {"network": partial(BLSTM, n_hidden=8, n_layers=1)},
 }
 
 
@@ -179,7 +179,7 @@ def test_spectral_losses_are_those_of_the_paper(phase_sensitive: bool) -> None:
 def test_activations_make_the_masks_that_they_should(
     activation: str, logit: float, share: float, learned: bool
 ) -> None:
-    bank = LearnedFilterbank(n_filters=32) if learned else STFT(hop_samples=128)
+    bank = LearnedFilterbank(n_filters=32, rectified=True) if learned else STFT(hop_samples=128)
     model = estimator(
         filterbank=bank,
         features="coefficients",
@@ -272,7 +272,7 @@ def test_a_causal_model_knows_nothing_of_the_future(changed_from: int) -> None:
 
 def test_what_waits_for_the_end_has_no_latency() -> None:
     assert build("pit").info.latency_seconds is None
-    network = partial(TCN, n_channels=8, n_hidden=12, n_blocks=2, n_repeats=1, causal=True)
+    network = partial(TCN, n_channels=8, n_hidden=12, n_blocks=2, n_repeats=1, separable=True, causal=True)
     assert estimator(network=network).info.latency_seconds is None  # the level of the whole clip
     assert estimator(network=network, level="running").info.latency_seconds == 256 / RATE
 
@@ -375,7 +375,7 @@ def in_bands(*bands: int) -> Tensor:
 
 def counting(count: str, **more: Any) -> MaskEstimator:
     return MaskEstimator(
-        filterbank=STFT(),
+        filterbank=STFT(hop_samples=64),
         network=Bands,
         objective=WaveformObjective(metric=thresholded_snr, allow_silence=True),
         n_sources=3,
@@ -477,4 +477,9 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 
 def test_an_objective_that_knows_no_silence_is_refused() -> None:
     with pytest.raises(SepnetError, match=r"with source_count=given outputs may have to be silent"):
-        MaskEstimator(filterbank=STFT(), network=Bands, objective=WaveformObjective(), source_count="given")
+        MaskEstimator(
+            filterbank=STFT(hop_samples=64),
+            network=Bands,
+            objective=WaveformObjective(),
+            source_count="given",
+        )

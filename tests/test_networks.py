@@ -11,26 +11,30 @@ from torch import Tensor, nn
 from sepnet.networks.blstm import BLSTM
 from sepnet.networks.conv_autoencoder import ConvAutoencoder
 from sepnet.networks.dprnn import DPRNN, join, split
-from sepnet.networks.locoformer import ConvSwiGLU, Locoformer, RMSGroupNorm, rotated
+from sepnet.networks.locoformer import ConvSwiGLU, Locoformer, RMSGroupNorm, rotate
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.types import SepnetError
 
 N_IN, N_OUT = 7, 10
 
 MAKERS: dict[str, Callable[[], nn.Module]] = {
-    "blstm": lambda: BLSTM(N_IN, N_OUT, hidden=12, n_layers=2),
-    "blstm of one layer": lambda: BLSTM(N_IN, N_OUT, hidden=12, n_layers=1, dropout=0.5),
-    "dprnn": lambda: DPRNN(N_IN, N_OUT, n_channels=8, hidden=6, chunk=6, n_blocks=2),
-    "separable tcn": lambda: TCN(N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2),
+    "blstm": lambda: BLSTM(N_IN, N_OUT, n_hidden=12, n_layers=2),
+    "blstm of one layer": lambda: BLSTM(N_IN, N_OUT, n_hidden=12, n_layers=1, dropout=0.5),
+    "dprnn": lambda: DPRNN(N_IN, N_OUT, n_channels=8, n_hidden=6, chunk_frames=6, n_blocks=2),
+    "separable tcn": lambda: TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=True
+    ),
     "dense tcn": lambda: TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False
     ),
-    "tcn with skips": lambda: TCN(N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, n_skip=5),
+    "tcn with skips": lambda: TCN(
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=True, n_skip=5
+    ),
     "causal tcn": lambda: TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=False, causal=True
     ),
     "causal separable tcn": lambda: TCN(
-        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, causal=True
+        N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=True, causal=True
     ),
 }
 
@@ -143,7 +147,7 @@ def test_chunks_hold_each_frame_twice_and_join_again(frames: int, chunk: int) ->
 
 def test_a_dual_path_sees_the_whole_clip() -> None:
     torch.manual_seed(0)
-    network = DPRNN(N_IN, N_OUT, n_channels=8, hidden=6, chunk=4, n_blocks=1)
+    network = DPRNN(N_IN, N_OUT, n_channels=8, n_hidden=6, chunk_frames=4, n_blocks=1)
     for module in network.modules():
         if hasattr(module, "norm"):
             module.norm = nn.Identity()
@@ -153,13 +157,13 @@ def test_a_dual_path_sees_the_whole_clip() -> None:
 
 
 def test_an_odd_chunk_is_refused() -> None:
-    with pytest.raises(SepnetError, match=r"chunk is 5.*take 6"):
-        DPRNN(N_IN, N_OUT, chunk=5)
+    with pytest.raises(SepnetError, match=r"chunk_frames is 5.*take 6"):
+        DPRNN(N_IN, N_OUT, chunk_frames=5)
 
 
 def test_a_blstm_sees_the_whole_clip() -> None:
     torch.manual_seed(0)
-    blstm = BLSTM(N_IN, N_OUT, hidden=12, n_layers=1)
+    blstm = BLSTM(N_IN, N_OUT, n_hidden=12, n_layers=1)
     for frame in (0, 10, 19):
         assert seen_by(blstm, frame, 20) == list(range(20))
 
@@ -174,7 +178,7 @@ def test_the_size_of_a_blstm(hidden: int, n_layers: int) -> None:
     # Of each layer two directions, of each direction four gates with two biases.
     lstm = sum(2 * 4 * hidden * (n + hidden + 2) for n in inputs)
     expected = 2 * N_IN + lstm + (2 * hidden + 1) * N_OUT
-    assert parameters(BLSTM(N_IN, N_OUT, hidden=hidden, n_layers=n_layers)) == expected
+    assert parameters(BLSTM(N_IN, N_OUT, n_hidden=hidden, n_layers=n_layers)) == expected
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,10 @@ def test_the_size_of_a_tcn(channels: int, hidden: int, kernel: int, n_blocks: in
     separable = (channels + 1) * hidden + norm_and_prelu + (kernel + 1) * hidden + norm_and_prelu + contract
     dense = (kernel * channels + 1) * hidden + norm_and_prelu + contract
     blocks = n_blocks * n_repeats
-    assert parameters(TCN(N_IN, N_OUT, n_repeats=n_repeats, **sizes)) == ends + blocks * separable
+    assert (
+        parameters(TCN(N_IN, N_OUT, n_repeats=n_repeats, separable=True, **sizes))
+        == ends + blocks * separable
+    )
     assert (
         parameters(TCN(N_IN, N_OUT, n_repeats=n_repeats, separable=False, **sizes)) == ends + blocks * dense
     )
@@ -217,7 +224,7 @@ def test_it_learns(network: nn.Module) -> None:
 
 def autoencoder(n_sources: int = 2, **settings: int) -> ConvAutoencoder:
     torch.manual_seed(0)
-    small = {"n_frames": 6, "n_vertical": 5, "n_horizontal": 4, "reach": 3, "n_bottleneck": 8}
+    small = {"block_frames": 6, "n_vertical": 5, "n_horizontal": 4, "kernel_frames": 3, "n_bottleneck": 8}
     return ConvAutoencoder(N_IN, n_sources * N_IN, **{**small, **settings}).eval()
 
 
@@ -245,9 +252,9 @@ def test_an_autoencoder_hears_its_two_blocks_alone() -> None:
     assert heard == list(range(6, 15))
 
 
-@pytest.mark.parametrize("settings", [{"n_frames": 7}, {"reach": 8}])
+@pytest.mark.parametrize("settings", [{"block_frames": 7}, {"kernel_frames": 8}])
 def test_blocks_that_can_not_be(settings: dict[str, int]) -> None:
-    with pytest.raises(SepnetError, match="has to be even and at least reach="):
+    with pytest.raises(SepnetError, match="has to be even and at least kernel_frames="):
         autoencoder(**settings)
     with pytest.raises(SepnetError, match="n_out=15 a multiple of n_in=7"):
         ConvAutoencoder(7, 15)
@@ -278,13 +285,13 @@ def test_a_locoformer_takes_any_length_and_one_clip_does_not_hear_another(frames
 
 def test_rotation_tells_distances_alone() -> None:
     query, key = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
-    products = rotated(query.expand(20, 8)) @ rotated(key.expand(20, 8)).T
+    products = rotate(query.expand(20, 8)) @ rotate(key.expand(20, 8)).T
     for distance in (0, 1, 7):
         along = products.diagonal(distance)
         torch.testing.assert_close(along, along[:1].expand_as(along), atol=1e-5, rtol=0)
     assert products[0].std() > 0.01
     torch.testing.assert_close(
-        rotated(query.expand(20, 8)).norm(dim=1), query.norm().expand(20), atol=1e-5, rtol=0
+        rotate(query.expand(20, 8)).norm(dim=1), query.norm().expand(20), atol=1e-5, rtol=0
     )
 
 

@@ -55,7 +55,7 @@ TINY = (
 TINY_BLSTM = (
     *(word for word in TINY if not word.startswith("model.")),
     "model=pit_blstm",
-    "model.network.hidden=6",
+    "model.network.n_hidden=6",
     "model.network.dropout=0.3",
 )
 

@@ -100,7 +100,7 @@ class STFT(Filterbank):
     """
 
     def __init__(
-        self, *, window_samples: int = 256, hop_samples: int = 64, window: str = "sqrt_hann"
+        self, *, window_samples: int = 256, hop_samples: int = 128, window: str = "sqrt_hann"
     ) -> None:
         analysis, covered = windows(window_samples, hop_samples, window)
         synthesis = analysis / np.resize(covered, window_samples) * window_samples / (2 * hop_samples)
@@ -140,10 +140,10 @@ class LearnedFilterbank(Filterbank):
     def __init__(
         self,
         *,
-        n_filters: int = 256,
+        n_filters: int = 512,
         window_samples: int = 16,
         hop_samples: int = 8,
-        rectified: bool = True,
+        rectified: bool = False,
     ) -> None:
         super().__init__(
             encoder=Encoder(FreeFB(n_filters, window_samples, stride=hop_samples)),

@@ -17,7 +17,7 @@ from sepnet.evaluation.facts import condition, level_differences_db, overlap, se
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.evaluation.rows import SILENT_ESTIMATE, Role, Row, Status
 from sepnet.evaluation.scoring import score
-from sepnet.metrics import align, stand_for
+from sepnet.metrics import align, represents_all
 from sepnet.metrics.sdr import is_silent
 from sepnet.separators.identity import Identity
 from sepnet.types import (
@@ -159,7 +159,7 @@ class Worker:
 def _attempt(loaded: _Loaded, mixture: Mixture, references: Tensor) -> _Attempt:
     separator = loaded.separator
     built_for = separator.info.n_sources
-    by_class = stand_for(separator.info.labels, mixture.labels)
+    by_class = represents_all(separator.info.labels, mixture.labels)
     if built_for not in (None, len(references)) and not by_class:
         return _Attempt("cannot_separate", f"gives {built_for} sources, not {len(references)}")
     try:

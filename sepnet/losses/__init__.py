@@ -1,4 +1,4 @@
-"""Losses, each a negated measure or a distance."""
+"""Training losses: negated metrics and distances."""
 
 from sepnet.losses.clustering import affinity_loss, whitened_kmeans_loss
 from sepnet.losses.pit import Assignment, PairwiseLoss, in_any_order, in_order, negative, pit

@@ -1,9 +1,8 @@
-"""Losses of embeddings: points of the same source are to lie together, points of different ones apart.
+"""Losses of embeddings: points of one source lie close together, points of different sources far apart.
 
-V (point, dim) are embeddings, of which the direction alone counts, and Y (point, source) one-hot labels, both
-with rows of the length of the square root of a weight w. In all of these the affinities of N x N pairs of
-points are never formed: by |A B'|^2 = tr(A'A B'B) the products are of the size of the embedding (Hershey et
-al. 2016, eq. 3).
+V (point, dim) are embeddings, of which only the direction counts, and Y (point, source) one-hot labels, both
+with rows scaled to the square root of a weight w. The affinities of N x N pairs of points are never computed:
+by |A B'|^2 = tr(A'A B'B) the products are of the size of the embedding (Hershey et al. 2016, eq. 3).
 """
 
 from __future__ import annotations
@@ -15,32 +14,48 @@ from torch import Tensor
 Embeddings = Float[Tensor, "batch point dim"]
 Labels = Float[Tensor, "batch point source"]
 Weights = Float[Tensor, "batch point"]
-EPS = 1e-12
+MIN_SQUARED_NORM = 1e-12  # of an embedding, that its direction is computed from
 
 
 def affinity_loss(embeddings: Embeddings, labels: Labels, weights: Weights) -> Float[Tensor, " batch"]:
-    """|V V' - Y Y'|^2 / (sum_i w_i)^2: from 0, where embeddings are labels, to 2.
+    """Compute |V V' - Y Y'|^2 / (sum_i w_i)^2: from 0, where embeddings equal the labels, to 2.
 
     Hershey et al., "Deep clustering: discriminative embeddings for segmentation and separation", ICASSP
     2016, eq. 2; with weights as in Wang, Le Roux, Hershey, "Alternative objective functions for deep
-    clustering", ICASSP 2018. Without any weight the loss is 0.
+    clustering", ICASSP 2018.
+
+    Args:
+        embeddings: (batch, point, dim), of any length.
+        labels: One-hot, (batch, point, source).
+        weights: The weight of each point, (batch, point).
+
+    Returns:
+        The loss of each item; 0 where all weights are zero.
     """
-    v, y = _of_length(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
+    v, y = _scaled_rows(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
     total = weights.sum(dim=-1).square()
-    loss = _squared(v.mT @ v) - 2 * _squared(v.mT @ y) + _squared(y.mT @ y)
+    loss = _squared_norm(v.mT @ v) - 2 * _squared_norm(v.mT @ y) + _squared_norm(y.mT @ y)
     return torch.where(total > 0, loss / total.clamp_min(_tiny(total)), 0.0)
 
 
 def whitened_kmeans_loss(
     embeddings: Embeddings, labels: Labels, weights: Weights, *, ridge: float = 1e-3
 ) -> Float[Tensor, " batch"]:
-    """dim - tr((V'V)^-1 V'Y (Y'Y)^-1 Y'V): the k-means objective at the true labels, of whitened embeddings.
+    """Compute dim - tr((V'V)^-1 V'Y (Y'Y)^-1 Y'V), the k-means objective of whitened embeddings.
 
-    Wang, Le Roux, Hershey 2018, section 2. From dim - sources, the best that can be, to dim. ridge: added
-    to (V'V) / sum w, whose trace is 1, so that embeddings in a plane have an inverse; a source without
-    points counts for nothing. Without any weight the loss is dim.
+    Wang, Le Roux, Hershey 2018, section 2. It is taken at the true labels, and lies between dim - sources,
+    the optimum, and dim. A source without points contributes nothing.
+
+    Args:
+        embeddings: (batch, point, dim), of any length.
+        labels: One-hot, (batch, point, source).
+        weights: The weight of each point, (batch, point).
+        ridge: Added to (V'V) / sum w, whose trace is 1, so that it has an inverse.
+
+    Returns:
+        The loss of each item; dim where all weights are zero.
     """
-    v, y = _of_length(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
+    v, y = _scaled_rows(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
     total = weights.sum(dim=-1).clamp_min(_tiny(weights))[:, None, None]
     covariance = v.mT @ v / total  # (batch, dim, dim)
     covariance = covariance + ridge * torch.eye(covariance.shape[-1]).to(covariance)
@@ -52,13 +67,13 @@ def whitened_kmeans_loss(
     return loss
 
 
-def _of_length(rows: Embeddings, weights: Weights) -> Embeddings:
-    """The rows, brought to the length sqrt(w) in one pass over them."""
+def _scaled_rows(rows: Embeddings, weights: Weights) -> Embeddings:
+    """Scale rows to the length sqrt(w) in one pass over them."""
     power = rows.square().sum(dim=-1)
-    return rows * (weights.sqrt() * power.clamp_min(EPS).rsqrt()).unsqueeze(-1)
+    return rows * (weights.sqrt() * power.clamp_min(MIN_SQUARED_NORM).rsqrt()).unsqueeze(-1)
 
 
-def _squared(matrix: Float[Tensor, "batch row column"]) -> Float[Tensor, " batch"]:
+def _squared_norm(matrix: Float[Tensor, "batch row column"]) -> Float[Tensor, " batch"]:
     return matrix.square().sum(dim=(-2, -1))
 
 

@@ -23,13 +23,12 @@ from sepnet.types import SepnetError
 PairwiseLoss = Callable[[Tensor, Tensor], Tensor]
 """(batch, estimate, *item), (batch, reference, *item) -> (batch, estimate, reference)."""
 
-
 Assignment = Callable[[Metric, Tensor, Tensor], tuple[Tensor, Tensor]]
 """``in_any_order`` or ``in_order``: (loss of a pair, estimates, references) -> (loss per item, indices)."""
 
 
 def negative(metric: Metric) -> Metric:
-    """The metric as a loss: the same numbers with the other sign."""
+    """Turn a metric into a loss: the same numbers with the opposite sign."""
 
     def loss(estimate: Tensor, reference: Tensor) -> Tensor:
         return -metric(estimate, reference)
@@ -42,11 +41,21 @@ def pit(
     estimates: Float[Tensor, "batch estimate *item"],
     references: Float[Tensor, "batch reference *item"],
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch reference"]]:
-    """The mean loss over the references under the best assignment, and that assignment.
+    """Compute the mean loss over the references under the best assignment.
 
-    Returns the loss of each item of the batch, and for each reference the index of its estimate. The
-    assignment is chosen on detached values: gradients flow through the chosen pairs alone, and an
-    estimate that no reference took gets none. Raises SepnetError as ``best_permutation`` does.
+    The assignment is chosen on detached values: gradients flow through the chosen pairs alone, and an
+    estimate without a reference gets none.
+
+    Args:
+        pairwise_loss: Computes the losses of all pairs.
+        estimates: (batch, estimate, *item), at least as many as references.
+        references: (batch, reference, *item).
+
+    Returns:
+        The loss of each item of the batch, and for each reference the index of its estimate.
+
+    Raises:
+        SepnetError: As ``best_permutation``, or the loss gives another shape.
     """
     losses = pairwise_loss(estimates, references)
     expected = (estimates.shape[0], estimates.shape[1], references.shape[1])
@@ -65,7 +74,7 @@ def in_any_order(
     estimates: Float[Tensor, "batch estimate *item"],
     references: Float[Tensor, "batch reference *item"],
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch reference"]]:
-    """``pit`` with the loss of a pair."""
+    """Apply ``pit`` to the loss of a pair."""
     return pit(partial(pairwise, loss), estimates, references)
 
 
@@ -74,11 +83,15 @@ def in_order(
     estimates: Float[Tensor, "batch source *item"],
     references: Float[Tensor, "batch reference *item"],
 ) -> tuple[Float[Tensor, " batch"], Int[Tensor, "batch source"]]:
-    """As ``in_any_order`` for outputs that stand for classes: each estimate is that of its reference."""
+    """Compute the loss of outputs that represent classes: estimates and references have the same order.
+
+    Raises:
+        SepnetError: The shapes differ.
+    """
     if estimates.shape != references.shape:
         raise SepnetError(
             f"the outputs stand for {estimates.shape[1]} classes, but the mixtures have "
-            f"{references.shape[1]} slots: data.mixing.slots has to be model.labels"
+            f"{references.shape[1]} slots: set data.mixing.slots to model.labels"
         )
     order = torch.arange(references.shape[1], device=references.device).expand(len(references), -1)
     return loss(estimates, references).mean(dim=-1), order

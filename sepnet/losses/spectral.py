@@ -14,7 +14,7 @@ def magnitude_mse(
     estimate_magnitude: Float[Tensor, "*batch bin frame"],
     reference_magnitude: Float[Tensor, "*batch bin frame"],
 ) -> Float[Tensor, "*batch"]:
-    """Mean squared difference of two magnitude spectra, over the bins."""
+    """Compute the mean squared difference of two magnitude spectra over bins and frames."""
     return (estimate_magnitude - reference_magnitude).square().mean(dim=(-2, -1))
 
 
@@ -24,13 +24,19 @@ def phase_sensitive_target(
     *,
     truncate: bool = True,
 ) -> Float[Tensor, "*batch bin frame"]:
-    """|S| cos(theta_S - theta_Y): the part of the source that is in phase with the mixture.
+    """Compute |S| cos(theta_S - theta_Y), the part of the source that is in phase with the mixture.
 
     Of all real multiples of Y's phase it is the nearest to S. Erdogan et al., "Phase-sensitive and
-    recognition-boosted speech separation using deep recurrent neural networks", ICASSP 2015. It may be
-    negative or exceed |Y|; ``truncate`` keeps it within [0, |Y|], all that a mask in [0, 1] can reach: it
-    is |Y| times ``sepnet.dsp.masks.phase_sensitive_mask``. Where Y is zero so is the target. The mixture
-    broadcasts: with (batch, 1, bin, frame) one serves all sources of (batch, source, bin, frame).
+    recognition-boosted speech separation using deep recurrent neural networks", ICASSP 2015.
+
+    Args:
+        mixture_spec: Y; it broadcasts: (batch, 1, bin, frame) serves all sources of a batch.
+        reference_spec: S.
+        truncate: Whether to clip to [0, |Y|], the range of a mask in [0, 1]; otherwise the target may be
+            negative or exceed |Y|.
+
+    Returns:
+        |Y| times ``sepnet.dsp.masks.phase_sensitive_mask``; zero where Y is zero.
     """
     magnitude = mixture_spec.abs()
     # |S| cos(theta_S - theta_Y) = Re(S conj(Y)) / |Y|, without an arc tangent.
@@ -46,7 +52,7 @@ def phase_sensitive_mse(
     *,
     truncate: bool = True,
 ) -> Float[Tensor, "*batch"]:
-    """Mean squared difference to the phase-sensitive target, over the bins.
+    """Compute the mean squared difference to the phase-sensitive target over bins and frames.
 
     Erdogan et al., ICASSP 2015 (phase-sensitive spectrum approximation); Kolbaek et al., IEEE/ACM TASLP
     25(10), 2017, train it with ``pit``: there, give ``magnitude_mse`` the ``phase_sensitive_target``.

@@ -1,6 +1,6 @@
-"""Measures of separation, each a pure function: ``(estimate, reference)``, in that order."""
+"""Metrics of separation, each a pure function of ``(estimate, reference)``, in that order."""
 
-from sepnet.metrics.alignment import align, stand_for
+from sepnet.metrics.alignment import align, represents_all
 from sepnet.metrics.detection import Counts, event_counts, segment_counts
 from sepnet.metrics.perceptual import estoi, pesq, stoi
 from sepnet.metrics.permutation import best_permutation, pairwise, permute
@@ -28,13 +28,13 @@ __all__ = [
     "pairwise",
     "permute",
     "pesq",
+    "represents_all",
     "sd_sdr",
     "sdr",
     "segment_counts",
     "si_sdr",
     "si_sdr_improvement",
     "snr",
-    "stand_for",
     "stoi",
     "thresholded_snr",
 ]

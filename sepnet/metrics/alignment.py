@@ -1,4 +1,4 @@
-"""Which output of a separator belongs to which reference."""
+"""Assignment of the outputs of a separator to the references."""
 
 from __future__ import annotations
 
@@ -20,18 +20,30 @@ def align(
     needs: Collection[str] = (),
     labels: Sequence[str] | None = None,
 ) -> tuple[Float[Tensor, "source time"], tuple[int, ...]]:
-    """The outputs in the order of the references, and which output each one was.
+    """Put the outputs of a separator in the order of the references.
 
-    needs: the separator's. labels: the references' classes. A separator whose outputs stand for these
-    classes, perhaps among others, is taken at its word, and so is one that was shown which source is which,
-    by queries or references, and labels its outputs. For any other it is the order with the best mean
-    SI-SDR: its labels ("harmonic") say nothing of the references. Raises SepnetError for outputs that can't
-    be judged: another number of sources or another length, NaN or infinity.
+    Labels decide where the outputs represent the classes of the references, perhaps among others. The order
+    of the outputs is kept where a separator was given the order of the sources, by queries or references,
+    and labels its outputs. Otherwise the order with the best mean SI-SDR is chosen: labels such as
+    "harmonic" say nothing about the references.
+
+    Args:
+        separation: The outputs.
+        references: The true sources.
+        needs: The hints that the separator needs.
+        labels: The class of each reference.
+
+    Returns:
+        The outputs (source, time) in the order of the references, and the index of each among the outputs.
+
+    Raises:
+        SepnetError: There is another number of outputs, they have another length, or they hold NaN or
+            infinity.
     """
     sources = separation.sources.detach().cpu().float()
     if separation.labels is not None and len(separation.labels) != len(sources):
         raise SepnetError(f"{len(separation.labels)} labels were given for {len(sources)} estimates")
-    by_class = stand_for(separation.labels, labels)
+    by_class = represents_all(separation.labels, labels)
     if sources.shape[1:] != references.shape[1:] or (not by_class and len(sources) != len(references)):
         raise SepnetError(
             f"the estimates are {tuple(sources.shape)}, but the references (source, time) "
@@ -49,8 +61,8 @@ def align(
     return permute(sources[None], best)[0], tuple(best[0].tolist())
 
 
-def stand_for(outputs: Sequence[str] | None, labels: Sequence[str] | None) -> bool:
-    """Whether outputs of these labels can be told apart by the references' labels: each is there, once."""
+def represents_all(outputs: Sequence[str] | None, labels: Sequence[str] | None) -> bool:
+    """Return whether each label of the references is the label of exactly one output."""
     if outputs is None or labels is None or len({*labels}) != len(labels):
         return False
     return {*labels} <= {*outputs} and len({*outputs}) == len(outputs)

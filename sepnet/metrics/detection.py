@@ -1,10 +1,10 @@
-"""How well a sound was found in time: precision, recall and F1 of segments, by two definitions.
+"""Precision, recall and F1 of the detection of a sound in time, by two definitions.
 
 Both are those of Mesaros, Heittola and Virtanen, "Metrics for polyphonic sound event detection", Applied
-Sciences 6(6), 2016, for one class. The first counts stretches of time, the second whole events, which a
-detector that works in windows of a second rarely gets right to a tenth of one.
+Sciences 6(6), 2016, for one class. The first counts segments of fixed length, the second whole events, which
+a detector with windows of a second rarely gets right to a tenth of a second.
 
-Segments are (begin, end) in seconds; those that touch or overlap are one.
+Spans are (begin, end) in seconds; those that touch or overlap are merged.
 """
 
 from __future__ import annotations
@@ -20,17 +20,23 @@ from sepnet.types import SepnetError
 
 RESOLUTION_SECONDS = 0.1
 COLLAR_SECONDS = 0.1
-COLLAR_SHARE = 0.2  # of an event's length, that its end may be off
-ROUNDING = 1e-6  # 0.3 s are three tenths, whatever floating point makes of them
+OFFSET_TOLERANCE = 0.2  # of an event's length, by which its end may be off
+ROUNDING_SECONDS = 1e-6  # tolerance for floating point: 0.3 s are three tenths
 
 Segment = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Hits (found and there), false alarms (found alone) and misses (there alone).
+    """Counts of correct and wrong detections.
 
-    Counts of several recordings are added up before F1 is taken, or a short one would weigh as a long one.
+    Those of several recordings are added up before F1 is computed; else a short recording would weigh as
+    much as a long one.
+
+    Attributes:
+        hits: Detected and true.
+        false_alarms: Detected, but not true.
+        misses: True, but not detected.
     """
 
     hits: int
@@ -44,72 +50,85 @@ class Counts:
 
     @property
     def precision(self) -> float:
-        """The share of what was found that is there; nan where nothing was found."""
+        """Share of the detections that are true; nan without detections."""
         return _ratio(self.hits, self.hits + self.false_alarms)
 
     @property
     def recall(self) -> float:
-        """The share of what is there that was found; nan where nothing is there."""
+        """Share of the true ones that are detected; nan without true ones."""
         return _ratio(self.hits, self.hits + self.misses)
 
     @property
     def f1(self) -> float:
-        """2 hits / (2 hits + false alarms + misses); nan where nothing is there and nothing was found."""
+        """2 hits / (2 hits + false alarms + misses); nan without detections and true ones."""
         return _ratio(2 * self.hits, 2 * self.hits + self.false_alarms + self.misses)
 
 
 def segment_counts(
-    found: Iterable[Segment],
+    detected: Iterable[Segment],
     truth: Iterable[Segment],
     *,
     resolution_seconds: float = RESOLUTION_SECONDS,
 ) -> Counts:
-    """Counts of stretches of ``resolution_seconds``: one is active where any part of it is (section 3.1)."""
+    """Count segments of ``resolution_seconds``, active where any part of them is (section 3.1).
+
+    Raises:
+        SepnetError: The resolution is not positive, or a span ends before it begins.
+    """
     if resolution_seconds <= 0:
         raise SepnetError(f"the resolution is {resolution_seconds} s, but has to be positive")
-    ours, theirs = (_cells(joined(segments), resolution_seconds) for segments in (found, truth))
-    return Counts(len(ours & theirs), len(ours - theirs), len(theirs - ours))
+    active, true = (_active_cells(merge_spans(spans), resolution_seconds) for spans in (detected, truth))
+    return Counts(len(active & true), len(active - true), len(true - active))
 
 
 def event_counts(
-    found: Iterable[Segment], truth: Iterable[Segment], *, collar_seconds: float = COLLAR_SECONDS
+    detected: Iterable[Segment], truth: Iterable[Segment], *, collar_seconds: float = COLLAR_SECONDS
 ) -> Counts:
-    """Counts of events: a hit begins within the collar, and ends within it or a fifth of the true length.
+    """Count events: a hit begins within the collar, and ends within it or a fifth of the true length.
 
-    Each event is matched with one other at most, so that as many as possible are (section 3.2; there the
-    first that fits is taken).
+    Each event is matched with one other at most, so that the number of matches is largest (section 3.2; there
+    the first match is taken).
+
+    Raises:
+        SepnetError: A span ends before it begins.
     """
-    ours, theirs = joined(found), joined(truth)
-    fits = np.zeros((len(ours), len(theirs)), dtype=bool)
-    for i, (begin, end) in enumerate(ours):
-        for j, (true_begin, true_end) in enumerate(theirs):
-            late = max(collar_seconds, COLLAR_SHARE * (true_end - true_begin))
+    events, true_events = merge_spans(detected), merge_spans(truth)
+    fits = np.zeros((len(events), len(true_events)), dtype=bool)
+    for i, (begin, end) in enumerate(events):
+        for j, (true_begin, true_end) in enumerate(true_events):
+            tolerance = max(collar_seconds, OFFSET_TOLERANCE * (true_end - true_begin))
             fits[i, j] = (
-                abs(begin - true_begin) <= collar_seconds + ROUNDING
-                and abs(end - true_end) <= late + ROUNDING
+                abs(begin - true_begin) <= collar_seconds + ROUNDING_SECONDS
+                and abs(end - true_end) <= tolerance + ROUNDING_SECONDS
             )
     hits = int(fits[linear_sum_assignment(fits, maximize=True)].sum())
-    return Counts(hits, len(ours) - hits, len(theirs) - hits)
+    return Counts(hits, len(events) - hits, len(true_events) - hits)
 
 
-def joined(segments: Iterable[Segment]) -> list[Segment]:
-    """In order, those that touch or overlap as one. Raises SepnetError for one that ends before it begins."""
-    found: list[Segment] = []
-    for begin, end in sorted(segments):
+def merge_spans(spans: Iterable[Segment]) -> list[Segment]:
+    """Sort spans, and merge those that touch or overlap.
+
+    Raises:
+        SepnetError: A span ends before it begins, or begins before 0 s.
+    """
+    merged: list[Segment] = []
+    for begin, end in sorted(spans):
         if not 0 <= begin <= end < math.inf:
             raise SepnetError(f"a segment from {begin} to {end} s is none: give its begin, then its end")
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         elif end > begin:
-            found.append((begin, end))
-    return found
+            merged.append((begin, end))
+    return merged
 
 
-def _cells(segments: Sequence[Segment], resolution: float) -> set[int]:
+def _active_cells(spans: Sequence[Segment], resolution: float) -> set[int]:
     return {
         cell
-        for begin, end in segments
-        for cell in range(math.floor(begin / resolution + ROUNDING), math.ceil(end / resolution - ROUNDING))
+        for begin, end in spans
+        for cell in range(
+            math.floor(begin / resolution + ROUNDING_SECONDS), math.ceil(end / resolution - ROUNDING_SECONDS)
+        )
     }
 
 

@@ -1,4 +1,4 @@
-"""STOI and ESTOI, in whole arrays: the values of pystoi, several times as fast.
+"""STOI and ESTOI on whole arrays: the values of pystoi, several times as fast.
 
 C. H. Taal, R. C. Hendriks, R. Heusdens and J. Jensen, "An algorithm for intelligibility prediction of
 time-frequency weighted noisy speech", IEEE TASLP 19(7), 2011; J. Jensen and C. H. Taal, "An algorithm for
@@ -17,14 +17,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 10_000
-WINDOW, HOP, N_FFT = 256, 128, 512  # samples: 25.6 ms, half of it, and with as many zeros
-RANGE_DB = 40.0  # frames of the clean signal further below its loudest one are left out
+WINDOW_SAMPLES, HOP_SAMPLES, N_FFT = 256, 128, 512  # 25.6 ms, half of it, and padded with zeros
+DYNAMIC_RANGE_DB = 40.0  # frames of the clean signal further below its loudest one are left out
 N_BANDS, LOWEST_HZ = 15, 150.0  # third octaves
-SEGMENT = 30  # frames: 384 ms
-CLIPPING_DB = -15.0  # the least signal-to-distortion ratio of a band in STOI
+SEGMENT_FRAMES = 30  # 384 ms
+MIN_SDR_DB = -15.0  # the least signal-to-distortion ratio of a band in STOI
 REJECTION_DB = 60.0  # of the resampling filter
-BLOCK = 64  # input samples that are resampled by one product
-SMALLEST = np.finfo(np.float64).eps
+BLOCK_SAMPLES = 64  # input samples that are resampled by one product
+EPS = np.finfo(np.float64).eps
 
 Array = NDArray[np.float64]
 
@@ -36,69 +36,84 @@ def intelligibility(
     *,
     extended: bool,
 ) -> float:
-    """STOI, or ESTOI if ``extended``; nan where fewer than 30 frames remain once silent ones are out."""
-    signals = resampled(np.stack([clean, degraded]), sample_rate)  # (signal, time)
-    if signals.shape[-1] <= WINDOW:
+    """Compute STOI, or ESTOI if ``extended``.
+
+    Args:
+        degraded: The signal to judge.
+        clean: The reference, of the same length.
+        sample_rate: In Hz.
+        extended: Whether to compute ESTOI.
+
+    Returns:
+        The score, at most 1; nan where fewer than 30 frames remain without the silent ones.
+    """
+    signals = resample_to_10_khz(np.stack([clean, degraded]), sample_rate)  # (signal, time)
+    if signals.shape[-1] <= WINDOW_SAMPLES:
         return math.nan
     frames = _frames(signals)  # (signal, frame, sample)
-    level_db = 20 * np.log10(np.linalg.norm(frames[0], axis=-1) + SMALLEST)
-    frames = frames[:, level_db > level_db.max() - RANGE_DB]
-    halves = frames.reshape(2, -1, 2, HOP)  # (signal, frame, half, sample)
-    joined = np.zeros((2, halves.shape[1] + 1, HOP))
-    joined[:, :-1] += halves[:, :, 0]
-    joined[:, 1:] += halves[:, :, 1]
-    spectra = np.fft.rfft(_frames(joined.reshape(2, -1)), N_FFT)  # (signal, frame, bin)
-    if spectra.shape[1] < SEGMENT:
+    level_db = 20 * np.log10(np.linalg.norm(frames[0], axis=-1) + EPS)
+    frames = frames[:, level_db > level_db.max() - DYNAMIC_RANGE_DB]
+    halves = frames.reshape(2, -1, 2, HOP_SAMPLES)  # (signal, frame, half, sample)
+    overlapped = np.zeros((2, halves.shape[1] + 1, HOP_SAMPLES))
+    overlapped[:, :-1] += halves[:, :, 0]
+    overlapped[:, 1:] += halves[:, :, 1]
+    spectra = np.fft.rfft(_frames(overlapped.reshape(2, -1)), N_FFT)  # (signal, frame, bin)
+    if spectra.shape[1] < SEGMENT_FRAMES:
         return math.nan
     bands = np.sqrt((spectra.real**2 + spectra.imag**2) @ _third_octaves().T)  # (signal, frame, band)
     # (signal, segment, band, frame)
-    segments = sliding_window_view(bands, SEGMENT, axis=1)
+    segments = sliding_window_view(bands, SEGMENT_FRAMES, axis=1)
     x, y = (_extended if extended else _clipped)(*segments)
-    return float((x * y).sum() / (len(x) * (SEGMENT if extended else N_BANDS)))
+    return float((x * y).sum() / (len(x) * (SEGMENT_FRAMES if extended else N_BANDS)))
 
 
 def _extended(x: Array, y: Array) -> tuple[Array, Array]:
-    """Jensen and Taal 2016, eq. 3 to 5: rows, then columns of each segment to mean zero and norm one."""
+    """Normalise the rows, then the columns of each segment (Jensen and Taal 2016, eq. 3 to 5)."""
     return _normalised(_normalised(x, -1), -2), _normalised(_normalised(y, -1), -2)
 
 
 def _clipped(x: Array, y: Array) -> tuple[Array, Array]:
-    """Taal et al. 2011, eq. 3 to 5: the degraded rows at the clean ones' level, clipped; all normalised."""
-    norms = np.linalg.norm(x, axis=-1, keepdims=True) / (np.linalg.norm(y, axis=-1, keepdims=True) + SMALLEST)
-    y = np.minimum(y * norms, x * (1 + 10 ** (-CLIPPING_DB / 20)))
+    """Scale the degraded rows to the clean ones, clip, and normalise all (Taal et al. 2011, eq. 3 to 5)."""
+    norms = np.linalg.norm(x, axis=-1, keepdims=True) / (np.linalg.norm(y, axis=-1, keepdims=True) + EPS)
+    y = np.minimum(y * norms, x * (1 + 10 ** (-MIN_SDR_DB / 20)))
     return _normalised(x, -1), _normalised(y, -1)
 
 
 def _normalised(values: Array, axis: int) -> Array:
-    """Mean zero and norm one along an axis; what is constant there becomes zero."""
+    """Bring values to mean zero and norm one along an axis; constant values become zero."""
     centred = values - values.mean(axis=axis, keepdims=True)
     norm = np.sqrt(np.einsum("...i,...i->...", *[np.moveaxis(centred, axis, -1)] * 2))
-    normalised: Array = centred / (np.expand_dims(norm, axis) + SMALLEST)
+    normalised: Array = centred / (np.expand_dims(norm, axis) + EPS)
     return normalised
 
 
 def _frames(signals: Array) -> Array:
-    """(signal, time) to windowed (signal, frame, sample); as the authors' code does, without the last."""
-    starts = np.arange(0, signals.shape[-1] - WINDOW, HOP)
-    frames: Array = sliding_window_view(signals, WINDOW, axis=-1)[:, starts] * np.hanning(WINDOW + 2)[1:-1]
+    """Window (signal, time) into (signal, frame, sample); without the last frame, as in the authors' code."""
+    starts = np.arange(0, signals.shape[-1] - WINDOW_SAMPLES, HOP_SAMPLES)
+    frames: Array = (
+        sliding_window_view(signals, WINDOW_SAMPLES, axis=-1)[:, starts]
+        * np.hanning(WINDOW_SAMPLES + 2)[1:-1]
+    )
     return frames
 
 
 @cache
 def _third_octaves() -> Array:
-    """(band, bin): one in the bins of each band, whose edges are those of the nearest bins."""
+    """Return (band, bin): one in the bins of each band, whose edges are rounded to bins."""
     frequencies = np.arange(N_FFT // 2 + 1) * SAMPLE_RATE / N_FFT
     edges = LOWEST_HZ * 2.0 ** (
         np.subtract.outer(2 * np.arange(N_BANDS), [1, -1]) / 6
     )  # (band, low and high)
     bins = np.abs(frequencies - edges[..., None]).argmin(axis=-1)
-    every = np.arange(len(frequencies))
-    within: Array = ((every >= bins[:, :1]) & (every < bins[:, 1:])).astype(np.float64)
+    index = np.arange(len(frequencies))
+    within: Array = ((index >= bins[:, :1]) & (index < bins[:, 1:])).astype(np.float64)
     return within
 
 
-def resampled(signals: Float[np.ndarray, "signal time"], sample_rate: int) -> Float[np.ndarray, "signal out"]:
-    """Signals at 10 kHz, by blocks: each is the product of a stretch of the signal and of one matrix.
+def resample_to_10_khz(
+    signals: Float[np.ndarray, "signal time"], sample_rate: int
+) -> Float[np.ndarray, "signal out"]:
+    """Resample to 10 kHz by blocks, each the product of an excerpt of the signal and one matrix.
 
     With h the filter around its middle and up / down the ratio of the rates, y[m] = sum_i x[i]
     h[down m - up i]. For blocks of n up samples from n down, m = n up b + r and i = n down b + j, that is
@@ -108,20 +123,20 @@ def resampled(signals: Float[np.ndarray, "signal time"], sample_rate: int) -> Fl
         return signals
     common = math.gcd(SAMPLE_RATE, sample_rate)
     up, down = SAMPLE_RATE // common, sample_rate // common
-    n = max(1, BLOCK // down)
+    n = max(1, BLOCK_SAMPLES // down)
     matrix, before = _block_filter(up, down, n)
     n_out = -(-signals.shape[-1] * up // down)
     n_blocks = -(-n_out // (n * up))
     after = max(0, (n_blocks - 1) * n * down + len(matrix) - before - signals.shape[-1])
     padded = np.pad(signals, ((0, 0), (before, after)))
-    stretches = sliding_window_view(padded, len(matrix), axis=-1)[:, :: n * down][:, :n_blocks]
-    found: Array = (np.ascontiguousarray(stretches) @ matrix).reshape(len(signals), -1)[:, :n_out]
-    return found
+    excerpts = sliding_window_view(padded, len(matrix), axis=-1)[:, :: n * down][:, :n_blocks]
+    out: Array = (np.ascontiguousarray(excerpts) @ matrix).reshape(len(signals), -1)[:, :n_out]
+    return out
 
 
 @cache
 def _block_filter(up: int, down: int, n: int) -> tuple[Array, int]:
-    """The matrix (j, r) of a block, and how many samples before the block it begins."""
+    """Return the matrix (j, r) of a block, and how many samples before the block it begins."""
     cutoff = 1 / (2 * max(up, down))
     half = math.ceil((REJECTION_DB - 8) / (28.714 * cutoff / 10))
     window = np.kaiser(2 * half + 1, 0.1102 * (REJECTION_DB - 8.7))

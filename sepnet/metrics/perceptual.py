@@ -1,8 +1,8 @@
-"""Perceptual measures of one signal: PESQ (quality) and STOI, ESTOI (intelligibility).
+"""Perceptual metrics of one signal: PESQ (quality) and STOI, ESTOI (intelligibility).
 
-They are defined on speech of some length. Where a measure is not (silence, no utterance found, too
-short) it returns ``nan``, which here means "undefined": leave the source out of the mean and count it.
-Both signals are judged whole, on the CPU, without gradients.
+They are defined on speech of some length. Where a metric is undefined (silence, no utterance found, too
+short) it returns ``nan``: leave the source out of the mean and count it. Both signals are scored as a whole,
+on the CPU, without gradients.
 """
 
 from __future__ import annotations
@@ -24,12 +24,23 @@ PESQ_MODES = {8000: "nb", 16000: "wb"}  # narrowband: ITU-T P.862; wideband: P.8
 
 
 def pesq(estimate: Float[Tensor, " time"], reference: Float[Tensor, " time"], sample_rate: int) -> float:
-    """Perceptual evaluation of speech quality, as MOS-LQO: about 1 (bad) to 4.55 (8 kHz) or 4.64 (16 kHz).
+    """Compute the perceptual evaluation of speech quality as MOS-LQO.
 
-    Narrowband (ITU-T P.862, mapped by P.862.1) at 8 kHz, wideband (P.862.2) at 16 kHz; the two scales
-    don't compare. Returns nan (undefined) if either signal is silent, if no utterance is found, or below
-    a quarter of a second. Raises SepnetError at another sample rate, on shapes that differ or samples
-    that are not finite, and if the optional package is missing.
+    It is narrowband (ITU-T P.862, mapped by P.862.1) at 8 kHz, and wideband (P.862.2) at 16 kHz; the two
+    scales don't compare.
+
+    Args:
+        estimate: The signal to judge.
+        reference: The true source.
+        sample_rate: 8000 or 16000 Hz.
+
+    Returns:
+        About 1 (bad) to 4.55 (8 kHz) or 4.64 (16 kHz); nan (undefined) if either signal is silent, no
+        utterance is found, or the signals are shorter than a quarter of a second.
+
+    Raises:
+        SepnetError: The rate is another, the shapes differ, samples are not finite, or the optional package
+            is missing.
     """
     try:
         import pesq as package
@@ -54,12 +65,23 @@ def stoi(
     sample_rate: int,
     extended: bool = False,
 ) -> float:
-    """Short-time objective intelligibility, at most 1.
+    """Compute the short-time objective intelligibility.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
-    IEEE TASLP 19(7), 2011; ``extended`` as ``estoi``. Any sample rate, in Hz: both are resampled to 10 kHz.
-    Returns nan (undefined) if either signal is silent, or if less than 30 frames (0.4 s) remain once
-    the silent ones are removed. Raises SepnetError on shapes that differ or samples that are not finite.
+    IEEE TASLP 19(7), 2011.
+
+    Args:
+        estimate: The signal to judge.
+        reference: The true source.
+        sample_rate: Any rate in Hz; both signals are resampled to 10 kHz.
+        extended: Whether to compute ``estoi``.
+
+    Returns:
+        At most 1; nan (undefined) if either signal is silent, or fewer than 30 frames (0.4 s) remain without
+        the silent ones.
+
+    Raises:
+        SepnetError: The shapes differ, or samples are not finite.
     """
     degraded, clean = _arrays(estimate, reference)
     if _either_silent(estimate, reference):
@@ -68,10 +90,10 @@ def stoi(
 
 
 def estoi(estimate: Float[Tensor, " time"], reference: Float[Tensor, " time"], sample_rate: int) -> float:
-    """Extended STOI, at most 1, which also holds for fluctuating maskers such as another talker.
+    """Compute extended STOI, at most 1, which is also valid for fluctuating maskers such as another talker.
 
     Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
-    maskers", IEEE/ACM TASLP 24(11), 2016. Else as ``stoi``.
+    maskers", IEEE/ACM TASLP 24(11), 2016. Otherwise as ``stoi``.
     """
     return stoi(estimate, reference, sample_rate, extended=True)
 
@@ -79,7 +101,7 @@ def estoi(estimate: Float[Tensor, " time"], reference: Float[Tensor, " time"], s
 def _arrays(estimate: Tensor, reference: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if estimate.ndim != 1 or estimate.shape != reference.shape:
         raise SepnetError(
-            f"a perceptual measure compares two signals (time,) of one length, but the estimate is "
+            f"a perceptual metric compares two signals (time,) of one length, but the estimate is "
             f"{tuple(estimate.shape)} and the reference {tuple(reference.shape)}"
         )
     for name, signal in (("estimate", estimate), ("reference", reference)):

@@ -1,6 +1,6 @@
-"""Which estimate belongs to which reference: scores of all pairs, and the best assignment.
+"""Scores of all pairs of estimates and references, and the best assignment.
 
-The numbers of estimates and of references may differ; references never outnumber the estimates.
+There may be more estimates than references, but never fewer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from sepnet.metrics.sdr import Metric
 from sepnet.types import SepnetError
 
-LARGEST_EXHAUSTIVE = 3  # up to 3! orders are scored at once, on the tensor's device
+MAX_EXHAUSTIVE_SOURCES = 3  # whose 3! orders are scored at once, on the tensor's device
 
 
 def pairwise(
@@ -24,9 +24,12 @@ def pairwise(
     estimates: Float[Tensor, "batch estimate *item"],
     references: Float[Tensor, "batch reference *item"],
 ) -> Float[Tensor, "batch estimate reference"]:
-    """The metric of each estimate with each reference, in one call of ``metric`` by broadcasting.
+    """Compute the metric of each estimate with each reference, in one call by broadcasting.
 
-    An item is whatever the metric compares: (time,) for ``si_sdr``, (bin, frame) for ``magnitude_mse``.
+    Args:
+        metric: Compares two items: (time,) for ``si_sdr``, (bin, frame) for ``magnitude_mse``.
+        estimates: (batch, estimate, *item).
+        references: (batch, reference, *item).
     """
     shape = (estimates.shape[0], estimates.shape[1], references.shape[1])
     return metric(
@@ -38,11 +41,20 @@ def pairwise(
 def best_permutation(
     scores: Float[Tensor, "batch estimate reference"], maximise: bool = True
 ) -> Int[Tensor, "batch reference"]:
-    """The estimate for each reference, none used twice, with the best mean score.
+    """Find the estimate for each reference, none used twice, with the best mean score.
 
     Up to three estimates all orders are compared, on the device of ``scores`` and for the whole batch;
-    beyond, the Hungarian algorithm on a copy on the CPU. No gradient flows through the choice. Raises
-    SepnetError if a score is NaN or infinite, or if the references outnumber the estimates.
+    for more, the Hungarian algorithm runs on a copy on the CPU. No gradient flows through the choice.
+
+    Args:
+        scores: The score of each pair.
+        maximise: Whether a higher score is better.
+
+    Returns:
+        The index of the estimate for each reference.
+
+    Raises:
+        SepnetError: A score is NaN or infinite, or there are more references than estimates.
     """
     scores = scores.detach()
     n_estimates, n_references = scores.shape[1:]
@@ -55,13 +67,13 @@ def best_permutation(
             "look for NaN in the estimates and the references"
         )
     gains = scores if maximise else -scores
-    return _exhaustive(gains) if n_estimates <= LARGEST_EXHAUSTIVE else _hungarian(gains)
+    return _exhaustive(gains) if n_estimates <= MAX_EXHAUSTIVE_SOURCES else _hungarian(gains)
 
 
 def permute(
     estimates: Float[Tensor, "batch estimate *item"], indices: Int[Tensor, "batch reference"]
 ) -> Float[Tensor, "batch reference *item"]:
-    """The estimates in the order of the references, by what ``best_permutation`` returned."""
+    """Put estimates in the order of the references, by the indices from ``best_permutation``."""
     rows = torch.arange(estimates.shape[0], device=estimates.device)
     return estimates[rows[:, None], indices]
 

@@ -1,7 +1,7 @@
-"""A temporal convolutional network that an example of the wanted sound conditions, block by block.
+"""A temporal convolutional network that is conditioned on an example of the target sound, block by block.
 
 E. Perez, F. Strub, H. de Vries, V. Dumoulin, A. Courville, "FiLM: visual reasoning with a general
-conditioning layer", AAAI 2018: each channel is scaled and shifted by what the condition says,
+conditioning layer", AAAI 2018: each channel is scaled and shifted by functions of the condition,
 
     h <- (1 + gamma(e)) h + beta(e),                                                            (1)
 
@@ -18,27 +18,33 @@ from sepnet.networks.tcn import PReLU
 
 
 class ExampleEncoder(nn.Module):
-    """An embedding in (-1, 1) of an example of any length: mean and maximum of its features over time.
+    """Embeds an example of any length in (-1, 1) by the mean and the maximum of its features over time.
 
-    Frames are normalised each for itself, and those that fill up a batch are held at zero: an example has the
-    same embedding in any batch.
+    Each frame is normalised on its own, and the padding of a batch is held at zero: an example has the same
+    embedding in any batch.
+
+    Args:
+        n_in: Features of a frame.
+        n_out: Dimensions of the embedding.
+        n_channels: Channels of the convolutions.
+        dropout: Share of the pooled features that training leaves out.
     """
 
     def __init__(self, n_in: int, n_out: int, *, n_channels: int = 128, dropout: float = 0.1) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv1d(n_channels if place else n_in, n_channels, 3, padding=dilation, dilation=dilation)
-            for place, dilation in enumerate((1, 2, 4))
+            nn.Conv1d(n_channels if index else n_in, n_channels, 3, padding=dilation, dilation=dilation)
+            for index, dilation in enumerate((1, 2, 4))
         )
         self.activations = nn.ModuleList(PReLU() for _ in self.convs)
         self.norms = nn.ModuleList(nn.LayerNorm(n_channels) for _ in self.convs)
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * n_channels, n_out), nn.Tanh())
 
     def forward(
-        self, features: Float[Tensor, "batch n_in frame"], there: Bool[Tensor, "batch frame"]
+        self, features: Float[Tensor, "batch n_in frame"], valid: Bool[Tensor, "batch frame"]
     ) -> Float[Tensor, "batch n_out"]:
-        """``there``: the frames that belong to the example."""
-        mask = there.unsqueeze(1)
+        """Embed examples, of which the ``valid`` frames are not padding."""
+        mask = valid.unsqueeze(1)
         x = features * mask
         for conv, activation, norm in zip(self.convs, self.activations, self.norms, strict=True):
             x = norm(activation(conv(x)).transpose(1, 2)).transpose(1, 2) * mask  # (batch, channel, frame)
@@ -49,7 +55,15 @@ class ExampleEncoder(nn.Module):
 
 
 class ConditionedBlock(nn.Module):
-    """A residual block: a dilated convolution, normalised, modulated by the embedding (1), contracted."""
+    """A residual block: a dilated convolution, a norm, the modulation (1) by the embedding, a contraction.
+
+    Args:
+        n_channels: Channels in and out.
+        n_embedding: Dimensions of the embedding.
+        kernel: Taps of the convolution.
+        dilation: Frames between two taps.
+        dropout: Share of the channels that training leaves out.
+    """
 
     def __init__(
         self, n_channels: int, n_embedding: int, *, kernel: int, dilation: int, dropout: float
@@ -64,17 +78,27 @@ class ConditionedBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel frame"], embedding: Float[Tensor, "batch embedding"]
     ) -> Float[Tensor, "batch channel frame"]:
-        """As many frames as there were."""
+        """Add the output of the block to its input."""
         gamma, beta = self.film(embedding).unsqueeze(-1).chunk(2, dim=1)  # (batch, channel, 1) each
         residual: Tensor = self.contract(self.body(self.conv(x)) * (1 + gamma) + beta)
         return x + residual
 
 
 class ConditionedTCN(nn.Module):
-    """Features of a mixture and an embedding of what is wanted to an output for each frame.
+    """Maps the features of a mixture and the embedding of an example to the outputs of each frame.
 
-    Repeats of blocks whose dilation doubles; an output sees 1 + n_repeats (2^n_blocks - 1) (kernel - 1)
-    frames around it, and of the whole clip the means and variances. dropout: of channels.
+    It repeats blocks whose dilation doubles. An output depends on 1 + n_repeats (2^n_blocks - 1) (kernel - 1)
+    frames around it, and on the means and variances of the whole clip.
+
+    Args:
+        n_in: Features of a frame.
+        n_out: Outputs for a frame.
+        n_embedding: Dimensions of the embedding.
+        n_channels: Channels of the blocks.
+        kernel: Taps of the dilated convolutions.
+        n_blocks: Blocks in a repeat.
+        n_repeats: Number of repeats.
+        dropout: Share of the channels that training leaves out.
     """
 
     def __init__(
@@ -101,7 +125,7 @@ class ConditionedTCN(nn.Module):
     def forward(
         self, features: Float[Tensor, "batch n_in frame"], embedding: Float[Tensor, "batch n_embedding"]
     ) -> Float[Tensor, "batch n_out frame"]:
-        """One output vector a frame."""
+        """Compute the outputs of each frame."""
         x = self.bottleneck(features)
         for block in self.blocks:
             x = block(x, embedding)

@@ -13,37 +13,52 @@ from torch.nn import functional as F
 
 from sepnet.types import SepnetError
 
-Chunks = Float[Tensor, "batch channel place chunk"]
+Chunks = Float[Tensor, "batch channel frame_of_chunk chunk"]
 
 
 class Path(nn.Module):
-    """A bidirectional LSTM along one axis, a linear layer, a norm over all, and the input added."""
+    """A bidirectional LSTM along one axis, a linear layer, a global norm, and a residual connection.
 
-    def __init__(self, n_channels: int, hidden: int) -> None:
+    Args:
+        n_channels: Channels in and out.
+        n_hidden: Units of the LSTM in each direction.
+    """
+
+    def __init__(self, n_channels: int, n_hidden: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(n_channels, hidden, batch_first=True, bidirectional=True)
-        self.linear = nn.Linear(2 * hidden, n_channels)
+        self.lstm = nn.LSTM(n_channels, n_hidden, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * n_hidden, n_channels)
         self.norm = nn.GroupNorm(1, n_channels, eps=1e-8)
 
     def forward(
         self, x: Float[Tensor, "batch channel step other"]
     ) -> Float[Tensor, "batch channel step other"]:
-        """Recurs along ``step``, for each of ``other`` apart."""
+        """Run along ``step``, for each index of ``other`` on its own."""
         batch, channels, steps, others = x.shape
         rows = x.permute(0, 3, 2, 1).reshape(batch * others, steps, channels)
         states, _ = self.lstm(rows)
         new = self.linear(states).reshape(batch, others, steps, channels).permute(0, 3, 2, 1)
-        added: Tensor = self.norm(new)
-        return x + added
+        residual: Tensor = self.norm(new)
+        return x + residual
 
 
 class DPRNN(nn.Module):
-    """Chunks of ``chunk`` frames that overlap by half, ``n_blocks`` times along and across them, and back.
+    """Cuts a clip into chunks that overlap by half, and runs along and across them alternately.
 
-    An LSTM then sees sequences of about the square root of the clip's frames. A chunk of sqrt(2 frames) makes
-    both alike. Raises SepnetError for an odd chunk, whose half is no number of frames.
+    The LSTMs then run over about the square root of the clip's frames. Chunks of sqrt(2 frames) make both
+    sequences equally long. Departs from the paper in computing the masks of all sources by one layer after
+    the overlap-add.
 
-    Departs from the paper in reading all sources' masks from one layer after the overlap-add.
+    Args:
+        n_in: Features of a frame.
+        n_out: Outputs for a frame.
+        n_channels: Channels of the blocks.
+        n_hidden: Units of an LSTM in each direction.
+        chunk_frames: Frames of a chunk, an even number.
+        n_blocks: How many times it runs along and across the chunks.
+
+    Raises:
+        SepnetError: Chunks are odd, so that they can't overlap by half.
     """
 
     def __init__(
@@ -52,22 +67,25 @@ class DPRNN(nn.Module):
         n_out: int,
         *,
         n_channels: int = 64,
-        hidden: int = 128,
-        chunk: int = 100,
+        n_hidden: int = 128,
+        chunk_frames: int = 100,
         n_blocks: int = 6,
     ) -> None:
         super().__init__()
-        if chunk < 2 or chunk % 2:
-            raise SepnetError(f"chunk is {chunk}, but has to be even: take {chunk + 1}")
-        self.chunk = chunk
+        if chunk_frames < 2 or chunk_frames % 2:
+            raise SepnetError(
+                f"chunk_frames is {chunk_frames}, but has to be even and positive: take "
+                f"{max(2, chunk_frames + 1)}"
+            )
+        self.chunk_frames = chunk_frames
         self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
-        self.within = nn.ModuleList([Path(n_channels, hidden) for _ in range(n_blocks)])
-        self.across = nn.ModuleList([Path(n_channels, hidden) for _ in range(n_blocks)])
+        self.within = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+        self.across = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
         self.out = nn.Sequential(nn.PReLU(), nn.Conv1d(n_channels, n_out, 1))
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
-        """One output vector a frame, from the whole clip."""
-        x = split(self.bottleneck(features), self.chunk)
+        """Compute the outputs of each frame from the whole clip."""
+        x = split(self.bottleneck(features), self.chunk_frames)
         for within, across in zip(self.within, self.across, strict=True):
             x = within(x)
             x = across(x.transpose(2, 3)).transpose(2, 3)
@@ -75,16 +93,16 @@ class DPRNN(nn.Module):
         return output
 
 
-def split(x: Float[Tensor, "batch channel frame"], chunk: int) -> Chunks:
-    """Chunks that overlap by half, with as much silence at both ends that each frame lies in two."""
-    half = chunk // 2
-    beyond = (x.shape[-1] + half - 1) // half * half - x.shape[-1]  # of nothing negative: it is exported, too
+def split(x: Float[Tensor, "batch channel frame"], chunk_frames: int) -> Chunks:
+    """Cut into chunks that overlap by half, padded with zeros so that each frame lies in two."""
+    half = chunk_frames // 2
+    beyond = (x.shape[-1] + half - 1) // half * half - x.shape[-1]  # no negative operand: exports need it
     padded = F.pad(x, (half, half + beyond))
-    return padded.unfold(2, chunk, half).transpose(2, 3)  # (batch, channel, place, chunk)
+    return padded.unfold(2, chunk_frames, half).transpose(2, 3)  # (batch, channel, frame of chunk, chunk)
 
 
 def join(chunks: Chunks, n_frames: int) -> Float[Tensor, "batch channel frame"]:
-    """The mean of the two chunks over each frame: the inverse of ``split``."""
+    """Average the two chunks over each frame: the inverse of ``split``."""
     first, second = torch.chunk(chunks.transpose(2, 3), 2, dim=3)  # (batch, channel, chunk, half) each
     mean = (second[:, :, :-1] + first[:, :, 1:]) / 2
-    return mean.flatten(2).narrow(2, 0, n_frames)  # not a slice, of whose size an export is not sure
+    return mean.flatten(2).narrow(2, 0, n_frames)  # not a slice: exports can't infer its size

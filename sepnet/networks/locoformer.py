@@ -1,4 +1,4 @@
-"""TF-Locoformer: attention along frequency and along time, with convolutions for what is near.
+"""TF-Locoformer: attention along frequency and along time, with convolutions for the local context.
 
 K. Saijo, G. Wichern, F. Germain, Z. Pan, J. Le Roux, "TF-Locoformer: transformer with local modeling by
 convolution for speech separation and enhancement", IWAENC 2024. Rotary positions after J. Su et al.,
@@ -7,8 +7,8 @@ along its frames:
 
     z + ConvSwiGLU(norm z),    z + attention(norm z),    z + ConvSwiGLU(norm z).
 
-Among today's best it is the one without recurrence, so that training runs in parallel, and all of it is
-attention, convolution and one norm. What it costs is memory: a vector for each bin of each frame.
+It is among the best models of its time and has no recurrence, only attention, convolution and one norm, so
+that training runs in parallel. It takes much memory: a vector for each bin of each frame.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EPS = 1e-5
 
 
 class RMSGroupNorm(nn.Module):
-    """Each group of channels over its root mean square, at one position (section 2.4)."""
+    """Divides each group of channels by its root mean square at one position (section 2.4)."""
 
     def __init__(self, n_channels: int, n_groups: int) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class RMSGroupNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(n_channels))
 
     def forward(self, z: Float[Tensor, "*batch channel"]) -> Float[Tensor, "*batch channel"]:
-        """At unit RMS in each group, then scaled."""
+        """Bring each group to unit RMS, then scale the channels."""
         groups = z.view(*z.shape[:-1], self.n_groups, -1)
         normed = groups * (groups.square().mean(dim=-1, keepdim=True) + EPS).rsqrt()
         return normed.view(z.shape) * self.scale
 
 
 class ConvSwiGLU(nn.Module):
-    """The feed-forward network whose two linear layers are convolutions along the sequence (section 2.3)."""
+    """The feed-forward network with convolutions along the sequence for linear layers (section 2.3)."""
 
     def __init__(self, n_channels: int, n_hidden: int, kernel: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ConvSwiGLU(nn.Module):
         self.kernel = kernel
 
     def forward(self, z: Float[Tensor, "item step channel"]) -> Float[Tensor, "item step channel"]:
-        """As many steps out as in: the transposed convolution takes back what the other adds at both ends."""
+        """Transform a sequence; the two convolutions together keep its length."""
         before = (self.kernel - 1) // 2
         padded = F.pad(z.mT, (before, self.kernel - 1 - before))
         gate, value = torch.chunk(self.expand(padded), 2, dim=1)
@@ -57,7 +57,7 @@ class ConvSwiGLU(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of several heads, whose queries and keys are turned by their place."""
+    """Multi-head self-attention with rotary positions."""
 
     def __init__(self, n_channels: int, n_heads: int) -> None:
         super().__init__()
@@ -66,23 +66,26 @@ class Attention(nn.Module):
         self.out = nn.Linear(n_channels, n_channels, bias=False)
 
     def forward(self, z: Float[Tensor, "item step channel"]) -> Float[Tensor, "item step channel"]:
-        """Every step as a mean of all, weighted by likeness."""
+        """Replace each step by a weighted mean of all steps."""
         items, steps, channels = z.shape
         heads = self.into(z).view(items, steps, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)  # (item, head, step, channel of the head) each
-        attended = F.scaled_dot_product_attention(rotated(query), rotated(key), value)
+        attended = F.scaled_dot_product_attention(rotate(query), rotate(key), value)
         mixed: Tensor = self.out(attended.transpose(1, 2).reshape(items, steps, channels))
         return mixed
 
 
-def rotated(x: Float[Tensor, "*batch step channel"]) -> Float[Tensor, "*batch step channel"]:
-    """Pairs of channels turned by an angle that grows with the step: inner products tell distances alone."""
+def rotate(x: Float[Tensor, "*batch step channel"]) -> Float[Tensor, "*batch step channel"]:
+    """Rotate pairs of channels by an angle that grows with the step.
+
+    Inner products then depend on the distance of two steps alone.
+    """
     half = x.shape[-1] // 2
     rates = 10000.0 ** (-torch.arange(half, device=x.device) / half)
     angles = torch.arange(x.shape[-2], device=x.device)[:, None] * rates  # (step, half)
     cosine, sine = angles.cos().to(x), angles.sin().to(x)
-    one, other = x[..., :half], x[..., half:]
-    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
 
 
 class Layer(nn.Module):
@@ -96,18 +99,29 @@ class Layer(nn.Module):
         self.after = ConvSwiGLU(n_channels, n_hidden, kernel)
 
     def forward(self, z: Float[Tensor, "item step channel"]) -> Float[Tensor, "item step channel"]:
-        """The sequences, each step informed by the others."""
+        """Transform sequences (item, step, channel)."""
         for norm, part in zip(self.norms, (self.before, self.attention, self.after), strict=True):
             z = z + part(norm(z))
         return z
 
 
 class Locoformer(nn.Module):
-    """From the real and imaginary parts of a mixture to those of each source, or to complex masks.
+    """Maps the real and imaginary parts of a mixture to those of each source, or to complex masks.
 
-    n_in: two times the bins. n_out: as many for each source. n_channels: of the vector of a bin. n_hidden:
-    inside the feed-forward networks. The defaults are those of the small model of the paper, 5 M parameters.
-    Raises SepnetError for channels that heads or groups can't share evenly.
+    The defaults are those of the small model of the paper, with 5 M parameters.
+
+    Args:
+        n_in: Twice the number of bins.
+        n_out: The same for each source.
+        n_channels: Size of the vector of a bin.
+        n_hidden: Units of the feed-forward networks.
+        kernel: Taps of their convolutions.
+        n_heads: Heads of the attention.
+        n_groups: Groups of channels that are normalised on their own.
+        n_blocks: Number of blocks, each of one layer along frequency and one along time.
+
+    Raises:
+        SepnetError: Heads or groups can't share the channels evenly, or inputs and outputs are no spectra.
     """
 
     def __init__(
@@ -137,7 +151,7 @@ class Locoformer(nn.Module):
         self.outlet = nn.ConvTranspose2d(n_channels, 2 * n_out // n_in, 3, padding=1)
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
-        """One pass over every bin of every frame."""
+        """Compute the outputs of each frame from the whole clip."""
         batch, n_in, frames = features.shape
         bins = n_in // 2
         z = self.inlet(features.view(batch, 2, bins, frames))

@@ -17,9 +17,12 @@ EPS = 1e-8
 
 
 class CumulativeNorm(nn.Module):
-    """cLN: mean and variance of all channels in this and all earlier frames (Luo and Mesgarani, eq. 10).
+    """cLN: normalises by the mean and variance of this and all earlier frames (Luo and Mesgarani, eq. 10).
 
-    In float32 also under autocast: sums over a long clip would drown later frames in bfloat16.
+    It computes in float32 also under autocast: in bfloat16 the sums over a long clip swamp later frames.
+
+    Args:
+        n_channels: Channels, over all of which the mean and the variance are taken.
     """
 
     def __init__(self, n_channels: int) -> None:
@@ -28,7 +31,7 @@ class CumulativeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_channels, 1))
 
     def forward(self, x: Float[Tensor, "batch channel frame"]) -> Float[Tensor, "batch channel frame"]:
-        """The frames, each normalised by what was heard up to it."""
+        """Normalise each frame by the statistics up to it."""
         with torch.autocast(x.device.type, enabled=False):
             frames = torch.arange(1, x.shape[2] + 1, device=x.device)
             mean = x.float().mean(dim=1, keepdim=True).cumsum(dim=2) / frames  # (batch, 1, frame)
@@ -38,10 +41,10 @@ class CumulativeNorm(nn.Module):
 
 
 class PReLU(nn.PReLU):
-    """nn.PReLU, whose backward pass in bfloat16 on a CPU takes three times that of the sum here."""
+    """nn.PReLU with a faster backward pass: in bfloat16 on a CPU PyTorch's own takes three times as long."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """max(x, 0) + slope min(x, 0)."""
+        """Compute max(x, 0) + slope min(x, 0)."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         slope = self.weight.to(x)
@@ -49,12 +52,12 @@ class PReLU(nn.PReLU):
 
 
 def _norm(n_channels: int, *, causal: bool) -> nn.Module:
-    """Over channels and frames: of the whole clip (gLN), or of what was heard so far (cLN)."""
+    """Make a norm over channels and frames of the whole clip (gLN), or of the past (cLN)."""
     return CumulativeNorm(n_channels) if causal else nn.GroupNorm(1, n_channels, eps=EPS)
 
 
 class _Conv(nn.Conv1d):
-    """As many frames out as in: an output sees as many frames on either side, or earlier ones alone."""
+    """A convolution that keeps the number of frames, centred or causal."""
 
     def __init__(
         self, n_in: int, n_out: int, kernel: int, *, dilation: int, causal: bool, groups: int = 1
@@ -77,10 +80,17 @@ class _Conv(nn.Conv1d):
 class ConvBlock(nn.Module):
     """One residual block: expand, normalise, convolve with a dilation, normalise, contract.
 
-    ``separable``: the convolution runs on each channel apart, as in Conv-TasNet. Otherwise expansion
-    and dilated convolution are one dense convolution: more arithmetic but fewer passes over memory,
-    which is what a processor with matrix instructions wants. ``n_skip``: channels of a second way out,
-    past all later blocks; 0: none. ``last``: a block with that way out that has no first one.
+    Args:
+        n_channels: Channels in and out.
+        n_hidden: Channels of the convolution.
+        kernel: Taps of the convolution.
+        dilation: Frames between two taps.
+        separable: Whether the convolution is depthwise, as in Conv-TasNet. Otherwise expansion and dilated
+            convolution are one dense convolution: more arithmetic but fewer passes over memory, which suits
+            processors with matrix instructions.
+        causal: Whether outputs depend on no future frames.
+        n_skip: Channels of a skip connection to the output of the network; 0: none.
+        last: Whether this is the last block, which with a skip connection has no residual one.
     """
 
     def __init__(
@@ -112,24 +122,37 @@ class ConvBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channel frame"]
     ) -> tuple[Float[Tensor, "batch channel frame"], Float[Tensor, "batch skip frame"] | None]:
-        """The input plus what the block adds, and what it sends past the later ones."""
+        """Return the input plus the residual, and the skip connection if there is one."""
         hidden = self.body(x)
-        onward = x if self.residual is None else x + self.residual(hidden)
-        return onward, None if self.skip is None else self.skip(hidden)
+        output = x if self.residual is None else x + self.residual(hidden)
+        return output, None if self.skip is None else self.skip(hidden)
 
 
 class TCN(nn.Module):
     """Repeats of blocks whose dilation doubles from block to block.
 
-    A block with dilation d reaches d (kernel - 1) frames further, so that an output sees
+    A block with dilation d reaches d (kernel - 1) frames further, so that an output depends on
 
         1 + n_repeats (2^n_blocks - 1) (kernel - 1)
 
-    frames around it, and of the whole clip the means and variances; ``causal``: all that reach, and the
-    means and variances, lie in the past. Raises SepnetError for an even kernel, which has no middle.
+    frames around it, and on the means and variances of the whole clip.
 
-    n_skip: of the paper's skip connections, whose sum the output is then read from. With 0 there are none:
-    it is read from the last block, where the residual path carries every block, too.
+    Args:
+        n_in: Features of a frame.
+        n_out: Outputs for a frame.
+        n_channels: Channels of the residual path.
+        n_hidden: Channels of the dilated convolutions.
+        kernel: Taps of the dilated convolutions, an odd number.
+        n_blocks: Blocks in a repeat.
+        n_repeats: Number of repeats.
+        separable: See ``ConvBlock``.
+        causal: Whether all frames that an output depends on, also for means and variances, are in the past.
+        n_skip: Channels of the paper's skip connections, whose sum the output is then computed from. With 0
+            there are none: the output is computed from the last block, to which the residual path also
+            carries every block.
+
+    Raises:
+        SepnetError: The kernel is even, so that it has no middle.
     """
 
     def __init__(
@@ -137,12 +160,12 @@ class TCN(nn.Module):
         n_in: int,
         n_out: int,
         *,
-        n_channels: int = 128,
-        n_hidden: int = 256,
+        n_channels: int = 192,
+        n_hidden: int = 192,
         kernel: int = 3,
-        n_blocks: int = 8,
-        n_repeats: int = 3,
-        separable: bool = True,
+        n_blocks: int = 7,
+        n_repeats: int = 2,
+        separable: bool = False,
         causal: bool = False,
         n_skip: int = 0,
     ) -> None:
@@ -170,11 +193,11 @@ class TCN(nn.Module):
         self.out = nn.Sequential(PReLU(), nn.Conv1d(n_skip or n_channels, n_out, 1))
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
-        """One output vector a frame, from the receptive field around it."""
+        """Compute the outputs of each frame from the receptive field around it."""
         x = self.bottleneck(features)
-        skipped: list[Tensor] = []
+        skips: list[Tensor] = []
         for block in self.blocks:
             x, skip = block(x)
-            skipped += [] if skip is None else [skip]
-        output: Tensor = self.out(sum(skipped[1:], skipped[0]) if skipped else x)
+            skips += [] if skip is None else [skip]
+        output: Tensor = self.out(sum(skips[1:], skips[0]) if skips else x)
         return output

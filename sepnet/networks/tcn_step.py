@@ -1,12 +1,12 @@
-"""A causal TCN some frames at a time, with what it has heard in tensors of fixed size.
+"""A causal TCN a few frames at a time, with its past in tensors of fixed size.
 
-It computes what sepnet.networks.tcn.TCN does over the whole clip:
+It computes the same as sepnet.networks.tcn.TCN over the whole clip:
 
-    dilated convolutions   keep the last d (kernel - 1) frames that came in;
+    dilated convolutions   keep their last d (kernel - 1) input frames;
     cumulative norms       keep the sums over all frames of the mean and of the mean square of the channels.
 
-The sums are float64: in float32 those of an hour would add each frame with five digits less. Frames are rows
-here, and convolutions are products of matrices: for one frame that takes a tenth of the time.
+The sums are float64: in float32, after an hour, a frame would be added with five digits less. Frames are rows
+here, and convolutions are matrix products: for a single frame that takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -23,25 +23,32 @@ from sepnet.types import SepnetError
 
 
 class TCNStep(nn.Module):
-    """Frames in, frames out, state in, state out: no memory of its own. It shares the network's weights.
+    """Frames in, frames out, state in, state out: it has no memory of its own.
 
-    The state is (sums, history of each dilated convolution, in order): ``initial_state``. Raises
-    SepnetError for a network that is not causal.
+    The state is (sums, history of each dilated convolution, in order); see ``initial_state``.
+
+    Args:
+        network: A causal network, whose weights are shared.
+
+    Raises:
+        SepnetError: The network is not causal.
     """
 
     def __init__(self, network: TCN) -> None:
         super().__init__()
         if not network.causal:
-            raise SepnetError("a network that sees frames to come can't go by frames: set network.causal")
+            raise SepnetError(
+                "a network that uses future frames can't run frame by frame: set network.causal=true"
+            )
         self.network = network
         modules = list(network.modules())
         self.n_norms = sum(isinstance(module, CumulativeNorm) for module in modules)
         convolutions = [module for module in modules if isinstance(module, nn.Conv1d)]
-        reaches = [(each.in_channels, each.dilation[0] * (each.kernel_size[0] - 1)) for each in convolutions]
-        self.histories = [(reach, channels) for channels, reach in reaches if reach > 0]
+        shapes = [(conv.dilation[0] * (conv.kernel_size[0] - 1), conv.in_channels) for conv in convolutions]
+        self.histories = [(n_frames, n_channels) for n_frames, n_channels in shapes if n_frames > 0]
 
     def initial_state(self) -> tuple[Tensor, ...]:
-        """That of nothing heard: sums (norm, 2) in float64, and the histories (frame, channel)."""
+        """Return the state before any input: sums (norm, 2), float64, and histories (frame, channel)."""
         like = next(self.parameters())
         sums = torch.zeros(self.n_norms, 2, dtype=torch.float64, device=like.device)
         return sums, *(like.new_zeros(shape) for shape in self.histories)
@@ -53,22 +60,29 @@ class TCNStep(nn.Module):
         sums: Float[Tensor, "norm 2"],
         *histories: Tensor,
     ) -> tuple[Tensor, ...]:
-        """The outputs (frame, n_out), then the new state. counts: the number of each frame, from 1."""
+        """Compute the outputs (frame, n_out), and after them the new state.
+
+        Args:
+            features: The next frames.
+            counts: The number of each frame since the beginning, from 1.
+            sums: The state of the norms.
+            histories: The states of the dilated convolutions.
+        """
         run = _Run(counts, sums, histories)
         x = run.through(self.network.bottleneck, features)
-        skipped: list[Tensor] = []
+        skips: list[Tensor] = []
         for block in self.network.blocks:
             assert isinstance(block, ConvBlock)
             hidden = run.through(block.body, x)
-            skipped += [] if block.skip is None else [run.through([block.skip], hidden)]
+            skips += [] if block.skip is None else [run.through([block.skip], hidden)]
             x = x if block.residual is None else x + run.through([block.residual], hidden)
-        summed = sum(skipped[1:], skipped[0]) if skipped else x
+        summed = sum(skips[1:], skips[0]) if skips else x
         output = run.through(self.network.out, summed)
         return output, torch.stack(run.new_sums), *run.new_histories
 
 
 class _Run:
-    """One pass, in the course of which the old state is used up and the new one comes together."""
+    """One pass, which reads the old state and collects the new one."""
 
     def __init__(self, counts: Tensor, sums: Tensor, histories: tuple[Tensor, ...]) -> None:
         self.counts, self.sums, self.histories = counts[:, None], sums, histories
@@ -76,7 +90,7 @@ class _Run:
         self.new_histories: list[Tensor] = []
 
     def through(self, layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-        """(frame, channel) through the layers, one after the other."""
+        """Apply layers to (frame, channel), one after another."""
         for layer in layers:
             if isinstance(layer, CumulativeNorm):
                 x = self._normalised(layer, x)
@@ -99,12 +113,12 @@ class _Run:
         (kernel,), (dilation,), n_frames = layer.kernel_size, layer.dilation, x.shape[0]
         if kernel == 1:
             return F.linear(x, layer.weight[:, :, 0], layer.bias)
-        heard = torch.cat([self.histories[len(self.new_histories)], x])
-        self.new_histories.append(heard[n_frames:])
+        frames = torch.cat([self.histories[len(self.new_histories)], x])
+        self.new_histories.append(frames[n_frames:])
         taps = torch.stack(
-            [heard[k * dilation : k * dilation + n_frames] for k in range(kernel)], dim=2
+            [frames[k * dilation : k * dilation + n_frames] for k in range(kernel)], dim=2
         )  # (frame, channel, tap)
         if layer.groups == 1:
             return F.linear(taps.flatten(1), layer.weight.flatten(1), layer.bias)
-        each = (taps * layer.weight[:, 0]).sum(dim=2)  # a channel apart from the others
-        return each if layer.bias is None else each + layer.bias
+        depthwise = (taps * layer.weight[:, 0]).sum(dim=2)
+        return depthwise if layer.bias is None else depthwise + layer.bias

@@ -29,7 +29,7 @@ class Samples(Callback):
 
     def __init__(self, *, n_mixtures: int = 3, seconds: float = 6.0) -> None:
         self.n_mixtures, self.seconds = n_mixtures, seconds
-        self._stft = STFT()
+        self._stft = STFT(window_samples=256, hop_samples=64)
         self._sent = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
