@@ -255,7 +255,7 @@ def test_of_deep_clustering_the_mask_head(tmp_path: Path) -> None:
 def test_the_query_network_takes_mixture_and_query(tmp_path: Path) -> None:
     torch.manual_seed(0)
     separator = QueryMask(
-        network=partial(ConditionedTCN, n_channels=8, n_blocks=2, n_repeats=1, separable=True),
+        network=partial(ConditionedTCN, n_channels=8, n_blocks=2, n_repeats=1),
         masking=MelMasking(sample_rate=RATE, window_samples=64, hop_samples=32, n_mels=8, exponent=2.0),
         sample_rate=RATE,
         n_embedding=6,
