@@ -69,7 +69,7 @@ FEW_CHANNELS = "needs 41 channels for 41 sources, but the mixture has 2"
 SHORT = {"100 samples": r"needs 0\.\d\d s or more to tell 2 sources apart"}
 TINY_TCN = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
 FEW_GAUSSIANS = {
-    "_target_": "sepnet.query.parameters.gaussian_mixture",
+    "_target_": "sepnet.query.optimisation.mask_parameters.gaussian_mixture",
     "_partial_": True,
     "n_gaussians": 6,
     "fit_steps": 2,

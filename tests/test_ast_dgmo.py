@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import pytest
 import soundfile
 import torch
+import yaml
+from hydra.utils import get_object
 from torch import Tensor
 
 import sepnet
-from sepnet import inference
-from sepnet.cli import query
+from sepnet import artifact, inference
 from sepnet.cli import separate as command
+from sepnet.inference import events
 from sepnet.metrics import si_sdr
-from sepnet.query.applying import MelMasking
 from sepnet.query.ast_dgmo import AstDgmo
-from sepnet.query.detection import Detection
-from sepnet.query.dgmo import DGMO
-from sepnet.query.scene import Scene
+from sepnet.query.context import QueryContext
+from sepnet.query.detection.detector import Detection
+from sepnet.query.event import EventFinder
+from sepnet.query.mel_masking import MelMasking
+from sepnet.query.optimisation.dgmo import DGMO
 from sepnet.query.starts.blended import BlendedStart
 from sepnet.query.starts.contrast import SpectralContrast
 from sepnet.query.starts.patches import PatchMask
-from sepnet.query.starts.semantic import SemanticMask, smoothed
+from sepnet.query.starts.semantic import SemanticMask, gaussian_smooth
+from sepnet.query.starts.start import QueryEmbedder, provides_embedder
 from sepnet.query.starts.stitching import MelStitching
-from sepnet.query.tagger import Heard, Tagger, Tags, Track
+from sepnet.query.tagging.tagger import Tagger
+from sepnet.query.tagging.tags import ClipTags, TagTrack, WindowTags
 from sepnet.types import CannotSeparate, Mixture, Query, SepnetError
 
 RATE = 16000
@@ -48,8 +56,11 @@ def tagger() -> Tagger:
 
 def finder(**settings: object) -> AstDgmo:
     """With a tagger that has learnt nothing, and thresholds that let all of it pass."""
-    everything = {"least_score": 1e-6, "sure_score": 1e-5}
-    given = {"tagger": tagger(), "start": MelStitching(), "detector": everything, **settings}
+    everything = {"min_threshold": 1e-6, "max_threshold": 1e-5}
+    given = {
+        "tagger": tagger(), "start": MelStitching(), "detector": everything, "dgmo": None,
+        "hop_seconds": 0.25, "loss_embedding": "tagger", **settings,
+    }  # fmt: skip
     return AstDgmo(**given)  # type: ignore[arg-type]
 
 
@@ -73,12 +84,12 @@ def found(begin: float, end: float, seconds: float, similarity: Tensor | None = 
     )
 
 
-def scene(signal: Tensor, query: Tensor, detection: Detection, label: str = "thing") -> Scene:
-    masking, tags = MelMasking(), tagger().eval()
-    track = tags.track(signal, hop_seconds=0.25)
-    heard = Heard(torch.tensor([0.5, 0.5]), torch.ones(16), "bark")
-    powers = masking.powers(signal)
-    return Scene(signal, powers, Query(query, RATE, label), heard, track, detection, tags, masking)
+def scene(signal: Tensor, query: Tensor, detection: Detection, label: str = "thing") -> QueryContext:
+    masking, net = MelMasking(), tagger().eval()
+    track = net.tag_track(signal, hop_seconds=0.25)
+    tags = ClipTags(torch.tensor([0.5, 0.5]), torch.ones(16), "bark")
+    powers = masking.mel_powers(signal)
+    return QueryContext(signal, powers, Query(query, RATE, label), tags, track, detection, net, masking)
 
 
 # ---------------------------------------------------------------- starts
@@ -87,7 +98,7 @@ def scene(signal: Tensor, query: Tensor, detection: Detection, label: str = "thi
 def test_stitching_keeps_the_active_frames_by_the_profile_of_their_bands() -> None:
     signal = noise(4 * RATE)
     given = scene(signal, noise(RATE), found(1.0, 2.0, 4.0))
-    mask, gate = MelStitching(gamma_profile=0.25)(given), given.gate()
+    mask, gate = MelStitching(gamma_profile=0.25)(given), given.soft_gate()
     assert not mask[gate == 0].any()
     assert mask.max() <= 1
     profile = MelStitching().reference(given).mean(dim=0)
@@ -102,7 +113,7 @@ def test_contrast_takes_away_what_sounds_while_the_query_does_not() -> None:
     hum = 0.1 * torch.sin(2 * torch.pi * 300 * time)
     whistle = 0.1 * torch.sin(2 * torch.pi * 3000 * time) * ((time > 2) & (time < 4))
     given = scene(hum + whistle, whistle[2 * RATE : 3 * RATE], found(2.0, 4.0, 6.0))
-    parted = given.masking.part(hum + whistle, SpectralContrast()(given))
+    parted = given.masking.split(hum + whistle, SpectralContrast()(given))
     assert si_sdr(hum + whistle, whistle) < 0
     assert si_sdr(parted.target, whistle) > 20
 
@@ -121,8 +132,8 @@ def test_semantic_masks_follow_similarity_and_the_sort_of_sound() -> None:
 
 
 def test_smoothing_keeps_what_is_constant() -> None:
-    torch.testing.assert_close(smoothed(torch.full((9,), 0.3), 1.5), torch.full((9,), 0.3))
-    peak = smoothed(torch.eye(9)[4], 1.0)
+    torch.testing.assert_close(gaussian_smooth(torch.full((9,), 0.3), 1.5), torch.full((9,), 0.3))
+    peak = gaussian_smooth(torch.eye(9)[4], 1.0)
     assert peak.argmax() == 4
     torch.testing.assert_close(peak, peak.flip(0))
 
@@ -131,13 +142,15 @@ def test_patches_that_are_like_the_query_are_kept() -> None:
     """Rows 0 and 1 of four point as the query's do, but only in the second half of the windows."""
     signal = noise(4 * RATE)
     given = scene(signal, noise(RATE), found(0.0, 4.0, 4.0))
-    n_windows = len(given.track.times)
-    own = given.tagger.track(given.query.audio).tags.patches  # (window, row, column, dim)
+    n_windows = len(given.mixture_tags.times)
+    own = given.tagger.tag_track(given.query.audio).tags.patches  # (window, row, column, dim)
     n_rows, n_columns, dim = own.shape[1:]
     patches = -own[0].mean(dim=(0, 1)).expand(n_windows, n_rows, n_columns, dim).clone()
     patches[n_windows // 2 :, 0] = own[0, 0, 0]
-    track = Track(given.track.times, Tags(torch.zeros(n_windows, 2), torch.zeros(n_windows, dim), patches))
-    mask = PatchMask(gated=False)(replace(given, track=track))
+    track = TagTrack(
+        given.mixture_tags.times, WindowTags(torch.zeros(n_windows, 2), torch.zeros(n_windows, dim), patches)
+    )
+    mask = PatchMask(gated=False)(replace(given, mixture_tags=track))
     low = slice(0, given.masking.n_mels // (2 * n_rows))
     assert mask[-20:, low].mean() > mask[:20, low].mean() + 0.2
     assert mask[-20:, low].mean() > mask[-20:, -8:].mean() + 0.2
@@ -150,7 +163,7 @@ def test_a_blend_is_the_weighted_mean_of_its_starts() -> None:
     torch.testing.assert_close(blend(given), 0.75 * one(given) + 0.25 * other(given))
     assert blend.needs_detection
     assert not BlendedStart(starts=[other], weights=[1]).needs_detection
-    with pytest.raises(SepnetError, match="2 starts with the weights"):
+    with pytest.raises(SepnetError, match="2 starts have the weights"):
         BlendedStart(starts=[one, other], weights=[1])
 
 
@@ -158,7 +171,7 @@ def test_a_blend_is_the_weighted_mean_of_its_starts() -> None:
 def test_starts_are_masks(start: object) -> None:
     given = scene(noise(3 * RATE), noise(RATE, seed=1), found(1.0, 2.0, 3.0))
     mask = start(given)  # type: ignore[operator]
-    assert mask.shape == given.powers.shape
+    assert mask.shape == given.mel_powers.shape
     assert mask.isfinite().all()
     assert mask.min() >= 0
     assert mask.max() <= 1
@@ -173,11 +186,15 @@ def test_an_event_tells_how_its_target_came_to_be() -> None:
     method = finder(dgmo=DGMO(opt_steps=2))
     (event,) = method.find(mixture)
     torch.testing.assert_close(event.target + event.residual, signal, atol=1e-7, rtol=0)
-    assert event.optimised is not None
-    assert len(event.optimised.losses) == 2
-    assert {"reference", "target", "residual", "tv", "sat"} <= set(event.optimised.terms)
+    assert event.optimisation is not None
+    assert len(event.optimisation.losses) == 2
+    assert {"reference", "target", "residual", "tv", "sat"} <= set(event.optimisation.terms)
     assert event.name == "bark"
-    assert set(event.seconds) == {"tagging", "detection", "start", "optimisation"}
+    spectrogram = method.masking.stft.spectrogram(signal)  # (bin, frame)
+    target = method.masking.stft.invert(event.mask_linear * spectrogram, len(signal))
+    torch.testing.assert_close(target, event.target)
+    assert isinstance(method, EventFinder)
+    assert set(event.compute_seconds) == {"tagging", "detection", "start", "optimisation"}
     separation = method.separate(mixture)
     assert separation.labels == ("bark", "residual")
     assert torch.equal(separation.sources[0], event.target)
@@ -185,26 +202,26 @@ def test_an_event_tells_how_its_target_came_to_be() -> None:
 
 def test_without_embedding_terms_the_loss_does_not_hear_the_tagger() -> None:
     mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE),))
-    (event,) = finder(dgmo=DGMO(opt_steps=1), embedding_terms=False).find(mixture)
-    assert event.optimised is not None
-    assert not {"target", "residual", "negative"} & set(event.optimised.terms)
+    (event,) = finder(dgmo=DGMO(opt_steps=1), loss_embedding="none").find(mixture)
+    assert event.optimisation is not None
+    assert not {"target", "residual", "negative"} & set(event.optimisation.terms)
 
 
 def test_what_is_not_found_is_silent_and_no_error() -> None:
     signal = noise(2 * RATE)
     mixture = Mixture(signal[None], RATE, queries=(Query(noise(RATE, seed=1), RATE, "bark"),))
-    (event,) = finder(detector={"least_score": 1.1, "sure_score": 1.2}, dgmo=DGMO()).find(mixture)
+    (event,) = finder(detector={"min_threshold": 1.1, "max_threshold": 1.2}, dgmo=DGMO()).find(mixture)
     assert not event.detection.found
     assert not event.target.any()
     assert torch.equal(event.residual, signal)
-    assert event.optimised is None
+    assert event.optimisation is None
     assert event.detection.nearest_miss is not None
 
 
 def test_a_class_of_which_the_tagger_is_not_sure_is_found_by_similarity() -> None:
     mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE, "gong"),))
-    (event,) = finder(least_probability=1.0).find(mixture)
-    assert not event.known
+    (event,) = finder(min_probability=1.0).find(mixture)
+    assert not event.class_known
     assert event.detection.probability is None
     assert event.name == "gong"
 
@@ -235,7 +252,76 @@ def test_unknown_presets_and_numbers_are_refused() -> None:
         finder(preset="selektive")
     with pytest.raises(SepnetError, match="min_dur"):
         finder(detector={"min_dur": 3})
-    assert finder(preset="selective").detector.cls_percentile == 96.0
+    assert finder(preset="selective").detector.percentile == 96.0
+
+
+def test_the_embedding_of_the_loss_is_one_that_exists() -> None:
+    blend = BlendedStart(starts=[SpectralContrast(), MelStitching()], weights=[1, 1])
+    for start in (SpectralContrast(), blend):
+        assert not provides_embedder(start)
+        with pytest.raises(SepnetError, match="has no embedding of its own: set loss_embedding=tagger"):
+            finder(start=start, dgmo=DGMO(), loss_embedding="start")
+        finder(start=start, dgmo=None, loss_embedding="start")  # nothing is optimised
+    with pytest.raises((SepnetError, jaxtyping.TypeCheckError), match="network"):
+        finder(loss_embedding="network")
+
+
+def test_the_loss_goes_by_the_embedding_of_the_start_where_it_is_chosen() -> None:
+    """A start whose embedder counts its calls, inside a blend."""
+
+    class OwnEmbedding(SpectralContrast):
+        provides_embedder = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.n_calls = 0
+
+        def embedder(self, context: QueryContext) -> QueryEmbedder:
+            def embed(windows: Tensor) -> Tensor:
+                self.n_calls += 1
+                return windows[:, :8]
+
+            return QueryEmbedder(embed, torch.ones(8))
+
+    start = OwnEmbedding()
+    blend = BlendedStart(starts=[MelStitching(), start], weights=[1, 1])
+    mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE),))
+    for loss_embedding, n_calls in (("tagger", 0), ("none", 0), ("start", 2)):
+        finder(start=blend, dgmo=DGMO(opt_steps=2), loss_embedding=loss_embedding).find(mixture)
+        assert start.n_calls == n_calls
+
+
+def described_nodes(node: object) -> Iterator[dict[str, Any]]:
+    """Each part of a configuration that names a class or function."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for child in node.values():
+            yield from described_nodes(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from described_nodes(child)
+
+
+@pytest.mark.parametrize("name", ["ast_dgmo", "ast_tagger", "query_mask"])
+def test_python_and_yaml_users_get_the_same_method(name: str) -> None:
+    """Each setting in the main files of the methods is the default of the constructor."""
+    config = yaml.safe_load((artifact.config_folder() / "model" / f"{name}.yaml").read_text())
+    compared = 0
+    for node in described_nodes(config):
+        parameters = inspect.signature(get_object(node["_target_"])).parameters
+        for key, value in node.items():
+            if key.startswith("_") or key in ("pretrained", "labels"):  # which weights, which classes
+                continue
+            default = parameters[key].default
+            if default in (inspect.Parameter.empty, None):
+                continue
+            if isinstance(value, dict):
+                assert get_object(value["_target_"]) in (default, type(default))
+            else:
+                assert default == value, f"{node['_target_']}: {key}"
+            compared += 1
+    assert compared >= 10
 
 
 # ---------------------------------------------------------------- at any rate, and the command line
@@ -274,7 +360,7 @@ def command_line(words: Sequence[str | Path]) -> None:
         sys.argv = before
 
 
-SEEN = "set={tagger:{pretrained:null,labels:[bark,rain],hidden:16,n_layers:1,n_heads:2,n_mels:32},detector:{least_score:1e-6,sure_score:1e-5}}"  # noqa: E501
+SEEN = "set={tagger:{pretrained:null,labels:[bark,rain],hidden:16,n_layers:1,n_heads:2,n_mels:32},detector:{min_threshold:1e-6,max_threshold:1e-5}}"  # noqa: E501
 
 
 def test_the_command_writes_what_was_found(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,7 +378,7 @@ def test_the_command_writes_what_was_found(sounds: Path, capsys: pytest.CaptureF
     event = json.loads((folder / "event.json").read_text())
     assert event["query_seconds"] == 3.0  # of four
     assert event["detection"]["found"]
-    assert event["settings"]["detector"]["least_score"] == 1e-6
+    assert event["settings"]["detector"]["min_threshold"] == 1e-6
     assert event["scores"]["word"] in ("poor", "fair", "good", "excellent")
     assert event["scores"]["si_sdr_improvement_db"] == pytest.approx(
         event["scores"]["si_sdr_db"] - event["scores"]["si_sdr_mixture_db"]
@@ -365,7 +451,7 @@ def test_an_interrupted_run_leaves_nothing_half_done(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(query, "timeline_figure", stop)
+    monkeypatch.setattr(events, "timeline_figure", stop)
     with pytest.raises(SystemExit):
         separated(sounds, *words, "overwrite=true", "subtype=PCM_24")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

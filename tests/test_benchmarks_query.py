@@ -62,7 +62,7 @@ def test_detection_wants_queries(tmp_path: Path) -> None:
 def test_stages_are_less_than_all(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = {"labels": ["a"], "hidden": 16, "n_layers": 1, "n_heads": 2, "longest_seconds": 1.0}
+    tiny = {"labels": ["a"], "hidden": 16, "n_layers": 1, "n_heads": 2, "max_seconds": 1.0}
     monkeypatch.setattr(benchmarks_query, "PUBLIC", tiny)
     monkeypatch.setattr(benchmarks_query, "SECONDS", 2)
     monkeypatch.setattr(benchmarks_query, "DGMO", lambda opt_steps: DGMO(opt_steps=2))

@@ -31,8 +31,8 @@ from sepnet.networks.conditioned import ConditionedTCN
 from sepnet.networks.dprnn import DPRNN
 from sepnet.networks.locoformer import Locoformer
 from sepnet.networks.tcn import TCN
-from sepnet.query.applying import MelMasking
-from sepnet.query.mask_network import QueryMask
+from sepnet.query.mel_masking import MelMasking
+from sepnet.query.query_mask import QueryMask
 from sepnet.separators.deep_clustering import DeepClustering
 from sepnet.separators.mask_estimator.model import MaskEstimator
 from sepnet.separators.mask_estimator.objectives import WaveformObjective

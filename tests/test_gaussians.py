@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from sepnet.query.gaussians import CUT_SIGMAS, Gaussians, render, render_dense
-from sepnet.query.parameters import (
+from sepnet.query.optimisation.gaussians import CUT_SIGMAS, Gaussians, render, render_dense
+from sepnet.query.optimisation.mask_parameters import (
     FreeForm,
     GaussianMixture,
-    fit,
+    fit_mask,
     free_form,
     gaussian_mixture,
 )
-from sepnet.query.pursuit import pursue
+from sepnet.query.optimisation.matching_pursuit import matching_pursuit
 from sepnet.types import SepnetError
 
 T, N = 90, 24
@@ -160,7 +160,7 @@ def test_pursuit_finds_what_is_there() -> None:
     ]
     true = Gaussians(*(torch.cat([getattr(g, entry.name) for g in apart]) for entry in fields(Gaussians)))
     wanted = render_dense(true, T, N)
-    found = pursue(wanted, 3)
+    found = matching_pursuit(wanted, 3)
     order = found.means[:, 0].argsort()
     torch.testing.assert_close(found.means[order], true.means)
     torch.testing.assert_close(found.log_scales[order], true.log_scales)
@@ -214,7 +214,7 @@ def test_free_form_is_the_mask_itself() -> None:
     wanted = blobs()
     torch.testing.assert_close(free_form(wanted).render(), wanted, atol=1e-3, rtol=1e-4)
     free = FreeForm(torch.full((T, N), 0.5))
-    losses = fit(free, wanted, steps=200, lr=0.3)
+    losses = fit_mask(free, wanted, steps=200, lr=0.3)
     assert len(losses) == 200
     assert (free.render() - wanted).abs().max() < 0.05
 
@@ -232,7 +232,7 @@ def test_masks_beyond_their_range_are_refused() -> None:
             make(torch.tensor([[0.0, 2.0]]))
         with pytest.raises(SepnetError, match="nan"):
             make(torch.full((2, 2), float("nan")))
-        with pytest.raises(SepnetError, match="holds no cell"):
+        with pytest.raises(SepnetError, match="has no cells"):
             make(torch.zeros(0, 4))
     with pytest.raises(SepnetError, match="n_gaussians=0"):
         gaussian_mixture(blobs(), n_gaussians=0)

@@ -9,7 +9,7 @@ import torchaudio.compliance.kaldi as reference
 from transformers import ASTFeatureExtractor
 from transformers.models.audio_spectrogram_transformer import feature_extraction_audio_spectrogram_transformer
 
-from sepnet.dsp.kaldi_fbank import FLOOR, kaldi_fbank, n_frames, n_samples
+from sepnet.dsp.kaldi_fbank import FLOOR, kaldi_fbank, min_samples_of, n_frames
 from sepnet.types import SepnetError
 
 MEAN, STD = -4.2677393, 4.5689974  # of AudioSet, as the public models have them
@@ -60,7 +60,7 @@ def test_equals_the_extractor_of_the_public_models(
 
 def test_frames_are_those_that_fit() -> None:
     for frames in (1, 2, 16, 98, 1024):
-        time = n_samples(frames)
+        time = min_samples_of(frames)
         assert n_frames(time) == frames
         assert n_frames(time - 1) == frames - 1
         assert kaldi_fbank(torch.ones(time)).shape == (frames, 128)

@@ -9,9 +9,10 @@ import jaxtyping
 import pytest
 import torch
 
-from sepnet.query.detection import PRESETS, Detection, Detector, interpolated, joined, stretches
-from sepnet.query.tagger import Tags, Track
-from sepnet.query.thresholds import hysteresis, otsu
+from sepnet.query.detection.detector import PRESETS, Detection, Detector
+from sepnet.query.detection.segments import active_segments, interpolate, merge_segments
+from sepnet.query.detection.thresholds import hysteresis_gate, otsu_split
+from sepnet.query.tagging.tags import TagTrack, WindowTags
 from sepnet.types import SepnetError
 
 QUERY = torch.tensor([1.0, 0.0])
@@ -21,15 +22,15 @@ def track_of(
     scores: list[float] | torch.Tensor,
     cosines: list[float] | torch.Tensor | None = None,
     hop: float = 0.1,
-) -> Track:
+) -> TagTrack:
     """Windows of 1 s with embeddings of these cosines to QUERY, and these scores (of class 1 of 2)."""
     score = torch.as_tensor(scores, dtype=torch.float32)
     c = torch.ones_like(score) if cosines is None else torch.as_tensor(cosines, dtype=torch.float32)
     p = score.square() / c
     starts = hop * torch.arange(len(score))
     embeddings = torch.stack([c, (1 - c.square()).clamp_min(0).sqrt()], dim=1)
-    tags = Tags(torch.stack([1 - p, p], dim=1), embeddings, torch.zeros(len(p), 1, 1, 2))
-    return Track(torch.stack([starts, starts + 1], dim=1), tags)
+    tags = WindowTags(torch.stack([1 - p, p], dim=1), embeddings, torch.zeros(len(p), 1, 1, 2))
+    return TagTrack(torch.stack([starts, starts + 1], dim=1), tags)
 
 
 def ramp(
@@ -44,7 +45,7 @@ def ramp(
 
 
 def detect(
-    track: Track, detector: Detector | None = None, index: int | None = 1, seconds: float = 10.0
+    track: TagTrack, detector: Detector | None = None, index: int | None = 1, seconds: float = 10.0
 ) -> Detection:
     return (detector or Detector(segment_padding_ms=0)).detect(track, QUERY, index=index, seconds=seconds)
 
@@ -74,40 +75,40 @@ def test_otsu_is_the_best_of_all_splits() -> None:
     for n in (2, 5, 30):
         values = torch.rand(n, generator=generator)
         best, power = naive_otsu(values.double().tolist())
-        split = otsu(values)
+        split = otsu_split(values)
         below = values[values <= split.threshold]
         assert split.eta == pytest.approx(best / power)
-        assert split.low == pytest.approx(float(below.mean()), abs=1e-6)
-        assert split.high == pytest.approx(float(values[values > split.threshold].mean()), abs=1e-6)
+        assert split.low_mean == pytest.approx(float(below.mean()), abs=1e-6)
+        assert split.high_mean == pytest.approx(float(values[values > split.threshold].mean()), abs=1e-6)
 
 
 def test_two_levels_are_two_modes_and_one_is_not() -> None:
-    two = otsu(torch.tensor([0.1, 0.8, 0.1, 0.8, 0.8]))
-    assert (two.threshold, two.low, two.high) == pytest.approx((0.45, 0.1, 0.8))
+    two = otsu_split(torch.tensor([0.1, 0.8, 0.1, 0.8, 0.8]))
+    assert (two.threshold, two.low_mean, two.high_mean) == pytest.approx((0.45, 0.1, 0.8))
     assert two.eta == pytest.approx(1.0)
-    assert two.has_two_modes(0.15)
-    assert not two.has_two_modes(0.75)
-    assert otsu(torch.full((9,), 0.3)).eta == 0
-    assert otsu(torch.tensor([0.3])).eta == 0
-    even = otsu(torch.linspace(0, 1, 2001))
+    assert two.is_bimodal(0.15)
+    assert not two.is_bimodal(0.75)
+    assert otsu_split(torch.full((9,), 0.3)).eta == 0
+    assert otsu_split(torch.tensor([0.3])).eta == 0
+    even = otsu_split(torch.linspace(0, 1, 2001))
     assert even.eta == pytest.approx(0.75, abs=1e-3)
-    normal = otsu(torch.distributions.Normal(0.5, 0.3).icdf(torch.linspace(0.0005, 0.9995, 1000)))
+    normal = otsu_split(torch.distributions.Normal(0.5, 0.3).icdf(torch.linspace(0.0005, 0.9995, 1000)))
     assert normal.eta == pytest.approx(2 / math.pi, abs=1e-2)
-    assert not normal.has_two_modes(0.1)
+    assert not normal.is_bimodal(0.1)
 
 
 def test_otsu_moves_and_scales_with_its_values() -> None:
     values = torch.rand(20, generator=torch.Generator().manual_seed(1))
-    one, other = otsu(values), otsu(3 * values + 2)
+    one, other = otsu_split(values), otsu_split(3 * values + 2)
     assert other.threshold == pytest.approx(3 * one.threshold + 2, rel=1e-5)
     assert other.eta == pytest.approx(one.eta, rel=1e-5)
 
 
 def test_hysteresis_keeps_what_it_has_begun() -> None:
     values = torch.tensor([0.3, 0.5, 0.7, 0.5, 0.3, 0.5, 0.3, 0.7])
-    gate = hysteresis(values, low=0.4, high=0.6)
+    gate = hysteresis_gate(values, low=0.4, high=0.6)
     assert gate.tolist() == [False, True, True, True, False, False, False, True]
-    assert hysteresis(values, low=0.4, high=0.4).equal(values >= 0.4)
+    assert hysteresis_gate(values, low=0.4, high=0.4).equal(values >= 0.4)
 
 
 # ---------------------------------------------------------------- segments
@@ -157,7 +158,7 @@ def test_always_and_never(threshold: str) -> None:
 
 
 def test_gaps_are_merged_then_short_ones_left_out_then_padded() -> None:
-    detector = Detector(threshold="fixed", cls_threshold=0.5, use_cosine_gate=False)
+    detector = Detector(threshold="fixed", probability_threshold=0.5, use_cosine_gate=False)
     centres = 0.5 + 0.1 * torch.arange(91)
     p = torch.zeros(91)
     for begin, end in (
@@ -174,12 +175,14 @@ def test_gaps_are_merged_then_short_ones_left_out_then_padded() -> None:
         track_of(p), Detector(**{**vars(detector), "merge_gap_ms": 1700.0, "segment_padding_ms": 0})
     )
     assert edges(wide) == pytest.approx([1.95, 7.05], abs=0.011)
-    short = detect(track_of(p), Detector(**{**vars(detector), "min_dur_ms": 2000.0}))
+    short = detect(track_of(p), Detector(**{**vars(detector), "min_duration_ms": 2000.0}))
     assert short.segments == ()
 
 
 def test_the_faithful_percentile_passes_the_same_number_whatever_the_truth() -> None:
-    detector = Detector(threshold="percentile", min_dur_ms=0, segment_padding_ms=0, use_cosine_gate=False)
+    detector = Detector(
+        threshold="percentile", min_duration_ms=0, segment_padding_ms=0, use_cosine_gate=False
+    )
     generator = torch.Generator().manual_seed(0)
     for scale in (0.01, 0.9):
         p = scale * torch.rand(19, generator=generator)
@@ -227,7 +230,7 @@ def test_the_soft_gate_follows_the_score_and_is_shut_outside() -> None:
     at = 0.01 * torch.arange(1000)
     ((start, stop),) = found.segments
     inside = (at >= start) & (at <= stop)
-    wanted = (interpolated(0.5 + 0.1 * torch.arange(91), p, at) / 0.9) ** 2
+    wanted = (interpolate(0.5 + 0.1 * torch.arange(91), p, at) / 0.9) ** 2
     torch.testing.assert_close(mask[inside], wanted[inside], atol=1e-3, rtol=0)
     assert mask[(at < start - 0.1) | (at > stop + 0.1)].eq(0).all()
     assert mask.min() >= 0
@@ -262,22 +265,22 @@ def test_sharpening_leaves_the_top_and_lowers_the_rest() -> None:
 def test_lines_between_centres() -> None:
     centres, values = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0.0, 1.0, 0.0])
     at = torch.tensor([0.0, 1.0, 1.25, 2.0, 3.0, 9.0])
-    assert interpolated(centres, values, at).tolist() == pytest.approx([0, 0, 0.25, 1, 0.5, 0])
+    assert interpolate(centres, values, at).tolist() == pytest.approx([0, 0, 0.25, 1, 0.5, 0])
 
 
 def test_runs_and_unions() -> None:
     active = torch.tensor([True, False, True, True])
-    assert stretches(active) == [(0.0, 0.01), (0.02, 0.04)]
-    assert stretches(torch.zeros(3, dtype=torch.bool)) == []
-    assert joined([(3, 4), (0, 2), (1, 1.5), (4.2, 5)], gap=0.2) == [(0, 2), (3, 5)]
-    assert joined([(0, 1), (1, 2)], gap=0.0) == [(0, 2)]
+    assert active_segments(active) == [(0.0, 0.01), (0.02, 0.04)]
+    assert active_segments(torch.zeros(3, dtype=torch.bool)) == []
+    assert merge_segments([(3, 4), (0, 2), (1, 1.5), (4.2, 5)], max_gap_seconds=0.2) == [(0, 2), (3, 5)]
+    assert merge_segments([(0, 1), (1, 2)], max_gap_seconds=0.0) == [(0, 2)]
 
 
 def test_presets_are_ordered_and_each_number_can_be_replaced() -> None:
     assert Detector.preset() == Detector() == PRESETS["balanced"]
     balanced = vars(Detector())
     numbers = {
-        "cls_percentile": 92, "cosine_threshold": 0.45, "min_dur_ms": 500, "merge_gap_ms": 200,
+        "percentile": 92, "cosine_threshold": 0.45, "min_duration_ms": 500, "merge_gap_ms": 200,
         "segment_padding_ms": 50, "time_mask_sharpening": 1.2,
     }  # fmt: skip
     assert numbers.items() <= balanced.items()
@@ -287,10 +290,10 @@ def test_presets_are_ordered_and_each_number_can_be_replaced() -> None:
         found = detect(track_of(scores), Detector.preset(name))
         lengths.append(sum(end - start for start, end in found.segments))
     assert lengths[0] < lengths[1] < lengths[2]
-    assert Detector.preset("selective", min_dur_ms=10.0).min_dur_ms == 10.0
+    assert Detector.preset("selective", min_duration_ms=10.0).min_duration_ms == 10.0
     with pytest.raises(SepnetError, match="'strict' is none of balanced"):
         Detector.preset("strict")
-    with pytest.raises(SepnetError, match=r"no number \['min_dur'\]"):
+    with pytest.raises(SepnetError, match=r"no setting \['min_dur'\]"):
         Detector.preset("balanced", min_dur=1)
 
 
@@ -298,9 +301,9 @@ def test_presets_are_ordered_and_each_number_can_be_replaced() -> None:
     ("numbers", "says"),
     [
         ({"threshold": "kmeans"}, "kmeans"),
-        ({"cls_percentile": 101}, "between 0 and 100"),
-        ({"least_score": 0.6}, "at most sure_score"),
-        ({"min_dur_ms": -1}, "min_dur_ms=-1"),
+        ({"percentile": 101}, "between 0 and 100"),
+        ({"min_threshold": 0.6}, "at most max_threshold"),
+        ({"min_duration_ms": -1}, "min_duration_ms=-1"),
     ],
 )
 def test_numbers_that_cannot_be(numbers: dict[str, object], says: str) -> None:

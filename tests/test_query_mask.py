@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sepnet.metrics import si_sdr
 from sepnet.networks.conditioned import ConditionedTCN
-from sepnet.query.applying import MelMasking
-from sepnet.query.mask_network import QueryMask
-from sepnet.query.queries import loudest_part
+from sepnet.query.mel_masking import MelMasking
+from sepnet.query.query_audio import loudest_part
+from sepnet.query.query_mask import QueryMask
 from sepnet.types import Batch, CannotSeparate, Mixture, Query, SepnetError
 
 RATE, SECONDS = 8000, 0.5
@@ -108,7 +108,7 @@ def test_a_target_that_is_absent_has_a_loss_and_a_slope() -> None:
     assert losses["si_sdri"] == 0
 
 
-def test_mixtures_without_queries_can_not_be_learnt_from() -> None:
+def test_mixtures_without_queries_cannot_be_learnt_from() -> None:
     batch = batch_of(0, size=2)
     with pytest.raises(SepnetError, match="query_seconds"):
         network().loss(Batch(batch.mixture, batch.sources, batch.ids, RATE))
@@ -125,7 +125,7 @@ def test_mixtures_without_queries_can_not_be_learnt_from() -> None:
         (Query(torch.ones(2, 4000), RATE), "one channel"),
     ],
 )
-def test_queries_that_can_not_be_used(query: Query, told: str) -> None:
+def test_queries_that_cannot_be_used(query: Query, told: str) -> None:
     with pytest.raises(CannotSeparate, match=told):
         network().eval().separate(Mixture(band(True, 1)[None], RATE, queries=(query,)))
 

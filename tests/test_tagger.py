@@ -13,13 +13,14 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 from sepnet import artifact
 from sepnet.dsp.kaldi_fbank import kaldi_fbank
-from sepnet.query.augment import Augment
-from sepnet.query.body import middle
-from sepnet.query.tagger import Tagger, audible, cut
+from sepnet.query.tagging.ast_network import middle_positions
+from sepnet.query.tagging.augmentation import Augmentation
+from sepnet.query.tagging.tagger import Tagger, audible_sources
+from sepnet.query.windowing import end_aligned_windows
 from sepnet.types import Batch, Mixture, SepnetError
 
 LABELS = ("bark", "rain", "saw")
-SMALL = {"labels": LABELS, "hidden": 24, "n_layers": 2, "n_heads": 2, "n_mels": 32}
+SMALL = {"labels": LABELS, "hidden": 24, "n_layers": 2, "n_heads": 2, "n_mels": 32, "time_stride": 8}
 
 
 def small(**settings: object) -> Tagger:
@@ -62,11 +63,15 @@ def test_a_whole_window_is_what_transformers_makes_of_it(public: Path) -> None:
     features = ASTFeatureExtractor()(list(sound.numpy()), sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         wanted = ASTForAudioClassification.from_pretrained(public).eval()(**features).logits.sigmoid()
-        got = tagger.tags(sound)
+        got = tagger.tag_windows(sound)
     torch.testing.assert_close(got.probabilities, wanted, atol=1e-4, rtol=0)
     assert got.patches.shape == (2, 12, 101, 16)
     assert tagger.labels == ("Speech", "Bark", "Rain")
-    assert (tagger.index("Bark"), tagger.index("Miaow"), tagger.index(None)) == (1, None, None)
+    assert (tagger.class_index("Bark"), tagger.class_index("Miaow"), tagger.class_index(None)) == (
+        1,
+        None,
+        None,
+    )
 
 
 def test_a_second_has_the_learnt_positions_of_the_middle(public: Path) -> None:
@@ -83,7 +88,7 @@ def test_a_second_has_the_learnt_positions_of_the_middle(public: Path) -> None:
     sound = noise(3, 16000)
     features = (kaldi_fbank(sound) + 4.2677393) / (2 * 4.5689974)
     with torch.no_grad():
-        wanted, got = short(features).logits.sigmoid(), tagger.tags(sound).probabilities
+        wanted, got = short(features).logits.sigmoid(), tagger.tag_windows(sound).probabilities
     torch.testing.assert_close(got, wanted, atol=1e-6, rtol=0)
     zeros = {**weights, name: torch.zeros_like(torch.stack(rows)[None])}
     short.load_state_dict(zeros)
@@ -93,7 +98,7 @@ def test_a_second_has_the_learnt_positions_of_the_middle(public: Path) -> None:
 
 def test_a_second_is_not_padded(public: Path) -> None:
     tagger = Tagger(pretrained=str(public)).eval()
-    assert tagger.tags(noise(1, 16000)).patches.shape[1:3] == (12, 9)
+    assert tagger.tag_windows(noise(1, 16000)).patches.shape[1:3] == (12, 9)
     features = tagger.features(noise(1, 16000))
     assert features.shape == (1, 98, 128)
     # The normalisation's own constant, which padding would be full of, is nowhere.
@@ -104,17 +109,17 @@ def test_a_second_is_not_padded(public: Path) -> None:
 def test_the_middle_of_an_even_and_an_odd_grid() -> None:
     grid = torch.arange(2 * 6).reshape(2, 6)  # (row, column)
     positions = torch.cat([torch.tensor([-2, -1]), grid.flatten()])[None, :, None].float()
-    got = middle(positions, n_rows=2, n_columns=3)[0, :, 0].int().tolist()
+    got = middle_positions(positions, n_rows=2, n_columns=3)[0, :, 0].int().tolist()
     assert got == [-2, -1, 1, 2, 3, 7, 8, 9]
-    torch.testing.assert_close(middle(positions, n_rows=2, n_columns=6), positions)
+    torch.testing.assert_close(middle_positions(positions, n_rows=2, n_columns=6), positions)
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"spoilt"), "no tagger is to be had"),
-        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "of the kind 'bert'"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"spoilt"), "no tagger can be read from"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "of the type 'bert'"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     ],
 )
@@ -150,12 +155,12 @@ def test_all_comes_from_one_pass_and_a_batch_is_its_rows() -> None:
     tagger, sound = small(), noise(3, 16000)
     calls = []
     tagger.network.audio_spectrogram_transformer.register_forward_hook(lambda *_: calls.append(1))
-    tags = tagger.tags(sound)
+    tags = tagger.tag_windows(sound)
     assert len(calls) == 1
     assert tags.probabilities.shape == (3, 3)
     assert tags.embeddings.shape == (3, 24)
     assert tags.patches.shape == (3, 2, 11, 24)
-    one = tagger.tags(sound[1:2])
+    one = tagger.tag_windows(sound[1:2])
     for name in ("probabilities", "embeddings", "patches"):
         torch.testing.assert_close(getattr(tags, name)[1:2], getattr(one, name), atol=1e-5, rtol=0)
     logits = tagger.network.classifier(tags.embeddings)
@@ -180,7 +185,7 @@ def test_patches_are_at_their_places() -> None:
 
 def test_gradients_reach_the_sound() -> None:
     tagger, sound = small(), noise(2, 16000).requires_grad_()
-    tags = tagger.tags(sound)
+    tags = tagger.tag_windows(sound)
     for part in (tags.probabilities, tags.embeddings, tags.patches):
         (gradient,) = torch.autograd.grad(part.square().sum(), sound, retain_graph=True)
         assert torch.isfinite(gradient).all()
@@ -198,37 +203,37 @@ def test_gradients_reach_the_sound() -> None:
     ],
 )
 def test_windows_cover_the_sound(n: int, window: int, hop: int, starts: list[int]) -> None:
-    windows, found = cut(torch.arange(n).float(), window, hop)
+    windows, found = end_aligned_windows(torch.arange(n).float(), window, hop)
     assert found.tolist() == starts
     assert windows.tolist() == [list(range(start, min(start + window, n))) for start in starts]
 
 
 def test_a_track_is_the_tags_of_its_windows() -> None:
     tagger, sound = small(), noise(160000)
-    track = tagger.track(sound)
+    track = tagger.tag_track(sound)
     assert len(track.times) == 19
     assert track.times[[0, 1, -1]].tolist() == [[0.0, 1.0], [0.5, 1.5], [9.0, 10.0]]
-    seventh = tagger.tags(sound[None, 6 * 8000 : 6 * 8000 + 16000])
+    seventh = tagger.tag_windows(sound[None, 6 * 8000 : 6 * 8000 + 16000])
     torch.testing.assert_close(track.tags.embeddings[6], seventh.embeddings[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("n", [1600, 2799, 2800, 15999])
 def test_short_sounds_are_one_window(n: int) -> None:
     tagger, sound = small(), noise(n)
-    track = tagger.track(sound)
+    track = tagger.tag_track(sound)
     assert track.times.tolist() == [[0.0, pytest.approx(n / 16000)]]
-    if n >= tagger.shortest_samples:
-        torch.testing.assert_close(track.tags.embeddings, tagger.tags(sound[None]).embeddings)
+    if n >= tagger.min_samples:
+        torch.testing.assert_close(track.tags.embeddings, tagger.tag_windows(sound[None]).embeddings)
 
 
 def test_a_query_is_the_mean_of_its_windows_without_the_quiet_ones() -> None:
     tagger = small()
     sound = torch.cat([noise(16000), 1e-3 * noise(16000), torch.zeros(8000)])
-    heard = tagger.hear(sound)
-    wanted = tagger.tags(torch.stack([sound[:16000], sound[8000:24000]]))
-    torch.testing.assert_close(heard.embedding, wanted.embeddings.mean(dim=0), atol=1e-5, rtol=0)
-    torch.testing.assert_close(heard.probabilities, wanted.probabilities.mean(dim=0), atol=1e-6, rtol=0)
-    assert heard.label == LABELS[int(heard.probabilities.argmax())]
+    clip_tags = tagger.tag_clip(sound)
+    wanted = tagger.tag_windows(torch.stack([sound[:16000], sound[8000:24000]]))
+    torch.testing.assert_close(clip_tags.embedding, wanted.embeddings.mean(dim=0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(clip_tags.probabilities, wanted.probabilities.mean(dim=0), atol=1e-6, rtol=0)
+    assert clip_tags.label == LABELS[int(clip_tags.probabilities.argmax())]
 
 
 @pytest.mark.parametrize(
@@ -241,15 +246,15 @@ def test_a_query_is_the_mean_of_its_windows_without_the_quiet_ones() -> None:
 )
 def test_queries_that_say_nothing(sound: torch.Tensor, says: str) -> None:
     with pytest.raises(SepnetError, match=says):
-        small().hear(sound)
+        small().tag_clip(sound)
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"sample_rate": 8000}, "hears 16000 Hz"),
-        ({"labels": ()}, "labels that differ"),
-        ({"labels": ("a", "a")}, "labels that differ"),
+        ({"sample_rate": 8000}, "works at 16000 Hz only"),
+        ({"labels": ()}, "one or more labels, all different"),
+        ({"labels": ("a", "a")}, "one or more labels, all different"),
         ({"hidden": 25}, "multiple of n_heads=2"),
         ({"patch": 40}, "patch=40 at most"),
         ({"pretrained": "somewhere"}, "leave out labels"),
@@ -261,8 +266,8 @@ def test_settings_that_cannot_be(settings: dict[str, object], says: str) -> None
 
 
 def test_a_window_that_has_no_positions_is_refused() -> None:
-    with pytest.raises(SepnetError, match="of 198 frames of 10 ms is not one of 16 to 98"):
-        small().track(noise(48000), window_seconds=2.0)
+    with pytest.raises(SepnetError, match="has 198 frames of 10 ms, but the tagger takes 16 to 98"):
+        small().tag_track(noise(48000), window_seconds=2.0)
 
 
 # ---------------------------------------------------------------- its training
@@ -281,15 +286,15 @@ TARGETS = torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
 
 
 def test_targets_follow_from_the_sources() -> None:
-    torch.testing.assert_close(audible(batch().sources, -50.0), TARGETS)
+    torch.testing.assert_close(audible_sources(batch().sources, -50.0), TARGETS)
     tone = torch.full((1, 1, 100), 10 ** (-50 / 20))
-    assert audible(tone * 1.001, -50.0) == 1
-    assert audible(tone * 0.999, -50.0) == 0
+    assert audible_sources(tone * 1.001, -50.0) == 1
+    assert audible_sources(tone * 0.999, -50.0) == 0
 
 
 def test_the_loss_is_the_cross_entropy_of_each_class() -> None:
-    tagger = small(longest_seconds=0.4)
-    p = tagger.tags(batch().mixture[:, 0]).probabilities
+    tagger = small(max_seconds=0.4)
+    p = tagger.tag_windows(batch().mixture[:, 0]).probabilities
     wanted = -(TARGETS * p.log() + (1 - TARGETS) * (1 - p).log()).mean()
     torch.testing.assert_close(tagger.loss(batch())["loss"], wanted)
 
@@ -297,8 +302,8 @@ def test_the_loss_is_the_cross_entropy_of_each_class() -> None:
 def test_it_learns_what_it_hears() -> None:
     """Tones, a class each, from augmented mixtures; without augmentation it knows them."""
     torch.manual_seed(0)
-    augment = Augment(mixup=0.2, gain_db=3, filter_db=2)
-    tagger = small(longest_seconds=0.4, dropout=0.0, augment=augment).train()
+    augmentation = Augmentation(mixup=0.2, gain_db=3, filter_db=2)
+    tagger = small(max_seconds=0.4, dropout=0.0, augmentation=augmentation).train()
     t = torch.arange(6400) / 16000
     tones = 0.2 * torch.stack([torch.sin(2 * math.pi * f * t) for f in (300.0, 1000.0, 4000.0)])
     active = torch.tensor(
@@ -312,12 +317,12 @@ def test_it_learns_what_it_hears() -> None:
         optimizer.zero_grad()
         tagger.loss(given)["loss"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    found = tagger.eval().tags(mixtures[:, 0]).probabilities > 0.5
+    found = tagger.eval().tag_windows(mixtures[:, 0]).probabilities > 0.5
     assert (found == active.bool()).float().mean() > 0.95
 
 
 def test_augmented_training_is_a_function_of_torchs_generator() -> None:
-    tagger = small(longest_seconds=0.4, dropout=0.1).train()
+    tagger = small(max_seconds=0.4, dropout=0.1).train()
     losses = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
@@ -328,19 +333,19 @@ def test_augmented_training_is_a_function_of_torchs_generator() -> None:
 def test_a_mixed_window_has_the_classes_of_both() -> None:
     windows, targets = batch().mixture[:, 0], TARGETS
     torch.manual_seed(0)
-    augment = Augment(mixup=1.0, mixup_db=0.0, shift=False)
-    mixed, classes = augment.sounds(windows, targets)
+    augmentation = Augmentation(mixup=1.0, mixup_db=0.0, rotate=False)
+    mixed, classes = augmentation.augment_windows(windows, targets)
     for row in range(4):
         others = [k for k in range(4) if torch.allclose(mixed[row], windows[row] + windows[k], atol=1e-6)]
         assert any(torch.equal(classes[row], torch.maximum(targets[row], targets[k])) for k in others)
-    same, kept = Augment(mixup=0.0, shift=False).sounds(windows, targets)
+    same, kept = Augmentation(mixup=0.0, rotate=False).augment_windows(windows, targets)
     assert torch.equal(same, windows)
     assert torch.equal(kept, targets)
 
 
 def test_a_rotated_window_has_the_same_samples() -> None:
     windows = batch().mixture[:, 0]
-    rotated, _ = Augment(mixup=0.0).sounds(windows, TARGETS)
+    rotated, _ = Augmentation(mixup=0.0).augment_windows(windows, TARGETS)
     assert not torch.equal(rotated, windows)
     torch.testing.assert_close(rotated.sort(dim=1).values, windows.sort(dim=1).values)
     place = int((rotated[0, :, None] == windows[0, 0]).nonzero()[0, 0])
@@ -349,10 +354,10 @@ def test_a_rotated_window_has_the_same_samples() -> None:
 
 def test_a_gain_of_the_features_is_that_of_the_sound() -> None:
     tagger, sound = small(), noise(1, 16000)
-    augment = Augment(gain_db=6.0, filter_db=0.0, n_time_holes=0, n_mel_holes=0)
+    augmentation = Augmentation(gain_db=6.0, filter_db=0.0, n_time_masks=0, n_mel_masks=0)
     unit = 2 * tagger.std_log_power
     torch.manual_seed(5)
-    got = augment.features(tagger.features(sound), unit=unit)
+    got = augmentation.augment_features(tagger.features(sound), log_power_unit=unit)
     torch.manual_seed(5)
     torch.randn(1, 1, 6)  # of the filter
     gain_db = 6.0 * float(torch.randn(1, 1, 1))
@@ -360,20 +365,20 @@ def test_a_gain_of_the_features_is_that_of_the_sound() -> None:
 
 
 def test_holes_are_as_wide_as_they_may_be() -> None:
-    augment = Augment(gain_db=0, filter_db=0, time_hole_frames=5, hole_mels=3)
+    augmentation = Augmentation(gain_db=0, filter_db=0, max_time_mask_frames=5, max_mel_mask_bands=3)
     features = noise(200, 40, 20)
-    holes = augment.features(features, unit=1.0) != features
+    holes = augmentation.augment_features(features, log_power_unit=1.0) != features
     columns, rows = holes.all(dim=2).sum(dim=1), holes.all(dim=1).sum(dim=1)
     assert set(columns.tolist()) == set(range(6))
     assert set(rows.tolist()) == set(range(4))
     assert (holes == holes.all(dim=2, keepdim=True) | holes.all(dim=1, keepdim=True)).all()
     with pytest.raises(SepnetError, match="mixup=2"):
-        Augment(mixup=2.0)
+        Augmentation(mixup=2.0)
 
 
 def test_the_score_is_the_share_of_clips_that_it_names() -> None:
     tagger, sound = small(), noise(1, 20000)
-    said = tagger.hear(sound[0]).label
+    said = tagger.tag_clip(sound[0]).label
     scores = [tagger.score(Mixture(sound, 16000, labels=(label,))) for label in LABELS]
     assert [float(score) for score in scores if score is not None] == [
         float(label == said) for label in LABELS
@@ -389,7 +394,7 @@ def test_the_score_is_the_share_of_clips_that_it_names() -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, Tagger]:
     tagger = small()
-    node = {"_target_": "sepnet.query.tagger.Tagger", **SMALL, "labels": list(LABELS)}
+    node = {"_target_": "sepnet.query.tagging.tagger.Tagger", **SMALL, "labels": list(LABELS)}
     config = OmegaConf.create({"model": node})
     metrics = {"score": "accuracy", "accuracy": 0.5, "step": 3, "hours_of_audio": 1.0}
     artifact.save(tagger, tmp_path / "run", config=config, metrics=metrics, data_fingerprint="f")
@@ -400,7 +405,9 @@ def test_its_own_folder_opens_as_it_was_saved(saved: tuple[Path, Tagger]) -> Non
     folder, tagger = saved
     opened = Tagger(pretrained=str(folder)).eval()
     sound = noise(2, 16000)
-    torch.testing.assert_close(opened.tags(sound).probabilities, tagger.tags(sound).probabilities)
+    torch.testing.assert_close(
+        opened.tag_windows(sound).probabilities, tagger.tag_windows(sound).probabilities
+    )
     assert opened.labels == LABELS
 
 

@@ -16,7 +16,7 @@ from sepnet import artifact
 from sepnet.cli.parts import fold_score
 from sepnet.cli.publish import ship
 from sepnet.cli.train import train
-from sepnet.query.tagger import Tagger
+from sepnet.query.tagging.tagger import Tagger
 from sepnet.training.task import score_name, validation_score
 from sepnet.types import Scored, SepnetError
 
@@ -129,7 +129,7 @@ def test_it_ships_with_its_accuracy_by_fold(
         assert heading in card
     assert artifact.shipped() == []
     sound = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
-    shipped, whole = (Tagger(pretrained=str(where)).eval().tags(sound) for where in (folder, trained))
+    shipped, whole = (Tagger(pretrained=str(where)).eval().tag_windows(sound) for where in (folder, trained))
     torch.testing.assert_close(shipped.probabilities, whole.probabilities, atol=5e-3, rtol=0)
     heard = compose([*asked[:2], f"weights.folds={{fold1: {trained}}}"], name="publish")
     with pytest.raises(SepnetError, match="has learnt from fold1"):
@@ -151,7 +151,7 @@ def test_the_shipped_tagger_opens_by_its_name_and_tells_its_accuracy() -> None:
     }
     assert "CC BY 3.0" in (folder / "README.md").read_text()
     assert "ast-tagger-esc10" not in artifact.shipped()
-    assert Tagger(pretrained="ast-tagger-esc10").index("rooster") is not None
+    assert Tagger(pretrained="ast-tagger-esc10").class_index("rooster") is not None
     with pytest.raises(SepnetError, match="ast-tagger-esc10 is a Tagger, which separates nothing"):
         artifact.load("ast-tagger-esc10")
 
@@ -164,5 +164,5 @@ def test_the_shipped_tagger_knows_real_sounds() -> None:
     for label in tagger.labels:
         samples, rate = soundfile.read(sorted((root / label).glob("1-*"))[0], dtype="float32")
         assert rate == tagger.sample_rate
-        right += tagger.hear(torch.from_numpy(samples)).label == label
+        right += tagger.tag_clip(torch.from_numpy(samples)).label == label
     assert right >= 9

@@ -25,13 +25,13 @@ from sepnet.data.dataset import MixtureData
 from sepnet.data.librimix import DrawnList
 from sepnet.dsp.masks import wiener_mask
 from sepnet.metrics.sdr import si_sdr
-from sepnet.query.applying import MelMasking
-from sepnet.query.descent import MaskParameters
-from sepnet.query.dgmo import DGMO
-from sepnet.query.gaussians import Gaussians, render_dense
-from sepnet.query.objective import Task
-from sepnet.query.parameters import FreeForm, GaussianMixture, fit
-from sepnet.query.pursuit import pursue
+from sepnet.query.mel_masking import MelMasking
+from sepnet.query.optimisation.descent import MaskParameters
+from sepnet.query.optimisation.dgmo import DGMO
+from sepnet.query.optimisation.gaussians import Gaussians, render_dense
+from sepnet.query.optimisation.mask_parameters import FreeForm, GaussianMixture, fit_mask, gaussian_mixture
+from sepnet.query.optimisation.matching_pursuit import matching_pursuit
+from sepnet.query.optimisation.task import OptimisationTask
 
 COUNTS, STEPS, LR = (8, 32, 128), (0, 18, 150), 0.28
 DENSE_STEPS = 5  # are timed, of as many as STEPS has at most
@@ -71,7 +71,7 @@ def gaussians(config: DictConfig) -> None:
         gains = [_gain(case, mask, masking) for case, mask in zip(cases, found, strict=True)]
         _tell(f"free values, {steps} steps from 1/2", gains)
     for count in COUNTS:
-        starts = [pursue(case.mask, count, case.powers) for case in cases]
+        starts = [matching_pursuit(case.mask, count, case.powers) for case in cases]
         for steps in STEPS:
             found = [_fitted(case, _mixture(case, k), steps) for case, k in zip(cases, starts, strict=True)]
             gains = [_gain(case, mask, masking) for case, mask in zip(cases, found, strict=True)]
@@ -100,9 +100,9 @@ def _mixtures(data: MixtureData, count: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _case(mixture: Tensor, references: Tensor, masking: MelMasking) -> Case:
-    powers = masking.powers(references)  # (source, frame, mel)
+    powers = masking.mel_powers(references)  # (source, frame, mel)
     mask = powers[0] / powers.sum(dim=0).clamp_min(1e-20)
-    return Case(mixture, references[0], mask, masking.powers(mixture))
+    return Case(mixture, references[0], mask, masking.mel_powers(mixture))
 
 
 def _mixture(case: Case, start: Gaussians) -> GaussianMixture:
@@ -110,14 +110,14 @@ def _mixture(case: Case, start: Gaussians) -> GaussianMixture:
 
 
 def _fitted(case: Case, parameters: MaskParameters, steps: int) -> Tensor:
-    fit(parameters, case.mask, case.powers, steps=steps, lr=LR)
+    fit_mask(parameters, case.mask, case.powers, steps=steps, lr=LR)
     return parameters.render().detach()
 
 
 def _gain(case: Case, mask: Tensor, masking: MelMasking) -> float:
     """SI-SDR of the target over that of the mixture, dB."""
     with torch.no_grad():
-        estimate = masking.part(case.mixture, mask).target
+        estimate = masking.split(case.mixture, mask).target
     return (si_sdr(estimate, case.target) - si_sdr(case.mixture, case.target)).item()
 
 
@@ -152,8 +152,8 @@ def _speed(cases: list[Case], masking: MelMasking, repetitions: int) -> None:
     for count in COUNTS:
         seconds: defaultdict[str, list[float]] = defaultdict(list)
         for _ in range(repetitions):
-            seconds["pursuit"].append(_seconds(partial(pursue, mask, count, powers)))
-            found = pursue(mask, count, powers)
+            seconds["pursuit"].append(_seconds(partial(matching_pursuit, mask, count, powers)))
+            found = matching_pursuit(mask, count, powers)
             for steps in STEPS[1:]:
                 fitted = _mixture(case, found)
                 seconds[f"{steps} steps"].append(_seconds(partial(_fitted, case, fitted, steps)))
@@ -167,8 +167,8 @@ def _speed(cases: list[Case], masking: MelMasking, repetitions: int) -> None:
             f"K = {count:3d}: {told}; dense {most / DENSE_STEPS * median['dense']:.1f} s, "
             f"{median['dense'] / median['sparse']:.1f} times as long"
         )
-    task = Task(mixture, mask, reference=mask.square() * powers)
-    dgmo = DGMO(masking=masking, guard=False)
+    task = OptimisationTask(mixture, mask, masking, reference=mask.square() * powers)
+    dgmo = DGMO(guard=False, lr=LR, parameters=gaussian_mixture)
     taken = [_seconds(lambda: dgmo.optimise(task)) for _ in range(repetitions)]
     print(f"DGMO, 18 steps, K = {COUNTS[-1]}, no tagger, all in: {statistics.median(taken):.2f} s")
 

@@ -22,11 +22,12 @@ from sepnet.data.query_set import QueryList, QuerySet
 from sepnet.evaluation.memory import forget_peak, resident_mb
 from sepnet.metrics.detection import Counts, event_counts, segment_counts
 from sepnet.query.ast_dgmo import AstDgmo
-from sepnet.query.detection import Segment
-from sepnet.query.dgmo import DGMO
+from sepnet.query.detection.segments import Segment
 from sepnet.query.event import Event
+from sepnet.query.optimisation.dgmo import DGMO
+from sepnet.query.optimisation.mask_parameters import gaussian_mixture
 from sepnet.query.starts.contrast import SpectralContrast
-from sepnet.query.tagger import Tagger
+from sepnet.query.tagging.tagger import Tagger
 from sepnet.training.precision import has_fast_bfloat16
 from sepnet.types import Mixture, Query, SepnetError
 
@@ -41,7 +42,7 @@ PUBLIC = {  # the sizes of MIT/ast-finetuned-audioset-10-10-0.4593
     "n_mels": 128,
     "frequency_stride": 10,
     "time_stride": 10,
-    "longest_seconds": 10.24,
+    "max_seconds": 10.24,
 }
 Segments = tuple[Segment, ...]
 
@@ -88,11 +89,11 @@ def query(config: DictConfig) -> None:
                 finder = AstDgmo(
                     tagger=tagger,
                     start=SpectralContrast(),
-                    dgmo=DGMO(opt_steps=18),
+                    dgmo=DGMO(lr=0.28, parameters=gaussian_mixture),
                     hop_seconds=hop,
-                    embedding_terms=terms,
+                    loss_embedding="tagger" if terms else "none",
                     half_precision=fast and not terms,
-                    detector={"least_score": 1e-9, "sure_score": 1e-8},
+                    detector={"min_threshold": 1e-9, "max_threshold": 1e-8},
                 )
                 stages, whole, peak = _cost(partial(finder.find, mixture), config.repetitions)
                 print(
@@ -113,14 +114,14 @@ def _cost(find: Callable[[], tuple[Event, ...]], turns: int) -> tuple[dict[str, 
         begin = time.perf_counter()
         (event,) = find()
         whole.append(time.perf_counter() - begin)
-        stages.append(dict(event.seconds))
+        stages.append(dict(event.compute_seconds))
     medians = {name: statistics.median(stage[name] for stage in stages) for name in stages[0]}
     return medians, statistics.median(whole), resident_mb("VmHWM")
 
 
 def _found(tagger: Tagger, mixtures: QuerySet, n_scored: int, **settings: object) -> list[Segments]:
     """The segments of each mixture; the mask does not matter."""
-    finder = AstDgmo(tagger=tagger, start=SpectralContrast(), **settings)  # type: ignore[arg-type]
+    finder = AstDgmo(tagger=tagger, start=SpectralContrast(), dgmo=None, **settings)  # type: ignore[arg-type]
     given = (mixtures[index].only(finder.info.needs) for index in range(n_scored))
     return [finder.find(mixture)[0].detection.segments for mixture in given]
 

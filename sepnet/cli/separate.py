@@ -25,7 +25,7 @@ from sepnet.inference.separate_file import (
     mixed_down,
     separate_recording,
 )
-from sepnet.query.ast_dgmo import AstDgmo
+from sepnet.query.event import EventFinder
 from sepnet.types import SepnetError
 
 LONGEST_EVENT_SECONDS = 300.0  # of a recording in which a query is found as one event, with its pictures
@@ -106,7 +106,7 @@ def _job(config: DictConfig) -> Job:
 
 def _one(job: Job, recording: Recording) -> None:
     config = job.config
-    finder = job.separator if isinstance(job.separator, AstDgmo) else None
+    finder = job.separator if isinstance(job.separator, EventFinder) else None
     if config.reference is not None and finder is None:
         raise SepnetError(f"reference= is for methods that find a query, as ast_dgmo: {config.model} is none")
     if finder is not None and audio.info(recording.file).seconds <= LONGEST_EVENT_SECONDS:

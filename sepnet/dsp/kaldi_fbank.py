@@ -30,9 +30,9 @@ def n_frames(n_samples: int) -> int:
     return max(0, 1 + (n_samples - FRAME_SAMPLES) // HOP_SAMPLES)
 
 
-def n_samples(frames: int) -> int:
+def min_samples_of(n_frames: int) -> int:
     """The fewest samples that hold so many frames (1 or more)."""
-    return FRAME_SAMPLES + (frames - 1) * HOP_SAMPLES
+    return FRAME_SAMPLES + (n_frames - 1) * HOP_SAMPLES
 
 
 @lru_cache(maxsize=8)

@@ -29,7 +29,7 @@ def mel_shares(n_bins: int, sample_rate: int, n_mels: int) -> Float[Tensor, "bin
         raise SepnetError(f"n_mels={n_mels}: at least one band is needed")
     triangles: Tensor = melscale_fbanks(n_bins, 0.0, sample_rate / 2, n_mels, sample_rate)
     hz = torch.linspace(0, sample_rate / 2, n_bins)
-    peak = centres_hz(n_mels, sample_rate)
+    peak = mel_centres_hz(n_mels, sample_rate)
     triangles[hz <= peak[0]] = torch.eye(n_mels)[0]
     triangles[hz >= peak[-1]] = torch.eye(n_mels)[-1]
     empty = int((triangles.sum(dim=0) == 0).sum())
@@ -55,7 +55,7 @@ def to_linear(
     return shares @ mask.transpose(-1, -2)
 
 
-def centres_hz(n_mels: int, sample_rate: int) -> Tensor:
+def mel_centres_hz(n_mels: int, sample_rate: int) -> Tensor:
     """Hz, (mel,): evenly spaced on HTK's scale, 2595 log10(1 + f / 700)."""
     highest = 2595 * torch.log10(torch.tensor(1 + sample_rate / 1400, dtype=torch.float64))
     mel = torch.linspace(0, 1, n_mels + 2, dtype=torch.float64)[1:-1] * highest

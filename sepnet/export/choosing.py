@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sepnet.export.graphs import TRACED_SAMPLES, Graph, HeadGraph, MaskGraph, QueryGraph
 from sepnet.export.steps import step_graph
-from sepnet.query.mask_network import QueryMask
+from sepnet.query.query_mask import QueryMask
 from sepnet.separators.deep_clustering import DeepClustering
 from sepnet.separators.mask_estimator.model import MaskEstimator
 from sepnet.types import Mixture, Query, Separator, SepnetError

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import unit_level
 from sepnet.dsp.mel import to_linear, to_mel
-from sepnet.query.mask_network import QueryMask, log_mels
+from sepnet.query.query_mask import QueryMask, log_mels
 from sepnet.separators.deep_clustering import DeepClustering
 from sepnet.separators.mask_estimator.model import MaskEstimator
 
@@ -106,8 +106,10 @@ class QueryGraph(nn.Module):
         embedding = self.separator.encoder(log_mels(heard), there)
         signal, level = unit_level(mixture)
         analysis = stft.encode(signal)
-        mask = masking.applied(self.separator(self._powers(analysis), embedding))  # (batch, frame, mel)
-        masked = to_linear(mask, masking.shares).repeat(1, 2, 1) * analysis  # (batch, channel, frame)
+        mask = self.separator(self._powers(analysis), embedding)  # (batch, frame, mel)
+        masked = (
+            to_linear(masking.effective_mask(mask), masking.shares).repeat(1, 2, 1) * analysis
+        )  # (batch, channel, frame)
         target = stft.decode(masked, signal.shape[-1]) * level
         return torch.stack([target, mixture - target], dim=1)
 

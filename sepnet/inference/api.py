@@ -24,8 +24,7 @@ from torch import Tensor
 from sepnet.artifact import load, preferred
 from sepnet.dsp.resample import at_rate, resample, resample_query
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
-from sepnet.query.ast_dgmo import AstDgmo
-from sepnet.query.event import Event
+from sepnet.query.event import Event, EventFinder
 from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
 
 Audio = np.ndarray | Tensor
@@ -76,7 +75,7 @@ def separate(
 
 
 def find(
-    audio: Audio, sample_rate: int, query: tuple[Audio, int], model: str | Path | AstDgmo = "ast_dgmo"
+    audio: Audio, sample_rate: int, query: tuple[Audio, int], model: str | Path | EventFinder = "ast_dgmo"
 ) -> Event:
     """Find what a query is an example of, with all that is known of it: see sepnet.query.ast_dgmo.
 
@@ -84,11 +83,11 @@ def find(
     and the length of the input, and sum to its channel 0. Raises SepnetError for audio, a query or a model
     that can't be used.
     """
-    finder = model if isinstance(model, AstDgmo) else load(model)
-    if not isinstance(finder, AstDgmo):
+    finder = model if isinstance(model, EventFinder) else load(model)
+    if not isinstance(finder, EventFinder):
         raise SepnetError(f"{model} separates, but does not say what it finds: take ast_dgmo, or one like it")
-    inner, signal = finder.sample_rate, _tensor(audio)
-    sample_rate, example = _whole(sample_rate, "sample_rate"), _query(query)
+    sample_rate, signal, example = _whole(sample_rate, "sample_rate"), _tensor(audio), _query(query)
+    inner = finder.info.sample_rate or sample_rate
     mixture = at_rate(Mixture(signal, sample_rate), inner)
     (event,) = finder.find(replace(mixture, queries=(resample_query(example, inner),)))
     target = resample(event.target, inner, sample_rate)[: signal.shape[-1]]

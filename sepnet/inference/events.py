@@ -25,14 +25,12 @@ from omegaconf import DictConfig
 
 from sepnet import artifact, inference
 from sepnet.data import audio
-from sepnet.dsp.mel import to_linear
 from sepnet.evaluation.query_figures import comparison_figure, timeline_figure
 from sepnet.evaluation.query_scores import QueryScores, query_scores
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
-from sepnet.query.ast_dgmo import AstDgmo
-from sepnet.query.detection import Detection
-from sepnet.query.dgmo import Optimised
-from sepnet.query.event import Event
+from sepnet.query.detection.detector import Detection
+from sepnet.query.event import Event, EventFinder
+from sepnet.query.optimisation.dgmo import OptimisedMask
 from sepnet.types import SepnetError
 
 UNSAFE = re.compile(r"[^\w.-]+")  # in a class, for a file name
@@ -41,7 +39,7 @@ Sound = tuple[np.ndarray, int]
 
 def write_event(
     config: DictConfig,
-    finder: AstDgmo,
+    finder: EventFinder,
     recording: Recording,
     mixture: np.ndarray,
     rate: int,
@@ -78,7 +76,7 @@ def write_event(
         for part, sound in zip(EVENT_PARTS, (event.target, event.residual), strict=True):
             audio.write(place / part, sound.numpy(), rate, subtype=config.subtype or "FLOAT")
         (place / EVENT).write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
-        _draw(event, finder, place, name, mixture, rate)
+        _draw(event, place, name, mixture, rate)
     print(f"{recording.file}: {summary(event)}{_worth(scores)} -> {folder}")
 
 
@@ -113,9 +111,9 @@ def _whole(folder: Path) -> Iterator[Path]:
 
 def summary(event: Event) -> str:
     """One sentence on what was found."""
-    found, heard = event.detection, event.heard
-    sure = float(heard.probabilities.max())
-    how = f"heard as {heard.label} ({sure:.2f})" if event.known else "of no class that the tagger knows"
+    found, tags = event.detection, event.tags
+    sure = tags.probability
+    how = f"heard as {tags.label} ({sure:.2f})" if event.class_known else "of no class that the tagger knows"
     if not found.found:
         miss = found.nearest_miss
         near = (
@@ -133,15 +131,15 @@ def describe(event: Event, rate: int) -> dict[str, Any]:
     return {
         "class": event.name,
         "heard": {
-            "class": event.heard.label,
-            "probability": float(event.heard.probabilities.max()),
-            "known": event.known,
+            "class": event.tags.label,
+            "probability": event.tags.probability,
+            "known": event.class_known,
         },
         "query_seconds": len(event.query.audio) / event.query.sample_rate,
         "sample_rate": rate,
         "detection": _detection(event.detection),
-        "optimisation": None if event.optimised is None else _optimisation(event.optimised),
-        "seconds": dict(event.seconds),
+        "optimisation": None if event.optimisation is None else _optimisation(event.optimisation),
+        "seconds": dict(event.compute_seconds),
     }
 
 
@@ -162,9 +160,9 @@ def _detection(found: Detection) -> dict[str, Any]:
     }
 
 
-def _optimisation(optimised: Optimised) -> dict[str, Any]:
+def _optimisation(optimised: OptimisedMask) -> dict[str, Any]:
     return {
-        "guard": asdict(optimised.verdict),
+        "guard": asdict(optimised.decision),
         "loss": list(optimised.losses),
         "terms": {name: list(values) for name, values in optimised.terms.items()},
     }
@@ -190,12 +188,12 @@ def _worth(scores: QueryScores | None) -> str:
     )
 
 
-def _draw(event: Event, finder: AstDgmo, folder: Path, name: str, mixture: np.ndarray, rate: int) -> None:
-    found, masking = event.detection, finder.masking
+def _draw(event: Event, folder: Path, name: str, mixture: np.ndarray, rate: int) -> None:
+    found = event.detection
     comparison_figure(
         folder / f"{name}_comparison.png",
         mixture=torch.from_numpy(np.ascontiguousarray(mixture[0])),
-        mask=to_linear(masking.applied(event.mask), masking.shares),
+        mask=event.mask_linear,
         target=event.target,
         residual=event.residual,
         sample_rate=rate,

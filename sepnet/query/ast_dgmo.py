@@ -1,11 +1,10 @@
-"""Query by example: a tagger finds the sound, a mask starts somewhere and is optimised (``model=ast_dgmo``).
+"""Query by example: a tagger finds the sound, and a mask for it is optimised (``model=ast_dgmo``).
 
-    query, mixture -> tagger -> detection -> start of the mask -> DGMO, with a guard -> target, residual
+    query, mixture -> tagging -> detection -> start -> optimisation with a guard -> target, residual
 
 After "DGMO: training-free audio source separation through diffusion-guided mask optimization" (Lee, Han and
-Seo, Interspeech 2025) and AST (Gong et al., Interspeech 2021). Each stage is a choice of the configuration:
-see sepnet.query.tagger, detection, starts and dgmo. What was found, how sure, and how the mask
-came to be is kept in an ``Event`` for each query.
+Seo, Interspeech 2025) and AST (Gong et al., Interspeech 2021). Each stage is chosen in the configuration; see
+the packages of the same names. The result of all stages is an ``Event`` for each query.
 """
 
 from __future__ import annotations
@@ -14,41 +13,56 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sepnet.dsp.features import unit_level
-from sepnet.query.applying import MelMasking, windows
-from sepnet.query.detection import Detector
-from sepnet.query.dgmo import DGMO, Optimised
+from sepnet.query.context import QueryContext
+from sepnet.query.detection.detector import Detector
 from sepnet.query.event import Event
-from sepnet.query.objective import Score, Task
-from sepnet.query.queries import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS, loudest_part
-from sepnet.query.scene import Ear, Listening, Scene, Start
-from sepnet.query.tagger import Tagger
+from sepnet.query.mel_masking import MelMasking
+from sepnet.query.optimisation.dgmo import DGMO, OptimisedMask
+from sepnet.query.optimisation.in_out_scores import embedding_score, spectral_score
+from sepnet.query.optimisation.task import InOutScore, OptimisationTask
+from sepnet.query.query_audio import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS, loudest_part
+from sepnet.query.starts.start import HasEmbedder, HasReference, QueryEmbedder, Start, provides_embedder
+from sepnet.query.tagging.tagger import Tagger
 from sepnet.separators.checks import require_rate
 from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
 
-LEVEL_RMS = 0.04  # -28 dBFS
-EMPTY = 1e-6  # of the mixture's energy: -60 dB
+TAGGER_RMS = 0.04  # -28 dBFS, the level of the sounds that taggers are trained with
+MIN_TARGET_ENERGY_SHARE = 1e-6  # of the mixture's energy, -60 dB: less is no target
+
+LossEmbedding = Literal["start", "tagger", "none"]
 
 
 class AstDgmo(nn.Module):
-    """Finds what each query is an example of, in channel 0.
+    """Finds and separates the sound of each query, in channel 0 of a mixture.
 
-    tagger, start, masking: the stages. preset, detector: of the detection (``Detector.preset``), and numbers
-    in the place of the preset's. dgmo: None: the start is the mask. window_seconds and
-    hop_seconds: of what the tagger hears of the mixture. longest_query_seconds: of a longer query only the
-    loudest part is used. least_probability: of a query's likeliest class, to go by it as well as by
-    similarity. embedding_terms: whether the optimisation and its guard hear at all; if not, the guard goes by
-    spectra. hear_through: whose embedding the loss goes by, the tagger's, or the start's own, that of a
-    network's examples; the guard goes by the tagger's. half_precision: whether the tagger computes in
-    bfloat16, for large ones where the machine has instructions for it.
+    Args:
+        tagger: The tagger of stage 1; it is frozen.
+        start: What makes the first mask.
+        preset: Of the detection: ``balanced``, ``selective`` or ``inclusive``.
+        detector: Settings of ``Detector`` that replace those of the preset.
+        dgmo: The optimisation; None: the first mask is the final one.
+        masking: The transform of masks; None: the default one at the tagger's rate.
+        window_seconds: Length of the windows of the mixture that are tagged.
+        hop_seconds: Distance between their starts.
+        max_query_seconds: Of a longer query only the loudest part of this length is used.
+        min_probability: Of a query's most probable class, from which on the detection uses that class as well
+            as the similarity.
+        loss_embedding: The embedding in which the loss of the optimisation compares target and query: that of
+            the ``start``, of the ``tagger``, or ``none``. The guard compares embeddings of the tagger; with
+            ``none``, spectra.
+        half_precision: Whether the tagger computes in bfloat16: worthwhile for large ones, on machines with
+            instructions for it.
+
+    Raises:
+        SepnetError: A setting is out of range, or does not fit another one.
     """
 
     def __init__(
@@ -58,14 +72,13 @@ class AstDgmo(nn.Module):
         start: Start,
         preset: str = "balanced",
         detector: Mapping[str, Any] | None = None,
-        dgmo: DGMO | None = None,
+        dgmo: DGMO | None = DGMO(),  # noqa: B008 (immutable)
         masking: MelMasking | None = None,
         window_seconds: float = 1.0,
-        hop_seconds: float = 0.25,
-        longest_query_seconds: float = 3.0,
-        least_probability: float = 0.3,
-        embedding_terms: bool = True,
-        hear_through: Literal["tagger", "start"] = "tagger",
+        hop_seconds: float = 0.1,
+        max_query_seconds: float = 3.0,
+        min_probability: float = 0.3,
+        loss_embedding: LossEmbedding = "start",
         half_precision: bool = False,
     ) -> None:
         super().__init__()
@@ -79,16 +92,17 @@ class AstDgmo(nn.Module):
                 f"set masking.sample_rate={self.sample_rate}"
             )
         self.window_seconds, self.hop_seconds = window_seconds, hop_seconds
-        self.longest_query_seconds, self.least_probability = longest_query_seconds, least_probability
-        self.embedding_terms, self.half_precision = embedding_terms, half_precision
-        if hear_through not in ("tagger", "start") or (
-            hear_through == "start" and not isinstance(start, Listening)
-        ):
+        self.max_query_seconds, self.min_probability = max_query_seconds, min_probability
+        self.loss_embedding, self.half_precision = loss_embedding, half_precision
+        if loss_embedding not in get_args(LossEmbedding):
             raise SepnetError(
-                f"hear_through={hear_through} with {type(start).__name__}: take tagger, or a start that has "
-                "an embedding of its own, as NetworkStart"
+                f"loss_embedding={loss_embedding!r} is none of {', '.join(get_args(LossEmbedding))}"
             )
-        self.hear_through = hear_through
+        if dgmo is not None and loss_embedding == "start" and not provides_embedder(start):
+            raise SepnetError(
+                f"loss_embedding=start, but {type(start).__name__} has no embedding of its own: set "
+                "loss_embedding=tagger, or take a start that has one, such as NetworkStart"
+            )
         if isinstance(start, nn.Module):
             start.requires_grad_(False)
 
@@ -98,12 +112,13 @@ class AstDgmo(nn.Module):
         return SeparatorInfo(needs=frozenset({"queries"}), sample_rate=self.sample_rate)
 
     def separate(self, mixture: Mixture) -> Separation:
-        """The target of each query; of a single query also the residual.
+        """Separate the target of each query; with a single query also the residual.
 
-        What is not found is silent; but a start that does without the detection, as a network, may hear what
-        the tagger misses: then its mask stands as it is.
+        A target that was not found is silent. But a start that works without the detection, such as a
+        network, may find what the tagger does not recognise; then its mask is used.
 
-        Raises CannotSeparate at another sample rate than the tagger's, and for queries that can't be used.
+        Raises:
+            CannotSeparate: The mixture has another sample rate than the tagger, or a query cannot be used.
         """
         events = self.find(mixture)
         sources = [event.target for event in events]
@@ -113,138 +128,129 @@ class AstDgmo(nn.Module):
 
     @torch.no_grad()
     def find(self, mixture: Mixture) -> tuple[Event, ...]:
-        """What became of each query. Raises as ``separate``."""
+        """Find the sound of each query, one event for each. Raises as ``separate``."""
         require_rate(mixture, self.sample_rate, made="the tagger was")
         queries = checked_examples(mixture, min_seconds=MIN_QUERY_SECONDS, max_seconds=MAX_QUERY_SECONDS)
-        return tuple(self._event(mixture.audio[0], query) for query in queries)
+        return tuple(self._find_one(mixture.audio[0], query) for query in queries)
 
-    def _event(self, mixture: Float[Tensor, " time"], given: Query) -> Event:
+    def _find_one(self, mixture: Float[Tensor, " time"], given_query: Query) -> Event:
         clock: dict[str, float] = {}
-        example = loudest_part(given.audio, self.longest_query_seconds, given.sample_rate)
-        signal, query = _at_level(mixture), replace(given, audio=_at_level(example))
-        with _timed(clock, "tagging"), self._precision():
-            heard = self.tagger.hear(query.audio)
-            track = self.tagger.track(
-                signal, window_seconds=self.window_seconds, hop_seconds=self.hop_seconds
-            )
-        likeliest = int(heard.probabilities.argmax())
-        own = float(heard.probabilities[likeliest])
-        known = own >= self.least_probability
-        with _timed(clock, "detection"):
-            detection = self.detector.detect(
-                track,
-                heard.embedding,
-                index=likeliest if known else None,
-                seconds=len(signal) / self.sample_rate,
-                own_probability=own if known else 1.0,
-            )
-        powers = self.masking.powers(signal)
-        scene = Scene(signal, powers, query, heard, track, detection, self.tagger, self.masking)
+        context, class_known = self._tag_and_detect(mixture, given_query, clock)
         with _timed(clock, "start"):
-            start = self._started(scene)
-        optimised = self._optimised(scene, start) if detection.found else None
-        clock["optimisation"] = 0.0 if optimised is None else optimised.seconds
-        mask = start if optimised is None else optimised.mask
-        parted = self.masking.part(mixture, mask)
-        name = given.label or heard.label
+            start_mask = self._start_mask(context)
+        optimisation = self._optimise(context, start_mask) if context.detection.found else None
+        clock["optimisation"] = 0.0 if optimisation is None else optimisation.seconds
+        mask = start_mask if optimisation is None else optimisation.mask
+        split = self.masking.split(mixture, mask)
         return Event(
-            name,
-            query,
-            heard,
-            known,
-            detection,
-            start,
-            mask,
-            optimised,
-            parted.target,
-            parted.residual,
-            clock,
+            name=given_query.label or context.query_tags.label,
+            query=context.query,
+            tags=context.query_tags,
+            class_known=class_known,
+            detection=context.detection,
+            start_mask=start_mask,
+            mask=mask,
+            mask_linear=self.masking.linear_mask(mask),
+            optimisation=optimisation,
+            target=split.target,
+            residual=split.residual,
+            compute_seconds=clock,
         )
 
-    def _started(self, scene: Scene) -> Float[Tensor, "frame mel"]:
-        """The start of the mask: closed where nothing was found, unless it can do without a detection."""
-        silent = torch.zeros_like(scene.powers)
-        if not scene.detection.found and getattr(self.start, "needs_detection", True):
-            return silent
-        start = self.start(scene)
-        if scene.detection.found:
-            return start
-        target = self.masking.part(scene.signal, start).target
-        faint = target.square().sum() < EMPTY * scene.signal.square().sum()
-        return silent if faint else start
+    def _tag_and_detect(
+        self, mixture: Float[Tensor, " time"], given_query: Query, clock: dict[str, float]
+    ) -> tuple[QueryContext, bool]:
+        """Stages 1 and 2, and whether the class of the query was used."""
+        example = loudest_part(given_query.audio, self.max_query_seconds, given_query.sample_rate)
+        signal, query = _at_tagger_level(mixture), replace(given_query, audio=_at_tagger_level(example))
+        with _timed(clock, "tagging"), self._precision():
+            query_tags = self.tagger.tag_clip(query.audio)
+            mixture_tags = self.tagger.tag_track(
+                signal, window_seconds=self.window_seconds, hop_seconds=self.hop_seconds
+            )
+        class_known = query_tags.probability >= self.min_probability
+        with _timed(clock, "detection"):
+            detection = self.detector.detect(
+                mixture_tags,
+                query_tags.embedding,
+                index=int(query_tags.probabilities.argmax()) if class_known else None,
+                seconds=len(signal) / self.sample_rate,
+                own_probability=query_tags.probability if class_known else 1.0,
+            )
+        context = QueryContext(
+            mixture=signal,
+            mel_powers=self.masking.mel_powers(signal),
+            query=query,
+            query_tags=query_tags,
+            mixture_tags=mixture_tags,
+            detection=detection,
+            tagger=self.tagger,
+            masking=self.masking,
+        )
+        return context, class_known
 
-    def _optimised(self, scene: Scene, start: Float[Tensor, "frame mel"]) -> Optimised | None:
+    def _start_mask(self, context: QueryContext) -> Float[Tensor, "frame mel"]:
+        """Stage 3. The mask is empty where nothing was detected, unless the start works without detection."""
+        empty = torch.zeros_like(context.mel_powers)
+        if not context.detection.found and self.start.needs_detection:
+            return empty
+        mask = self.start(context)
+        if context.detection.found:
+            return mask
+        target = self.masking.split(context.mixture, mask).target
+        min_energy = MIN_TARGET_ENERGY_SHARE * context.mixture.square().sum()
+        return empty if target.square().sum() < min_energy else mask
+
+    def _optimise(
+        self, context: QueryContext, start_mask: Float[Tensor, "frame mel"]
+    ) -> OptimisedMask | None:
+        """Stage 4."""
         if self.dgmo is None:
             return None
-        reference = getattr(self.start, "reference", None)
-        ear = self._ear(scene) if self.embedding_terms else None
-        task = Task(
-            mixture=scene.signal,
-            start=start,
-            reference=None if reference is None else reference(scene),
-            embed=None if ear is None else ear.embed,
-            query=None if ear is None else ear.query,
-            score=self._heard_score(scene) if self.embedding_terms else self._seen_score(scene),
+        embedder = self._embedder(context)
+        task = OptimisationTask(
+            mixture=context.mixture,
+            start=start_mask,
+            masking=self.masking,
+            reference=self.start.reference(context) if isinstance(self.start, HasReference) else None,
+            embed=None if embedder is None else embedder.embed,
+            query=None if embedder is None else embedder.query,
+            in_out_score=self._in_out_score(context),
         )
         return self.dgmo.optimise(task)
 
-    def _ear(self, scene: Scene) -> Ear:
-        if self.hear_through == "start":
-            assert isinstance(self.start, Listening)  # seen to by the constructor
-            return self.start.ear(scene)
-        return Ear(self._embed, scene.heard.embedding)
+    def _embedder(self, context: QueryContext) -> QueryEmbedder | None:
+        """The embedding of the loss."""
+        if self.loss_embedding == "none":
+            return None
+        if self.loss_embedding == "start":
+            assert isinstance(self.start, HasEmbedder)  # checked by the constructor
+            return self.start.embedder(context)
+        return QueryEmbedder(self._embed_by_tagger, context.query_tags.embedding)
 
-    def _embed(self, pieces: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
-        """Of windows, repeated where they are shorter than a patch."""
-        least, length = self.tagger.shortest_samples, pieces.shape[1]
-        if length < least:
-            pieces = pieces.repeat(1, -(-least // length))[:, :least]
+    def _embed_by_tagger(self, windows: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
         with self._precision():
-            return self.tagger.tags(pieces).embeddings
+            return self.tagger.tag_windows(self.tagger.repeat_to_min_samples(windows)).embeddings
 
     def _precision(self) -> torch.autocast:
         device = next(self.tagger.parameters()).device.type
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.half_precision)
 
-    def _heard_score(self, scene: Scene) -> Score:
-        """The in/out score: how much more the target is like the query than the residual, to the tagger.
-
-        It is a mean over windows, each counting by the power of the mixture in it.
-        """
-        length = min(round(self.window_seconds * self.sample_rate), len(scene.signal))
-        hop = max(1, length // 2)
-        weights = windows(scene.signal, length, hop).square().mean(dim=1)
-        weights = weights / weights.sum().clamp_min(1e-12)
-
-        def score(target: Tensor, residual: Tensor) -> float:
-            pieces = torch.cat([windows(part, length, hop) for part in (target, residual)])
-            likeness = functional.cosine_similarity(self._embed(pieces), scene.heard.embedding[None], dim=-1)
-            inside, outside = likeness.chunk(2)
-            return float((weights * (inside - outside)).sum())
-
-        return score
-
-    def _seen_score(self, scene: Scene) -> Score:
-        """The same by the spectra alone, which costs next to nothing: the correlation of log-mel profiles."""
-
-        def profile(signal: Tensor) -> Tensor:
-            levels = torch.log10(self.masking.powers(signal).mean(dim=0) + 1e-10)
-            return levels - levels.mean()
-
-        query = profile(scene.query.audio)
-
-        def score(target: Tensor, residual: Tensor) -> float:
-            inside, outside = (
-                functional.cosine_similarity(profile(part), query, dim=0) for part in (target, residual)
-            )
-            return float(inside - outside)
-
-        return score
+    def _in_out_score(self, context: QueryContext) -> InOutScore:
+        """The score that the guard compares."""
+        if self.loss_embedding == "none":
+            return spectral_score(self.masking, context.query.audio)
+        return embedding_score(
+            context.mixture,
+            context.query_tags.embedding,
+            self._embed_by_tagger,
+            window_samples=round(self.window_seconds * self.sample_rate),
+        )
 
 
-def _at_level(signal: Float[Tensor, " time"]) -> Float[Tensor, " time"]:
-    """At the level of the sounds that taggers learn from, whatever it was: so all follows the level alike."""
-    return LEVEL_RMS * unit_level(signal[None])[0][0]
+def _at_tagger_level(signal: Float[Tensor, " time"]) -> Float[Tensor, " time"]:
+    """The signal at ``TAGGER_RMS``, so that results do not depend on its level."""
+    return TAGGER_RMS * unit_level(signal[None])[0][0]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What becomes of a query: the sound that was found, when, and how its mask came about."""
+"""The result of a query: whether and when its sound was found, and the target with the mask that gave it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,50 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.query.detection import Detection
-from sepnet.query.dgmo import Optimised
-from sepnet.query.tagger import Heard
+from sepnet.query.detection.detector import Detection
+from sepnet.query.optimisation.dgmo import OptimisedMask
+from sepnet.query.tagging.tags import ClipTags
 from sepnet.types import Mixture, Query, Separator
 
 
 @dataclass(frozen=True)
 class Event:
-    """What became of one query.
+    """The result of one query; target and residual sum to the mixture.
 
-    name: its class, the label that it came with or, without one, what the tagger hears. query: the example
-    as it was used, at the level that the tagger heard it at. heard: what the tagger makes of it; known:
-    whether that is a class it is sure enough of, or else the detection went by similarity alone. mask:
-    (frame, mel), as applied; optimised: None where nothing was optimised. target + residual = mixture, both
-    (time,). seconds: of compute, by stage.
+    Attributes:
+        name: The label of the query; without one the class that the tagger gives it.
+        query: The example as it was used, at the level that the tagger was given.
+        tags: Tags of the example.
+        class_known: Whether the tagger was sure enough of the example's class to search for it; otherwise the
+            detection used similarity alone.
+        detection: When the sound occurs, and with what confidence.
+        start_mask: The first mask, (frame, mel).
+        mask: The final mask, (frame, mel).
+        mask_linear: The final mask as it was applied, (bin, frame).
+        optimisation: How the mask was optimised; None where it was not.
+        target: The sound of the query, (time,).
+        residual: The rest of the mixture, (time,).
+        compute_seconds: Time that each stage took.
     """
 
     name: str
     query: Query
-    heard: Heard
-    known: bool
+    tags: ClipTags
+    class_known: bool
     detection: Detection
-    start: Float[Tensor, "frame mel"]
+    start_mask: Float[Tensor, "frame mel"]
     mask: Float[Tensor, "frame mel"]
-    optimised: Optimised | None
+    mask_linear: Float[Tensor, "bin frame"]
+    optimisation: OptimisedMask | None
     target: Float[Tensor, " time"]
     residual: Float[Tensor, " time"]
-    seconds: Mapping[str, float]
+    compute_seconds: Mapping[str, float]
 
 
 @runtime_checkable
 class EventFinder(Separator, Protocol):
-    """A separator that also tells when it found the sound of each query, and how sure it is."""
+    """A separator that also tells when the sound of each query occurs, and with what confidence."""
 
     def find(self, mixture: Mixture) -> tuple[Event, ...]:
-        """One event for each query. Raises as ``separate``."""
+        """Find the sound of each query, one event for each. Raises as ``separate``."""
         ...

@@ -1,1 +1,1 @@
-"""Where the mask of a query may start, a way a file: see sepnet.query.scene.Start."""
+"""Stage 3: the first mask of a query, one method a file. ``start.Start`` is what they have in common."""

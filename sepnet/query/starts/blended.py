@@ -1,4 +1,4 @@
-"""Several starts at once: their weighted mean. What errs in different ways errs less together."""
+"""The weighted mean of several first masks: where their errors differ, the mean has smaller ones."""
 
 from __future__ import annotations
 
@@ -8,35 +8,50 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sepnet.query.scene import Ear, Listening, Scene, Start
+from sepnet.query.context import QueryContext
+from sepnet.query.starts.start import HasEmbedder, QueryEmbedder, Start, provides_embedder
 from sepnet.types import SepnetError
 
 
 class BlendedStart(nn.Module):
-    """The mean of the masks of ``starts``, by ``weights``, which need not sum to one.
+    """The weighted mean of masks.
 
-    Raises SepnetError for weights that are not as many as the starts, or none of them positive.
+    Args:
+        starts: What makes the masks.
+        weights: One for each of them, not negative; they need not sum to one.
+
+    Raises:
+        SepnetError: There is not one weight for each start, one is negative, or all are zero.
     """
 
     def __init__(self, *, starts: Sequence[Start], weights: Sequence[float]) -> None:
         super().__init__()
         if len(starts) != len(weights) or min(weights, default=-1.0) < 0 or sum(weights) <= 0:
             raise SepnetError(
-                f"{len(starts)} starts with the weights {list(weights)}: give each start one, none negative "
-                "and not all zero"
+                f"{len(starts)} starts have the weights {list(weights)}: give one weight for each, none "
+                "negative and not all zero"
             )
         self.starts, self.weights = list(starts), [weight / sum(weights) for weight in weights]
         self.parts = nn.ModuleList(start for start in starts if isinstance(start, nn.Module))
-        self.needs_detection = any(getattr(start, "needs_detection", True) for start in starts)
 
-    def forward(self, scene: Scene) -> Float[Tensor, "frame mel"]:
-        """The mask."""
-        masks = [weight * start(scene) for start, weight in zip(self.starts, self.weights, strict=True)]
+    @property
+    def needs_detection(self) -> bool:
+        """Whether one of the starts needs it."""
+        return any(start.needs_detection for start in self.starts)
+
+    @property
+    def provides_embedder(self) -> bool:
+        """Whether one of the starts has an embedder."""
+        return any(provides_embedder(start) for start in self.starts)
+
+    def forward(self, context: QueryContext) -> Float[Tensor, "frame mel"]:
+        """Make the mask, (frame, mel)."""
+        masks = [weight * start(context) for start, weight in zip(self.starts, self.weights, strict=True)]
         return torch.stack(masks).sum(dim=0)
 
-    def ear(self, scene: Scene) -> Ear:
+    def embedder(self, context: QueryContext) -> QueryEmbedder:
         """That of the first start that has one. Raises SepnetError where none has."""
         for start in self.starts:
-            if isinstance(start, Listening):
-                return start.ear(scene)
-        raise SepnetError("none of the starts has an embedding of its own: set hear_through=tagger")
+            if isinstance(start, HasEmbedder) and start.provides_embedder:
+                return start.embedder(context)
+        raise SepnetError("none of the starts has an embedding of its own: set loss_embedding=tagger")

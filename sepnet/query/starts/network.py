@@ -1,32 +1,39 @@
-"""The mask of a network that was trained to be shown an example (sepnet.query.mask_network)."""
+"""The mask of a network that was trained to follow an example (sepnet.query.query_mask)."""
 
 from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sepnet.query.mask_network import QueryMask
-from sepnet.query.scene import Ear, Scene
+from sepnet.query.context import QueryContext
+from sepnet.query.query_mask import QueryMask
+from sepnet.query.starts.start import QueryEmbedder
 
 
 class NetworkStart(nn.Module):
-    """gate: how far the detection closes the mask where the query is not heard, 0 (not) to 1 (all)."""
+    """The mask of a network. It needs no detection: it may find what the tagger does not recognise.
+
+    Args:
+        network: The trained network.
+        gate: How far the detection closes the mask where the query does not occur: 0 not at all, 1 fully.
+    """
 
     needs_detection = False
+    provides_embedder = True
 
     def __init__(self, *, network: QueryMask, gate: float = 0.0) -> None:
         super().__init__()
-        self.network, self.closing = network, gate
+        self.network, self.gate = network, gate
 
-    def forward(self, scene: Scene) -> Float[Tensor, "frame mel"]:
-        """The mask."""
-        mask = self.network.mask(scene.signal, scene.query.audio)
-        return mask * (1 - self.closing * (1 - scene.gate()[:, None]))
+    def forward(self, context: QueryContext) -> Float[Tensor, "frame mel"]:
+        """Make the mask, (frame, mel)."""
+        mask = self.network.mask(context.mixture, context.query.audio)
+        return mask * (1 - self.gate * (1 - context.soft_gate()[:, None]))
 
-    def ear(self, scene: Scene) -> Ear:
-        """The encoder of the network's examples."""
-        (query,) = self._embed(scene.query.audio[None])
-        return Ear(self._embed, query.detach())
+    def embedder(self, context: QueryContext) -> QueryEmbedder:
+        """The network's encoder of examples, and its embedding of the query."""
+        (query,) = self._embed(context.query.audio[None])
+        return QueryEmbedder(self._embed, query.detach())
 
-    def _embed(self, pieces: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
-        return self.network.embed(pieces, [pieces.shape[1]] * len(pieces))
+    def _embed(self, windows: Float[Tensor, "window sample"]) -> Float[Tensor, "window embedding"]:
+        return self.network.embed(windows, [windows.shape[1]] * len(windows))

@@ -1,4 +1,4 @@
-"""The part of a long example that is used."""
+"""The audio of a query: how long it may be, and the part of a long one that is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ MIN_QUERY_SECONDS, MAX_QUERY_SECONDS = 0.1, 30.0
 def loudest_part(
     audio: Float[Tensor, " time"], seconds: float, sample_rate: int
 ) -> Float[Tensor, " excerpt"]:
-    """The stretch of so many seconds with the most energy, or all of what is no longer."""
+    """Select the stretch with the most energy.
+
+    Args:
+        audio: (time,).
+        seconds: Length of the stretch.
+        sample_rate: In Hz.
+
+    Returns:
+        The stretch; all of the audio where it is not longer.
+    """
     n_samples = round(seconds * sample_rate)
     if len(audio) <= n_samples:
         return audio

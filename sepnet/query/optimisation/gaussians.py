@@ -1,6 +1,6 @@
-"""A mask over (time, mel) that is a mixture of K two-dimensional Gaussians, rendered sparsely.
+"""A mask over (frame, mel) that is a mixture of K two-dimensional Gaussians, rendered sparsely.
 
-With z = (frame, mel), both counted in cells,
+With z = (frame, mel), both in cells,
 
     g_k(z) = sigmoid(a_k) exp(-q_k(z) / 2),     q_k(z) = (z - mu_k)' Sigma_k^-1 (z - mu_k),     (1)
     M(z) = 1 - prod_k (1 - g_k(z)) = 1 - exp(L(z)),     L(z) = sum_k log(1 - g_k(z)).           (2)
@@ -8,14 +8,15 @@ With z = (frame, mel), both counted in cells,
 M lies in [0, 1) whatever the parameters, and is smooth in all of them: nothing is clamped. Sigma_k has the
 standard deviations exp(log_scales) along two axes, which are turned by a rotation.
 
-A Gaussian is rendered only where q_k <= 9, which is within three standard deviations: that ellipse is cut
-into rows, one for each frame, and rows of about the same length are computed together, of whatever Gaussians.
-The logarithm of what survives adds up over them. The gradient needs no graph of the cells: with l_k = log g_k
-and w_k(z) = dE/dl_k(z),
+A Gaussian is rendered only where q_k <= 9, which is within three standard deviations. That ellipse is cut
+into rows, one for each frame; rows of about the same length, of any Gaussians, are computed together, and
+their log(1 - g_k) are summed into L. The gradient needs no graph of the cells: with l_k = log g_k and
+w_k(z) = dE/dl_k(z),
 
     w_k(z) = dE/dM(z) exp(L(z)) g_k(z) / (1 - g_k(z)),                                          (3)
 
-dE/dparameters are sums of w_k(z) times 1, z - mu_k and the products of its parts: six moments of each k.
+dE/dparameters are sums of w_k(z) times 1, z - mu_k and the products of its components: six moments for each
+k.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CUT_SIGMAS = 3.0
-SHORTEST = 8  # mels; rows of up to so many, and of up to twice, four times ... as many are computed together
+MIN_GROUP_MELS = 8  # rows of up to 8 mels are computed together, then those of up to 16, of up to 32, ...
 
 Mask = Float[Tensor, "frame mel"]
 
@@ -38,8 +39,11 @@ Mask = Float[Tensor, "frame mel"]
 class Gaussians:
     """The parameters of K Gaussians, in cells.
 
-    logits: (K,), a_k. means: (K, 2), frame and mel. log_scales: (K, 2), of the standard deviations along the
-    two axes. rotations: (K,), radians from the axis of time towards that of mel.
+    Attributes:
+        logits: (K,), a_k: the height is its sigmoid.
+        means: (K, 2), frame and mel.
+        log_scales: (K, 2), natural logarithm of the standard deviations along the two axes.
+        rotations: (K,), in radians from the frame axis towards the mel axis.
     """
 
     logits: Float[Tensor, " gaussian"]
@@ -48,15 +52,15 @@ class Gaussians:
     rotations: Float[Tensor, " gaussian"]
 
     def precisions(self) -> Float[Tensor, "gaussian 3"]:
-        """Sigma_k^-1: its entries for (frame, frame), (frame, mel) and (mel, mel)."""
-        return self._turned(torch.exp(-2 * self.log_scales))
+        """Sigma_k^-1: its entries (frame, frame), (frame, mel) and (mel, mel)."""
+        return self._rotated(torch.exp(-2 * self.log_scales))
 
     def covariances(self) -> Float[Tensor, "gaussian 3"]:
-        """Sigma_k, as ``precisions``."""
-        return self._turned(torch.exp(2 * self.log_scales))
+        """Sigma_k, in the same layout as ``precisions``."""
+        return self._rotated(torch.exp(2 * self.log_scales))
 
-    def _turned(self, diagonal: Tensor) -> Tensor:
-        """R diag R' with R the rotation."""
+    def _rotated(self, diagonal: Tensor) -> Tensor:
+        """R diag R', where R is the rotation."""
         along, across = diagonal.unbind(dim=-1)
         cosine, sine = torch.cos(self.rotations), torch.sin(self.rotations)
         return torch.stack(
@@ -72,9 +76,16 @@ class Gaussians:
 def render_dense(
     gaussians: Gaussians, n_frames: int, n_mels: int, *, cut_sigmas: float | None = None
 ) -> Mask:
-    """(1) and (2) as they stand, every Gaussian in every cell: what ``render`` is held against.
+    """Render (1) and (2) literally, every Gaussian in every cell: the reference for ``render``.
 
-    cut_sigmas: leave each Gaussian out beyond so many standard deviations; None: nowhere.
+    Args:
+        gaussians: The K Gaussians.
+        n_frames: Frames of the mask.
+        n_mels: Mel bands of the mask.
+        cut_sigmas: Distance from the mean, in standard deviations, beyond which a Gaussian is 0; None: none.
+
+    Returns:
+        The mask, (frame, mel) in [0, 1).
     """
     like = gaussians.means
     frames = torch.arange(n_frames, device=like.device, dtype=like.dtype)
@@ -90,7 +101,16 @@ def render_dense(
 
 
 def render(gaussians: Gaussians, n_frames: int, n_mels: int) -> Mask:
-    """(2) with each Gaussian cut off at three standard deviations, where it is under 1.2 % of its height."""
+    """Render (2) with each Gaussian cut off at three standard deviations, where it is 1.2 % of its height.
+
+    Args:
+        gaussians: The K Gaussians; the mask is differentiable with respect to all their parameters.
+        n_frames: Frames of the mask.
+        n_mels: Mel bands of the mask.
+
+    Returns:
+        The mask, (frame, mel) in [0, 1).
+    """
     mask: Mask = _Render.apply(  # type: ignore[no-untyped-call]
         F.logsigmoid(gaussians.logits),
         gaussians.means,
@@ -104,10 +124,14 @@ def render(gaussians: Gaussians, n_frames: int, n_mels: int) -> Mask:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What Gaussians cover of single frames: of each, from the mel ``first`` on, as many mels as the longest.
+    """Rows of cells: the part of a frame that a Gaussian covers. All rows of a group have the same length.
 
-    members: which Gaussian. cells: (row, mel), places in the flat mask. dt, df: frame and first mel less the
-    mean. powers: (3, mel), of how many mels a cell is after the first: to the 0, 1 and 2.
+    Attributes:
+        members: (row,), which Gaussian.
+        cells: (row, mel), indices into the flattened mask.
+        dt: (row,), the frame minus the mean's.
+        df: (row,), the first mel minus the mean's.
+        powers: (3, mel), the distance of a cell from the first one of its row, to the power of 0, 1 and 2.
     """
 
     members: Tensor
@@ -118,10 +142,10 @@ class _Rows:
 
 
 def _rows(means: Tensor, precisions: Tensor, covariances: Tensor, T: int, N: int) -> list[_Rows]:
-    """All rows in sight, in groups of lengths between a half of the longest and that.
+    """All rows inside the mask, in groups whose longest row is at most about twice as long as the shortest.
 
-    In a frame, with Sigma^-1 = (tt tf; tf ff), q = ff (df + dt tf / ff)^2 + (tt - tf^2 / ff) dt^2, which is
-    at most 9 in a stretch about mu - dt tf / ff.
+    In a frame, with Sigma^-1 = (tt tf; tf ff), q = ff (df + dt tf / ff)^2 + (tt - tf^2 / ff) dt^2. It is at
+    most 9 in an interval around mu - dt tf / ff.
     """
     reach = CUT_SIGMAS * covariances[:, 0].sqrt()
     begin = (means[:, 0] - reach).ceil().clamp(0, T).long()
@@ -133,13 +157,15 @@ def _rows(means: Tensor, precisions: Tensor, covariances: Tensor, T: int, N: int
     tt, tf, ff = precisions[members].unbind(dim=1)
     centre = means[members, 1] - dt * tf / ff
     half = ((CUT_SIGMAS**2 - (tt - tf.square() / ff) * dt.square()).clamp_min(0) / ff).sqrt()
-    # A cell more on each side: what rounding might lose is seen to by the cut itself.
+    # One more cell on each side: rounding may not lose any, and the cut itself removes the superfluous ones.
     first = (centre - half).floor().clamp(0, N).long()
     lengths = (centre + half).ceil().clamp(-1, N - 1).long() + 1 - first
-    kinds = torch.log2(lengths.clamp_min(1) / SHORTEST).ceil().clamp_min(0).masked_fill(lengths <= 0, -1)
-    found = []
-    for kind in range(1 + int(kinds.max()) if len(kinds) else 0):
-        rows = (kinds == kind).nonzero().flatten()
+    groups = (
+        torch.log2(lengths.clamp_min(1) / MIN_GROUP_MELS).ceil().clamp_min(0).masked_fill(lengths <= 0, -1)
+    )
+    rows_by_group = []
+    for group in range(1 + int(groups.max()) if len(groups) else 0):
+        rows = (groups == group).nonzero().flatten()
         if not len(rows):
             continue
         longest = int(lengths[rows].max())
@@ -148,12 +174,12 @@ def _rows(means: Tensor, precisions: Tensor, covariances: Tensor, T: int, N: int
         powers = torch.stack([steps**n for n in range(3)]).to(means)
         cells = (frames[rows] * N + start)[:, None] + steps
         chosen = members[rows]
-        found.append(_Rows(chosen, cells, dt[rows], start - means[chosen, 1], powers))
-    return found
+        rows_by_group.append(_Rows(chosen, cells, dt[rows], start - means[chosen, 1], powers))
+    return rows_by_group
 
 
 class _Render(torch.autograd.Function):
-    """(2) and (3) over rows; log amplitudes (K,), means (K, 2), precisions and covariances (K, 3)."""
+    """(2) and (3) over rows, from log heights (K,), means (K, 2), precisions and covariances (K, 3)."""
 
     @staticmethod
     def forward(
@@ -165,12 +191,12 @@ class _Render(torch.autograd.Function):
         for rows in _rows(means, precisions, covariances, T, N):
             tt, tf, ff = precisions[rows.members].unbind(dim=1)
             dt, df, peak = rows.dt, rows.df, peaks[rows.members]
-            # l = peak - q / 2 is of degree 2 in how many mels a cell is after the first of its row.
-            nought = peak - (tt * dt.square() + 2 * tf * dt * df + ff * df.square()) / 2
-            coefficients = torch.stack([nought, -tf * dt - ff * df, ff / -2], dim=-1)
+            # l = peak - q / 2 is a polynomial of degree 2 in the distance from the first cell of the row.
+            constant = peak - (tt * dt.square() + 2 * tf * dt * df + ff * df.square()) / 2
+            coefficients = torch.stack([constant, -tf * dt - ff * df, ff / -2], dim=-1)
             below = coefficients @ rows.powers  # (row, mel)
             outside = below < (peak - CUT_SIGMAS**2 / 2)[:, None]
-            # g - 1, exact for g near 1; the limit is for the rounding of l
+            # g - 1, exact for g near 1; the limit allows for the rounding of l
             below = below.expm1_().clamp_(max=-tiny).masked_fill_(outside, -1.0)
             logs.index_add_(0, rows.cells.flatten(), below.neg().log_().flatten())
             parts.append((rows, below))
