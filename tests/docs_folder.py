@@ -2,7 +2,8 @@
 
 mix.wav: two voices, 8 kHz, 4 s. street.wav: barks in noise, 16 kHz, 6 s; bark.wav: an example of them, 2 s.
 stereo.wav: two voices on two microphones, 16 kHz, 4 s. voices/<speaker>/<n>.wav: 8 speakers, 8 kHz.
-classes/<class>/<n>.wav and stems/<track>/<stem>.wav, 16 kHz. scripts and conf are copies of the checkout's.
+classes/<class>/<n>.wav and stems/<track>/<stem>.wav, 16 kHz. scripts, benchmarks and
+conf are copies of the checkout's.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def make(folder: Path) -> Path:
         stems["bass"] = voice(4.0, 50.0 + track, rng, 16000, syllables_hz=1.0)
         for stem, sound in (*stems.items(), ("mixture", sum(stems.values()))):
             write(place / f"{stem}.wav", np.asarray(sound), 16000)
-    for name in ("scripts", "conf"):
+    for name in ("scripts", "benchmarks", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 

@@ -6,24 +6,24 @@ import re
 from pathlib import Path
 
 import pytest
-from training_fixtures import compose, make_corpus
+from training_fixtures import BENCHMARKS, compose, make_corpus
 
-from sepnet.cli import benchmarks_gaussians
-from sepnet.cli.benchmark import benchmark
+from benchmarks import gaussians
+from benchmarks.run import benchmark
 
 
 def test_the_table_holds_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmarks_gaussians, "COUNTS", (4, 16))
-    monkeypatch.setattr(benchmarks_gaussians, "STEPS", (0, 18, 25))
+    monkeypatch.setattr(gaussians, "COUNTS", (4, 16))
+    monkeypatch.setattr(gaussians, "STEPS", (0, 18, 25))
     make_corpus(tmp_path / "wavs")
     settings = [
         "what=gaussians", "n_fitted=2", "repetitions=1", "data=folder", "data.mixing.seconds=0.1",
         f"data.corpus.root={tmp_path / 'wavs'}", f"+data.corpus.index_dir={tmp_path}/index",
         f"data.cache_dir={tmp_path}/cache",
     ]  # fmt: skip
-    benchmark(compose(settings, "benchmark"))
+    benchmark(compose(settings, "benchmark", BENCHMARKS))
     told = capsys.readouterr().out
     gains = {
         name: float(mean) for name, mean in re.findall(r"^(\S.*?) {2,}(-?\d+\.\d\d) ", told, re.MULTILINE)

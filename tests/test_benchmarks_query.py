@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_corpus
-from training_fixtures import compose, make_corpus
+from sepnet.query.optimisation.dgmo import DGMO
+from training_fixtures import BENCHMARKS, compose, make_corpus
 
-from sepnet.cli import benchmarks_query
-from sepnet.cli.benchmark import benchmark
-from sepnet.query.dgmo import DGMO
+from benchmarks import detection, query
+from benchmarks.run import benchmark
 from sepnet.types import SepnetError
 
 RATE = 16000
@@ -34,13 +34,13 @@ def _root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_saying_that_it_always_is_there_misses_nothing(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmarks_query, "HOPS", (0.5,))
+    monkeypatch.setattr(detection, "HOPS", (0.5,))
     settings = [
         "what=detection", "n_scored=3", "data=query_esc10_bursts", f"data.corpus.root={root}",
         f"+data.corpus.index_dir={tmp_path}/index", f"data.cache_dir={tmp_path}/cache",
         "data.test.n_mixtures=3", "data.test.seconds=3.0",
     ]  # fmt: skip
-    benchmark(compose(settings, "benchmark"))
+    benchmark(compose(settings, "benchmark", BENCHMARKS))
     told = capsys.readouterr().out
     precision, recall, f1 = map(
         float, re.search(r"always active +([\d.]+) +([\d.]+) +([\d.]+)", told).groups()
@@ -56,17 +56,17 @@ def test_detection_wants_queries(tmp_path: Path) -> None:
     settings = ["what=detection", "data=folder", f"data.corpus.root={tmp_path / 'wavs'}",
                 f"+data.corpus.index_dir={tmp_path}/index", f"data.cache_dir={tmp_path}/cache"]  # fmt: skip
     with pytest.raises(SepnetError, match="data=query_esc10_bursts"):
-        benchmark(compose(settings, "benchmark"))
+        benchmark(compose(settings, "benchmark", BENCHMARKS))
 
 
 def test_stages_are_less_than_all(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = {"labels": ["a"], "hidden": 16, "n_layers": 1, "n_heads": 2, "max_seconds": 1.0}
-    monkeypatch.setattr(benchmarks_query, "PUBLIC", tiny)
-    monkeypatch.setattr(benchmarks_query, "SECONDS", 2)
-    monkeypatch.setattr(benchmarks_query, "DGMO", lambda opt_steps: DGMO(opt_steps=2))
-    benchmark(compose(["what=query", "repetitions=1"], "benchmark"))
+    monkeypatch.setattr(query, "PUBLIC", tiny)
+    monkeypatch.setattr(query, "SECONDS", 2)
+    monkeypatch.setattr(query, "DGMO", lambda **settings: DGMO(opt_steps=2, **settings))
+    benchmark(compose(["what=query", "repetitions=1"], "benchmark", BENCHMARKS))
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.count("|") == 6][1:]
     assert [row[1].strip() for row in rows] == ["public size", "ast-tagger-esc10"] * 2
     for row in rows:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from sepnet.cli.benchmarks_scoring import MEASURES, Case, one_by_one, score_case
+from benchmarks.scoring import MEASURES, Case, one_by_one, score_case
 
 RATE = 8000
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_fixtures import compose, make_corpus
+from training_fixtures import BENCHMARKS, compose, make_corpus
 
-from sepnet.cli.benchmark import benchmark
+from benchmarks.run import benchmark
 from sepnet.types import SepnetError
 
 
@@ -33,7 +33,7 @@ def test_figures_are_ratios_to_the_peer(folder: Path, capsys: pytest.CaptureFixt
     peer = folder / "python"
     peer.write_text("#!/bin/sh\necho some noise\necho '{\"seconds\": [50.0, 10.0, 60.0]}'\n")
     peer.chmod(0o755)
-    benchmark(compose(settings(folder, peer), "benchmark"))
+    benchmark(compose(settings(folder, peer), "benchmark", BENCHMARKS))
     told = capsys.readouterr().out
     assert re.search(r"asteroid +0\.020 steps/s, 1\.00 times asteroid's \(50\.00 to 50\.00 s a step\)", told)
     for precision in ("32-true", "bf16-mixed"):
@@ -42,10 +42,10 @@ def test_figures_are_ratios_to_the_peer(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_without_asteroid_it_says_what_to_do(folder: Path) -> None:
-    with pytest.raises(SepnetError, match="say which interpreter has asteroid"):
-        benchmark(compose(settings(folder, "null"), "benchmark"))
+    with pytest.raises(SepnetError, match="needs an interpreter that has asteroid"):
+        benchmark(compose(settings(folder, "null"), "benchmark", BENCHMARKS))
     bare = folder / "bare_python"  # no installed packages, and so none to import first
     bare.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
     bare.chmod(0o755)
     with pytest.raises(SepnetError, match=r"can't run asteroid \(ModuleNotFoundError: No module named"):
-        benchmark(compose(settings(folder, bare), "benchmark"))
+        benchmark(compose(settings(folder, bare), "benchmark", BENCHMARKS))

@@ -27,8 +27,8 @@ from sepnet.types import SepnetError
 
 PAGES = sorted((docs_folder.ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"(?P<indent> *)```(?P<language>\w*) *(?P<mark>.*)")
-COMMAND = re.compile(r"\bpython +(?P<script>scripts/\w+\.py)\b(?P<words>[^|&;<>\n]*)")
-CONFIG_NAMES = {"prepare_data": "prepare"}  # where it is not the script's own
+COMMAND = re.compile(r"\bpython +(?P<script>(?:scripts|benchmarks)/\w+\.py)\b(?P<words>[^|&;<>\n]*)")
+CONFIG_NAMES = {"prepare_data": "prepare", "run": "benchmark"}  # where it is not the script's own
 BLOCK_SECONDS = 120
 
 
@@ -182,14 +182,15 @@ def check(script: str, words: list[str]) -> str:
     if not (docs_folder.ROOT / script).is_file():
         return f"there is no {script}"
     name = CONFIG_NAMES.get(Path(script).stem, Path(script).stem)
+    folder = docs_folder.ROOT / "benchmarks" if name == "benchmark" else None
     sweep = not {"-m", "--multirun"}.isdisjoint(words)
     overrides = [word for word in words if word not in ("-m", "--multirun")]
     if name == "separate":
         overrides = [word for word in overrides if "=" in word]  # the others are files
     # A setting with the name of a folder in conf (model=..., of separate.py) is plain, and not Hydra's.
-    settings = [word for word in overrides if not app._clashes(app._key(word), name)]
+    settings = [word for word in overrides if not app._clashes(app._key(word), name, folder)]
     try:
-        app.check(name, settings, sweep=sweep)
+        app.check(name, settings, sweep=sweep, folder=folder)
     except SepnetError as error:
         return str(error)
     return ""

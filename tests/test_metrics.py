@@ -19,6 +19,7 @@ from sepnet.metrics import (
     best_permutation,
     improvement,
     is_silent,
+    output_tracking,
     pairwise,
     permute,
     sd_sdr,
@@ -451,3 +452,20 @@ def test_the_gpu_agrees_with_the_cpu(n_sources: int) -> None:
         indices = best_permutation(ours)
         assert indices.is_cuda
         assert torch.equal(permute(estimates.cuda(), indices).cpu(), estimates.flip(1))
+
+
+# ---------------------------------------------------------------- sources that keep their outputs
+
+
+def test_output_tracking_counts_the_seconds_on_the_wrong_output() -> None:
+    rate, n_seconds = 1000, 10
+    references = torch.randn(2, rate * n_seconds + 300, generator=torch.Generator().manual_seed(0))
+    references[:, 4 * rate : 5 * rate] = 0.0  # nobody talks, so that no order is wrong
+    estimates = references.clone()
+    estimates[:, 6 * rate : 8 * rate] = references[:, 6 * rate : 8 * rate].flip(0)
+    result = output_tracking(estimates, references, rate)
+    assert result.swapped == pytest.approx(2 / 9)
+    mirrored = output_tracking(estimates.flip(0), references, rate)
+    assert mirrored == pytest.approx(result)
+    assert 0 < result.si_sdri_db < output_tracking(references + 1e-3, references, rate).si_sdri_db
+    assert output_tracking(references + 1e-3, references, rate).swapped == 0

@@ -26,13 +26,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sepnet.artifact import config_folder
-from sepnet.cli import benchmark, evaluate, separate, train  # noqa: F401
+from sepnet.cli import app, evaluate, separate, train  # noqa: F401
 from sepnet.evaluation.worker import Worker
 from sepnet.training import checkpoints
 from sepnet.training.task import SeparationTask
 
 RATE = 8000
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS, BENCHMARKS = ROOT / "scripts", ROOT / "benchmarks"
 TINY = (
     "data=folder",
     "data.epoch_size=20",
@@ -93,10 +94,10 @@ def settings(corpus: Path, home: Path, *more: str, base: tuple[str, ...] = TINY)
     ]
 
 
-def compose(overrides: list[str], name: str = "train") -> DictConfig:
-    """What the command line would hand on."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose(name, overrides=overrides)
+def compose(overrides: list[str], name: str = "train", folder: Path | None = None) -> DictConfig:
+    """What the command line would hand on; folder: of the configuration, if not conf/."""
+    with hydra.initialize_config_dir(str(folder or config_folder()), version_base="1.3"):
+        config = hydra.compose(name, overrides=[*app._search_path(folder), *overrides])
     OmegaConf.set_struct(config, True)
     return config
 
@@ -235,7 +236,7 @@ class Command:
 
 
 def start(name: str, words: list[str], home: Path, *, log: Path | None = None, kill: str = "") -> Command:
-    """``python scripts/<name>.py words``, but everything has been imported already; in the folder ``home``.
+    """``python scripts/<name>.py words``, or benchmarks/run.py, in ``home``; all is imported already.
 
     log, kill: see ``watch``.
     """
@@ -271,7 +272,8 @@ def _main(
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     if log is not None:
         watch(log, kill)
-    sys.argv = [str(SCRIPTS / f"{name}.py"), *words]
+    script = BENCHMARKS / "run.py" if name == "benchmark" else SCRIPTS / f"{name}.py"
+    sys.argv = [str(script), *words]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

@@ -29,18 +29,23 @@ BAD_INPUT, INTERRUPTED = 2, 130
 NOT_THERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)  # no place to write to
 
 
-def run(main: Callable[[DictConfig], None], config_name: str) -> None:
+def run(main: Callable[[DictConfig], None], config_name: str, *, folder: Path | None = None) -> None:
     """Compose conf/<config_name>.yaml with the command line and call ``main``.
 
     Bad input ends the program with one sentence on standard error and the status 2, an unknown key with
     the nearest name; Ctrl-C with the status 130.
+
+    Args:
+        main: Gets the composed configuration.
+        config_name: Of a file in ``folder``, without its suffix.
+        folder: Where the file is, if not in conf/; the groups that it chooses from are those of conf/.
     """
 
     if sys.stdout is None:  # closed by the shell
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     arguments = get_args_parser().parse_args()
     name = arguments.config_name or config_name
-    plain = [word for word in arguments.overrides if _clashes(_key(word), name)]
+    plain = [word for word in arguments.overrides if _clashes(_key(word), name, folder)]
 
     def guarded(config: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -53,9 +58,11 @@ def run(main: Callable[[DictConfig], None], config_name: str) -> None:
 
     with one_sentence():
         overrides = [word for word in arguments.overrides if word not in plain]
-        check(name, overrides, sweep=arguments.multirun)
-    sys.argv[1:] = [word for word in sys.argv[1:] if word not in plain]
-    hydra.main(config_path=str(config_folder()), config_name=config_name, version_base="1.3")(guarded)()
+        check(name, overrides, sweep=arguments.multirun, folder=folder)
+    sys.argv[1:] = [*(word for word in sys.argv[1:] if word not in plain), *_search_path(folder)]
+    hydra.main(config_path=str(folder or config_folder()), config_name=config_name, version_base="1.3")(
+        guarded
+    )()
 
 
 @contextlib.contextmanager
@@ -97,10 +104,17 @@ def require_all(config: DictConfig) -> None:
         raise SepnetError(f"{missing[0]} has no value: say {missing[0]}=...")
 
 
-def check(config_name: str, overrides: list[str], *, sweep: bool = False) -> None:
-    """Raises SepnetError for overrides that Hydra would refuse, or not notice, in words that help.
+def check(config_name: str, overrides: list[str], *, sweep: bool = False, folder: Path | None = None) -> None:
+    """Check overrides that Hydra would refuse, or not notice, and explain what is wrong with them.
 
-    sweep: commas separate the values of several jobs.
+    Args:
+        config_name: Of a file in ``folder``, without its suffix.
+        overrides: Of the command line.
+        sweep: Whether commas separate the values of several jobs.
+        folder: As for ``run``.
+
+    Raises:
+        SepnetError: An override can't be used.
     """
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
@@ -109,16 +123,22 @@ def check(config_name: str, overrides: list[str], *, sweep: bool = False) -> Non
         raise SepnetError(
             "hydra/launcher=slurm wants a SLURM cluster, but there is no srun here: leave it out"
         )
-    groups = _groups(config_name)
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+    groups = _groups(config_name, folder)
+
+    def compose(words: list[str]) -> DictConfig:
+        return hydra.compose(config_name, overrides=[*_search_path(folder), *words])
+
+    with hydra.initialize_config_dir(str(folder or config_folder()), version_base="1.3"):
         try:
             for job in _jobs(overrides) if sweep else [overrides]:
-                config = hydra.compose(config_name, overrides=job)
+                config = compose(job)
                 settings = [word for word in job if _key(word) not in groups]
                 _check_added(config, settings)
-                _check_switches(config, settings, config_name, [word for word in job if _key(word) in groups])
+                if settings:
+                    chosen = [word for word in job if _key(word) in groups]
+                    _check_switches(config, settings, compose(chosen))
         except HydraException as error:
-            raise SepnetError(_explain(error, config_name, overrides, groups)) from error
+            raise SepnetError(_explain(error, compose, overrides, groups)) from error
         except yaml.MarkedYAMLError as error:
             raise SepnetError(f"{error.problem_mark}: {error.problem}".strip()) from error
 
@@ -173,11 +193,8 @@ def _check_added(config: DictConfig, overrides: list[str]) -> None:
             raise SepnetError(f"there is no setting {key!r}{nearest(key, known)}")
 
 
-def _check_switches(config: DictConfig, overrides: list[str], config_name: str, chosen: list[str]) -> None:
+def _check_switches(config: DictConfig, overrides: list[str], before: DictConfig) -> None:
     """Raises SepnetError where what is true or false is given another value, which would count as true."""
-    if not overrides:
-        return
-    before = hydra.compose(config_name, overrides=chosen)
     for override in overrides:
         key = _key(override)
         if isinstance(OmegaConf.select(before, key), bool) and not isinstance(
@@ -191,7 +208,10 @@ def _key(override: str) -> str:
 
 
 def _explain(
-    error: HydraException, config_name: str, overrides: list[str], groups: dict[str, list[str]]
+    error: HydraException,
+    compose: Callable[[list[str]], DictConfig],
+    overrides: list[str],
+    groups: dict[str, list[str]],
 ) -> str:
     """What is wrong with the overrides, in a sentence."""
     pairs = [(_key(override), override.partition("=")[2]) for override in overrides]
@@ -201,7 +221,7 @@ def _explain(
             if options and option not in (*options, "null"):
                 return f"{key} has no option {option!r}{nearest(option, options)}"
     chosen = [f"{key}={value}" for key, value in pairs if key in groups and "," not in value]
-    config = hydra.compose(config_name, overrides=chosen)
+    config = compose(chosen)
     known = {*_keys(OmegaConf.to_container(config, resolve=False)), *groups}
     for override, (key, _) in zip(overrides, pairs, strict=True):
         if key not in known and not override.startswith("+") and key.partition(".")[0] != "hydra":
@@ -209,9 +229,15 @@ def _explain(
     return f"the settings can't be used: {str(error).splitlines()[0]}"
 
 
-def _groups(config_name: str) -> dict[str, list[str]]:
+def _search_path(folder: Path | None) -> list[str]:
+    """The override by which Hydra also looks in conf/, for a configuration of another folder."""
+    return [] if folder is None else [f"hydra.searchpath=['file://{config_folder()}']"]
+
+
+def _groups(config_name: str, folder: Path | None = None) -> dict[str, list[str]]:
     """The groups that a configuration chooses from, with their options."""
-    defaults = yaml.safe_load((config_folder() / f"{config_name}.yaml").read_text()).get("defaults", [])
+    file = (folder or config_folder()) / f"{config_name}.yaml"
+    defaults = yaml.safe_load(file.read_text()).get("defaults", [])
     names = {name for entry in defaults if isinstance(entry, dict) for name in entry}
     return {
         name: sorted(path.stem for path in (config_folder() / name).glob("*.yaml"))
@@ -220,10 +246,10 @@ def _groups(config_name: str) -> dict[str, list[str]]:
     }
 
 
-def _clashes(key: str, config_name: str) -> bool:
+def _clashes(key: str, config_name: str, folder: Path | None = None) -> bool:
     """Whether a plain setting has the name of a folder in conf: Hydra takes it for a choice from there."""
     ours = not key.startswith("hydra/")
-    return ours and (config_folder() / key).is_dir() and key not in _groups(config_name)
+    return ours and (config_folder() / key).is_dir() and key not in _groups(config_name, folder)
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

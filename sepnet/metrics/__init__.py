@@ -15,16 +15,19 @@ from sepnet.metrics.sdr import (
     snr,
     thresholded_snr,
 )
+from sepnet.metrics.tracking import OutputTracking, output_tracking
 
 __all__ = [
     "Counts",
     "Metric",
+    "OutputTracking",
     "align",
     "best_permutation",
     "estoi",
     "event_counts",
     "improvement",
     "is_silent",
+    "output_tracking",
     "pairwise",
     "permute",
     "pesq",

@@ -1,8 +1,8 @@
-"""The speed of scoring: sepnet's measures against the same measures taken one by one, as asteroid does.
+"""Speed of scoring beside the same measures one by one, as asteroid computes them: what=scoring.
 
 asteroid's ``get_metrics`` scores a mixture at a time in one process: for the mixture and for the estimates
 mir_eval's ``bss_eval_sources``, then pesq and pystoi source by source. Here the mixture is scored without
-permutations, which favours the other side: as the same signal for each source it needs none.
+permutations, which favours asteroid's way: the mixture is the same signal for each source.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Case:
     sample_rate: int
 
 
-def scoring(config: DictConfig) -> None:
-    """Print the seconds that both take on the same mixtures and cores, and how far their values are apart."""
+def run(config: DictConfig) -> None:
+    """Print the seconds that both take on the same mixtures and cores, and how far their values differ."""
     app.require_all(config)
     cases = _cases(artifact.build(config.data), config.n_scored)
     chosen = np.linspace(0, len(cases) - 1, min(config.n_peer or len(cases), len(cases))).round().astype(int)
@@ -60,11 +60,11 @@ def scoring(config: DictConfig) -> None:
     ours, theirs, ours_seconds, theirs_seconds = _race(cases, chosen.tolist(), cores)
     ours_rate = ours_seconds / sum(seconds)
     theirs_rate = theirs_seconds / sum(seconds[index] for index in chosen)
-    for who, taken, n, rate in (
+    for name, taken, n_mixtures, rate in (
         ("sepnet", ours_seconds, len(cases), ours_rate),
         ("one by one", theirs_seconds, len(chosen), theirs_rate),
     ):
-        print(f"{who:10s} {taken:8.1f} s for {n} mixtures: {rate:.4f} s for a second of audio")
+        print(f"{name:10s} {taken:8.1f} s for {n_mixtures} mixtures: {rate:.4f} s for a second of audio")
     print(f"sepnet is {theirs_rate / ours_rate:.1f} times faster; largest differences of a value:")
     for name in theirs[0]:
         pairs = [(ours[index][name], other[name]) for index, other in zip(chosen, theirs, strict=True)]
@@ -72,7 +72,7 @@ def scoring(config: DictConfig) -> None:
 
 
 def _cases(data: MixtureData, n_scored: int) -> list[Case]:
-    """The first mixtures of the test set, and the estimates of the ideal ratio mask, in reverse order."""
+    """The first mixtures of the test set, with estimates of the ideal ratio mask in reverse order."""
     mixtures, separator = data.test(), artifact.load("irm")
     cases = []
     for index in range(min(n_scored, len(mixtures))):
@@ -89,8 +89,8 @@ def _race(
 ) -> tuple[list[Scores], list[Scores], float, float]:
     """Our scores of all cases, theirs of the chosen ones, and the seconds that each took.
 
-    By turns, so that whatever else the machine does slows both. Ours in warm processes of one thread each,
-    theirs in this process with as many threads as its libraries take.
+    The two alternate, so that other load on the machine slows both. Ours run in warm processes of one thread
+    each, theirs in this process with the threads that its libraries choose.
     """
     ours: list[Scores] = []
     theirs: list[Scores] = []
@@ -100,7 +100,7 @@ def _race(
         environment(dict.fromkeys(THREAD_VARIABLES, "1")),
         ProcessPoolExecutor(n_processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        list(pool.map(score_case, [cases[0]] * (4 * n_processes)))  # each of them has imported by then
+        list(pool.map(score_case, [cases[0]] * (4 * n_processes)))  # so that each process has imported all
         one_by_one(cases[0])
         for turn in np.array_split(np.arange(len(cases)), min(TURNS, len(cases))):
             begin = time.perf_counter()
@@ -113,38 +113,42 @@ def _race(
 
 
 def score_case(case: Case) -> Scores:
-    """As an evaluation scores: the permutation by SI-SDR, and each measure for all sources at once."""
+    """Score a case as an evaluation does: order by SI-SDR, then each measure for all sources at once."""
     references, mixture = torch.from_numpy(case.references), torch.from_numpy(case.mixture)
     estimates, _ = align(Separation(torch.from_numpy(case.estimates)), references)
-    found: Scores = {}
+    result: Scores = {}
     for prefix, signals in (("input_", mixture.expand_as(references)), ("", estimates)):
         scores = score(MEASURES, signals, references, case.sample_rate)
-        found |= {f"{prefix}{measure}": [source[measure] for source in scores] for measure in MEASURES}
-    return found
+        result |= {f"{prefix}{measure}": [source[measure] for source in scores] for measure in MEASURES}
+    return result
 
 
 def one_by_one(case: Case) -> Scores:
-    """What asteroid's get_metrics calls, in its order. Raises SepnetError without mir_eval or pesq."""
+    """Score a case by the calls of asteroid's get_metrics, in its order.
+
+    Raises:
+        SepnetError: mir_eval, pesq or pystoi is not installed.
+    """
     try:
         from mir_eval.separation import bss_eval_sources
         from pesq import pesq
         from pystoi import stoi
     except ImportError as error:
         raise SepnetError(f"what=scoring compares with {error.name}: pip install 'sepnet[dev]'") from error
-    found: Scores = {}
+    result: Scores = {}
     mixtures = np.stack([case.mixture] * len(case.references))
     for prefix, signals, permuted in (("input_", mixtures, False), ("", case.estimates, True)):
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of its end in mir_eval 0.9
             sdr, _, _, order = bss_eval_sources(case.references, signals, compute_permutation=permuted)
         pairs = list(zip(case.references, signals[order], strict=True))
         band = PESQ_BAND[case.sample_rate]
-        found |= {
+        result |= {
             f"{prefix}si_sdr": [_si_sdr(reference, signal) for reference, signal in pairs],
             f"{prefix}sdr": sdr.tolist(),
             f"{prefix}pesq": [pesq(case.sample_rate, *pair, band) for pair in pairs],
             f"{prefix}estoi": [float(stoi(*pair, case.sample_rate, extended=True)) for pair in pairs],
         }
-    return found
+    return result
 
 
 def _si_sdr(reference: Signals, signal: Signals) -> float:

@@ -1,4 +1,4 @@
-"""python scripts/benchmark.py what=nmf: sepnet's factorisation against scikit-learn's."""
+"""Speed of NMF beside scikit-learn's: python benchmarks/run.py what=nmf."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sepnet.types import SepnetError
 SECONDS, RATE = 10.0, 16000
 N_COMPONENTS, N_ITERATIONS = 30, 200
 BATCH = 16
-PAUSE_SECONDS = 0.3  # until the threads of the one no longer spin where the other computes
+PAUSE_SECONDS = 0.3  # lets the idle threads of one library stop spinning before the other computes
 DIVERGENCES: dict[nmf.Divergence, str] = {
     "frobenius": "frobenius",
     "kullback_leibler": "kullback-leibler",
@@ -27,11 +27,14 @@ DIVERGENCES: dict[nmf.Divergence, str] = {
 }
 
 
-def benchmark(config: DictConfig) -> None:
-    """Seconds for the same matrix, start, iterations and dtype, one clip and a batch; and what was reached.
+def run(config: DictConfig) -> None:
+    """Print seconds a clip and final objectives, for one clip and for a batch.
 
-    The two take turns, so that both see the same machine; medians over ``repetitions``. Raises SepnetError
-    where scikit-learn is missing.
+    Both factorise the same matrix from the same start, with as many iterations, in the same dtype. They
+    alternate, so that both see the same load of the machine; medians over ``config.repetitions``.
+
+    Raises:
+        SepnetError: scikit-learn is not installed.
     """
     try:
         from sklearn.decomposition import non_negative_factorization
@@ -48,7 +51,7 @@ def benchmark(config: DictConfig) -> None:
 
         def theirs(name: str = name) -> tuple[Tensor, Tensor]:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it did not converge, which it was not meant to
+                warnings.simplefilter("ignore")  # that it did not converge: iterations are fixed
                 W, H, _ = non_negative_factorization(
                     X[0].numpy(),
                     W=start[0][0].numpy().copy(),
@@ -62,49 +65,53 @@ def benchmark(config: DictConfig) -> None:
                 )
             return torch.from_numpy(W)[None], torch.from_numpy(H)[None]
 
-        def ours(count: int, divergence: nmf.Divergence = divergence) -> tuple[Tensor, Tensor]:
-            found = nmf.descend(
-                X[:count],
-                *(factor[:count] for factor in start),
+        def ours(n_clips: int, divergence: nmf.Divergence = divergence) -> tuple[Tensor, Tensor]:
+            result = nmf.descend(
+                X[:n_clips],
+                *(factor[:n_clips] for factor in start),
                 divergence=divergence,
                 n_iterations=N_ITERATIONS,
                 tolerance=0,
             )
-            return found.dictionary, found.activations
+            return result.dictionary, result.activations
 
         _compare(X, divergence, theirs, ours, config.repetitions)
 
 
 def _compare(
-    X: Tensor, divergence: nmf.Divergence, theirs: Callable[[], Any], ours: Callable[[int], Any], count: int
+    X: Tensor,
+    divergence: nmf.Divergence,
+    theirs: Callable[[], Any],
+    ours: Callable[[int], Any],
+    repetitions: int,
 ) -> None:
     """Print seconds a clip, their ratios, and the objectives on the first clip."""
     seconds: dict[str, list[float]] = {"theirs": [], "one": [], "batch": []}
-    reached: dict[str, float] = {}
-    for repetition in range(count + 1):
+    objectives: dict[str, float] = {}
+    for repetition in range(repetitions + 1):
         for name, call in (("theirs", theirs), ("one", lambda: ours(1)), ("batch", lambda: ours(BATCH))):
             time.sleep(PAUSE_SECONDS)
             begin = time.perf_counter()
-            found = call()
+            factors = call()
             taken = time.perf_counter() - begin
             if repetition > 0:  # the first warms up
                 seconds[name].append(taken / (BATCH if name == "batch" else 1))
-            first = (factor[:1] for factor in found)
-            reached[name] = nmf.objective(X[:1], *first, divergence=divergence).item()
+            first = (factor[:1] for factor in factors)
+            objectives[name] = nmf.objective(X[:1], *first, divergence=divergence).item()
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
-    told = [f"{medians[name]:7.4f} s ({max(values):.4f})" for name, values in seconds.items()]
+    timings = [f"{medians[name]:7.4f} s ({max(values):.4f})" for name, values in seconds.items()]
     print(
         f"{divergence}\n"
-        f"  scikit-learn      {told[0]}, objective {reached['theirs']:.6g}\n"
-        f"  sepnet            {told[1]}, objective {reached['one']:.6g}: "
+        f"  scikit-learn      {timings[0]}, objective {objectives['theirs']:.6g}\n"
+        f"  sepnet            {timings[1]}, objective {objectives['one']:.6g}: "
         f"{medians['theirs'] / medians['one']:.1f} times faster\n"
-        f"  sepnet, {BATCH} clips  {told[2]} a clip, objective {reached['batch']:.6g}: "
+        f"  sepnet, {BATCH} clips  {timings[2]} a clip, objective {objectives['batch']:.6g}: "
         f"{medians['theirs'] / medians['batch']:.1f} times faster"
     )
 
 
 def _magnitudes(seed: int) -> Tensor:
-    """(bin, frame): of notes that come and go over noise, brought to mean 1; nowhere zero."""
+    """(bin, frame): magnitudes of notes over noise, scaled to mean 1; nowhere zero."""
     rng = np.random.default_rng(seed)
     clock = np.arange(round(SECONDS * RATE)) / RATE
     signal = 0.003 * rng.standard_normal(len(clock))

@@ -1,4 +1,4 @@
-"""python scripts/benchmark.py what=serving: many clients of one server, each with a mixture of its own."""
+"""Many clients of one server, each with its own mixture: python benchmarks/run.py what=serving."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ BOUNDARY = "sepnet-benchmark"
 START_SECONDS = 300.0
 
 
-def serving(config: DictConfig) -> None:
-    """Requests a second, waiting times and the server's peak of memory, with ``config.seconds`` of noise.
+def run(config: DictConfig) -> None:
+    """Print requests a second, waiting times and the server's peak memory, for ``config.seconds`` of noise.
 
-    The server is a process of its own with one job at a time. Raises SepnetError where a client gets no
-    answer, or another's.
+    The server is a process of its own that does one job at a time.
+
+    Raises:
+        SepnetError: A client gets no answer, or that of another.
     """
     models = ["hpss", "nmf"]
     command = [
@@ -61,17 +63,18 @@ def _measure(address: str, model: str, seconds: float, pid: int) -> None:
     lost = sum(_error(answer, mixture) > 1e-4 for (answer, _), mixture in zip(answers, mixtures, strict=True))
     if lost:
         raise SepnetError(f"{lost} of {N_CLIENTS} clients got sources that do not sum to their own mixture")
-    waited = sorted(seconds_ for _, seconds_ in answers)
+    waiting_seconds = sorted(elapsed for _, elapsed in answers)
     print(
         f"{model:6}{N_CLIENTS / taken:6.1f} requests/s, {N_CLIENTS * seconds / taken:6.1f} s of sound/s; "
-        f"answers after {waited[0]:.2f} to {waited[-1]:.2f} s, median {waited[N_CLIENTS // 2]:.2f}; "
-        f"none lost, each its own; the server held {before:.0f} MB before, "
-        f"{_memory(pid, peak=True):.0f} MB at the most"
+        f"answers after {waiting_seconds[0]:.2f} to {waiting_seconds[-1]:.2f} s, "
+        f"median {waiting_seconds[N_CLIENTS // 2]:.2f}; "
+        f"no answer lost or mixed up; the server held {before:.0f} MB before, "
+        f"{_memory(pid, peak=True):.0f} MB at its peak"
     )
 
 
 def _address(server: subprocess.Popen[str]) -> str:
-    """Where it serves, once it says so."""
+    """The address of the server, once it answers there."""
     assert server.stdout is not None
     begin = time.monotonic()
     for line in server.stdout:
@@ -98,7 +101,7 @@ def _form(sound: bytes, model: str) -> bytes:
 
 
 def _post(address: str, body: bytes) -> tuple[bytes, float]:
-    """The zip, and the seconds until it was there."""
+    """The zip archive, and the seconds until it arrived."""
     begin = time.perf_counter()
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     with urllib.request.urlopen(urllib.request.Request(f"{address}/api/separate", body, headers)) as answer:
@@ -115,7 +118,7 @@ def _error(answer: bytes, mixture: np.ndarray) -> float:
 
 
 def _memory(pid: int, *, peak: bool) -> float:
-    """Resident MiB of a process, now or at the most so far; nan where the system does not tell."""
+    """Resident MiB of a process, now or its peak so far; nan where the system does not report it."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.split("VmHWM:" if peak else "VmRSS:")[1].split()[0]) / 1024

@@ -1,9 +1,9 @@
-"""python scripts/benchmark.py what=gaussians data=esc10: how well and fast Gaussians fit the ideal mask.
+"""Accuracy and speed of Gaussians fitted to ideal masks: python benchmarks/run.py what=gaussians data=esc10.
 
-Two clips of different classes at the same power, of the splits that are not for the test. The ideal mel mask
-of the first is the share of its mel powers; K Gaussians are fitted to it, each cell weighted by the mixture's
-power. SI-SDR improvements say what is kept of it. Seconds are of the processor, on one thread, so that others
-at work on the machine do not count.
+Each mixture is of two clips of different classes at the same power, from the training and validation splits.
+The ideal mel mask of the first clip is its share of the mel powers; K Gaussians are fitted to it, each cell
+weighted by the mixture's power. SI-SDR improvements measure how much of the ideal mask the fit retains.
+Seconds are processor time on one thread, which other load on the machine does not change.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from sepnet.query.optimisation.matching_pursuit import matching_pursuit
 from sepnet.query.optimisation.task import OptimisationTask
 
 COUNTS, STEPS, LR = (8, 32, 128), (0, 18, 150), 0.28
-DENSE_STEPS = 5  # are timed, of as many as STEPS has at most
+DENSE_STEPS = 5  # number of dense steps that are timed, and extrapolated to max(STEPS)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A mixture and its target (time,), the ideal mask of it and the mixture's mel powers (frame, mel)."""
+    """Mixture and target (time,), the target's ideal mask and the mixture's powers (frame, mel)."""
 
     mixture: Tensor
     target: Tensor
@@ -54,7 +54,7 @@ class Dense(GaussianMixture):
         return render_dense(self.gaussians, self.n_frames, self.n_mels)
 
 
-def gaussians(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Print SI-SDR improvements of ideal masks and of fits to them, and the seconds for 10 s, on one core."""
     app.require_all(config)
     torch.set_num_threads(1)
@@ -63,40 +63,45 @@ def gaussians(config: DictConfig) -> None:
     cases = [_case(mixture, references, masking) for mixture, references in _mixtures(data, config.n_fitted)]
     print(f"{len(cases)} mixtures of two at {data.sample_rate} Hz, {masking.n_mels} mel bands, one core")
     print(f"{'SI-SDR improvement, dB':31s}    mean  median")
-    ideal = _tell("ideal mel mask", [_gain(case, case.mask, masking) for case in cases])
-    _tell("ideal linear mask", [_linear(case, masking) for case in cases])
-    _tell("ideal, as free values", [_gain(case, FreeForm(case.mask).render(), masking) for case in cases])
+    ideal = _print_gains("ideal mel mask", [_gain(case, case.mask, masking) for case in cases])
+    _print_gains("ideal linear mask", [_linear(case, masking) for case in cases])
+    _print_gains(
+        "ideal, as free values", [_gain(case, FreeForm(case.mask).render(), masking) for case in cases]
+    )
     for steps in STEPS[1:]:
-        found = [_fitted(case, FreeForm(torch.full_like(case.mask, 0.5)), steps) for case in cases]
-        gains = [_gain(case, mask, masking) for case, mask in zip(cases, found, strict=True)]
-        _tell(f"free values, {steps} steps from 1/2", gains)
-    for count in COUNTS:
-        starts = [matching_pursuit(case.mask, count, case.powers) for case in cases]
+        masks = [_fitted(case, FreeForm(torch.full_like(case.mask, 0.5)), steps) for case in cases]
+        gains = [_gain(case, mask, masking) for case, mask in zip(cases, masks, strict=True)]
+        _print_gains(f"free values, {steps} steps from 1/2", gains)
+    for n_gaussians in COUNTS:
+        starts = [matching_pursuit(case.mask, n_gaussians, case.powers) for case in cases]
         for steps in STEPS:
-            found = [_fitted(case, _mixture(case, k), steps) for case, k in zip(cases, starts, strict=True)]
-            gains = [_gain(case, mask, masking) for case, mask in zip(cases, found, strict=True)]
-            _tell(f"K = {count}, {steps} steps", gains, ideal)
+            masks = [
+                _fitted(case, _gaussian_mixture(case, start), steps)
+                for case, start in zip(cases, starts, strict=True)
+            ]
+            gains = [_gain(case, mask, masking) for case, mask in zip(cases, masks, strict=True)]
+            _print_gains(f"K = {n_gaussians}, {steps} steps", gains, ideal)
     _speed(cases, masking, config.repetitions)
 
 
-def _mixtures(data: MixtureData, count: int) -> list[tuple[Tensor, Tensor]]:
-    """(time,) and (source, time), as many of each split that is not for the test."""
+def _mixtures(data: MixtureData, n_mixtures: int) -> list[tuple[Tensor, Tensor]]:
+    """Mixtures (time,) and their sources (source, time), equally many from each split but the test split."""
     manifest = data.corpus.manifest()
     assert isinstance(data.valid_list, DrawnList)
     splits = dict.fromkeys((*data.train_splits, data.valid_list.split))
-    found = []
+    mixtures = []
     for split in splits:
         drawn = DrawnList(
             split=split,
-            n_mixtures=-(-count // len(splits)),
+            n_mixtures=-(-n_mixtures // len(splits)),
             labels=manifest.labels or None,
             equal_power=True,
         ).fixed_set(manifest, data.sample_rate)
         for index in range(len(drawn)):
             mixture = drawn[index]
             assert mixture.references is not None
-            found.append((mixture.audio[0], mixture.references))
-    return found[:count]
+            mixtures.append((mixture.audio[0], mixture.references))
+    return mixtures[:n_mixtures]
 
 
 def _case(mixture: Tensor, references: Tensor, masking: MelMasking) -> Case:
@@ -105,7 +110,7 @@ def _case(mixture: Tensor, references: Tensor, masking: MelMasking) -> Case:
     return Case(mixture, references[0], mask, masking.mel_powers(mixture))
 
 
-def _mixture(case: Case, start: Gaussians) -> GaussianMixture:
+def _gaussian_mixture(case: Case, start: Gaussians) -> GaussianMixture:
     return GaussianMixture(start, n_frames=case.mask.shape[0], n_mels=case.mask.shape[1])
 
 
@@ -122,14 +127,14 @@ def _gain(case: Case, mask: Tensor, masking: MelMasking) -> float:
 
 
 def _linear(case: Case, masking: MelMasking) -> float:
-    """As ``_gain``, of the same share taken bin by bin."""
+    """As ``_gain``, for the ideal mask on the linear frequencies of the STFT."""
     others = case.mixture - case.target
     sources = masking.stft.spectrogram(torch.stack([case.target, others]))
     estimate = masking.stft.invert(wiener_mask(sources)[0] * sources.sum(dim=0), len(case.mixture))
     return (si_sdr(estimate, case.target) - si_sdr(case.mixture, case.target)).item()
 
 
-def _tell(name: str, gains: list[float], ideal: float | None = None) -> float:
+def _print_gains(name: str, gains: list[float], ideal: float | None = None) -> float:
     mean = statistics.fmean(gains)
     share = f"  {100 * mean / ideal:3.0f} % of the ideal mel mask" if ideal else ""
     print(f"{name:31s} {mean:7.2f} {statistics.median(gains):7.2f}{share}", flush=True)
@@ -137,40 +142,40 @@ def _tell(name: str, gains: list[float], ideal: float | None = None) -> float:
 
 
 def _speed(cases: list[Case], masking: MelMasking, repetitions: int) -> None:
-    """Seconds for 10 s: two of the mixtures end to end; dense and sparse take turns."""
+    """Print the seconds for 10 s, two of the mixtures end to end; dense and sparse rendering alternate."""
     pair = cases[:2]
     mask, powers = (torch.cat([getattr(case, name) for case in pair]) for name in ("mask", "powers"))
     mixture = torch.cat([case.mixture for case in pair])
-    n_frames = masking.stft.n_frames(len(mixture))  # one fewer than of the two apart
+    n_frames = masking.stft.n_frames(len(mixture))  # one fewer than the two clips have together
     mask, powers = mask[:n_frames], powers[:n_frames]
     case = Case(mixture, mixture, mask, powers)
-    most = max(STEPS)
+    max_steps = max(STEPS)
     print(
         f"\n{len(mixture) / masking.sample_rate:.1f} s, {mask.shape[0]} frames x {mask.shape[1]} mels, "
-        f"medians of {repetitions}; dense: {most} / {DENSE_STEPS} times {DENSE_STEPS} steps of the fitted"
+        f"medians of {repetitions}; dense: {max_steps} / {DENSE_STEPS} times {DENSE_STEPS} steps"
     )
-    for count in COUNTS:
+    for n_gaussians in COUNTS:
         seconds: defaultdict[str, list[float]] = defaultdict(list)
         for _ in range(repetitions):
-            seconds["pursuit"].append(_seconds(partial(matching_pursuit, mask, count, powers)))
-            found = matching_pursuit(mask, count, powers)
+            seconds["pursuit"].append(_seconds(partial(matching_pursuit, mask, n_gaussians, powers)))
+            start = matching_pursuit(mask, n_gaussians, powers)
             for steps in STEPS[1:]:
-                fitted = _mixture(case, found)
+                fitted = _gaussian_mixture(case, start)
                 seconds[f"{steps} steps"].append(_seconds(partial(_fitted, case, fitted, steps)))
-            again = _mixture(case, fitted.gaussians)
+            sparse = _gaussian_mixture(case, fitted.gaussians)
             dense = Dense(fitted.gaussians, n_frames=fitted.n_frames, n_mels=fitted.n_mels)
-            for name, each in (("sparse", again), ("dense", dense)):
-                seconds[name].append(_seconds(partial(_fitted, case, each, DENSE_STEPS)))
+            for name, mixture_of_gaussians in (("sparse", sparse), ("dense", dense)):
+                seconds[name].append(_seconds(partial(_fitted, case, mixture_of_gaussians, DENSE_STEPS)))
         median = {name: statistics.median(values) for name, values in seconds.items()}
-        told = ", ".join(f"{name} {median[name]:.2f} s" for name in list(median)[: len(STEPS)])
+        stages = ", ".join(f"{name} {median[name]:.2f} s" for name in list(median)[: len(STEPS)])
         print(
-            f"K = {count:3d}: {told}; dense {most / DENSE_STEPS * median['dense']:.1f} s, "
+            f"K = {n_gaussians:3d}: {stages}; dense {max_steps / DENSE_STEPS * median['dense']:.1f} s, "
             f"{median['dense'] / median['sparse']:.1f} times as long"
         )
     task = OptimisationTask(mixture, mask, masking, reference=mask.square() * powers)
     dgmo = DGMO(guard=False, lr=LR, parameters=gaussian_mixture)
-    taken = [_seconds(lambda: dgmo.optimise(task)) for _ in range(repetitions)]
-    print(f"DGMO, 18 steps, K = {COUNTS[-1]}, no tagger, all in: {statistics.median(taken):.2f} s")
+    seconds_taken = [_seconds(lambda: dgmo.optimise(task)) for _ in range(repetitions)]
+    print(f"DGMO, 18 steps, K = {COUNTS[-1]}, no tagger, all in: {statistics.median(seconds_taken):.2f} s")
 
 
 def _seconds(call: Callable[[], object]) -> float:
