@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-# The tables of the README, on the speech of SEPNET_SPEECH8K and the sounds of SEPNET_ESC10: rows that stand in
-# runs/results are not made again, nor is a fitted method there.
+# The tables of the README, on the corpus of SEPNET_SPEECH8K (see data/README.md) and ESC-10 at 16 kHz in SEPNET_ESC10:
+# rows that runs/results has are not made again, nor is a fitted method there.
 RESULTS := runs/results
 CLASSICAL := nmf_rank,nmf,fastica,auxiva,ilrma,energy,energy_textbook,energy_reference,energy_reference_textbook,hpss,repet
 SHIPPED := pit-2spk-8k,pit-causal-2spk-8k,deep-clustering-8k
@@ -18,7 +18,7 @@ NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 
 help:
 	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
-	@echo "make results  evaluate every method on real speech, for the README (hours)"
+	@echo "make results  evaluate every method on real speech, for the README (hours); needs SEPNET_SPEECH8K and SEPNET_ESC10"
 	@echo "make search   the variants of pit that the README compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
 	@echo "make test   install, and run the tests (under 5 minutes on two cores)"
@@ -56,11 +56,13 @@ demo: $(VENV)/.demo
 	@$(BIN)/python scripts/eval.py runs=runs/demo
 
 results: $(VENV)/.dev
+	@test -d "$$SEPNET_SPEECH8K" -a -d "$$SEPNET_ESC10" || { \
+		echo "error: set SEPNET_SPEECH8K and SEPNET_ESC10 to the folders of the corpora: see data/README.md" >&2; exit 2; }
 	@ls -d $(RESULTS)/*-nmf_supervised >/dev/null 2>&1 || \
 		$(BIN)/python scripts/train.py model=nmf_supervised data=speech8k logger=csv runs=$(RESULTS)
 	@for data in speech8k speech8k_3mix multimic multimic_rooms; do \
 		echo "== $$data"; \
-		$(BIN)/python scripts/eval.py data=$$data out=$(RESULTS)/$$data listen=5 \
+		$(BIN)/python scripts/eval.py data=$$data data.corpus.root="$$SEPNET_SPEECH8K" out=$(RESULTS)/$$data listen=5 \
 			separators=[identity,$(CLASSICAL),$(call NEWEST,nmf_supervised),$(SHIPPED),$(ORACLES)] || exit; \
 	done
 	@$(BIN)/python scripts/eval.py data=esc10 out=$(RESULTS)/esc10 listen=5 \
@@ -80,6 +82,7 @@ WIDE := n_channels:256,n_hidden:256
 SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search
 
 search: $(VENV)/.dev
+	@test -d "$$SEPNET_SPEECH8K" || { echo "error: set SEPNET_SPEECH8K: see data/README.md" >&2; exit 2; }
 	$(SEARCH) 'model.network={},{$(WIDE)},{n_channels:384,n_hidden:384},{$(WIDE),n_repeats:3},{$(WIDE),n_blocks:5},{$(WIDE),kernel:5},{separable:true,n_channels:256,n_hidden:512}'
 	$(SEARCH) 'model.network={$(WIDE)}' 'model.filterbank={hop_samples:64},{window_samples:512}'
 	$(SEARCH) model=pit_blstm

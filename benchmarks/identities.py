@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from sepnet import artifact, inference
 from sepnet.data import audio
-from sepnet.data.corpus import Manifest
 from sepnet.data.dataset import MixtureData
+from sepnet.data.manifest import Manifest
 from sepnet.metrics import OutputTracking, output_tracking
 from sepnet.types import Mixture, Separator
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
-from sepnet.data.mixing import Mixer
+from sepnet.data.mixer import Mixer
 
 N_WARM_UP = 50  # mixtures
 
@@ -27,7 +27,7 @@ def run(config: DictConfig) -> None:
         f"{len(cache)} utterances at {data.sample_rate} Hz, mixtures of 2 sources and {config.seconds} s, "
         "one core"
     )
-    plain = replace(data.mixing, n_sources=(2,), mode="crop", seconds=config.seconds, short="pad")
+    plain = replace(data.mixing, n_sources=(2,), mode="crop", seconds=config.seconds, short_policy="pad")
     for name, speeds in (("no speed change", (1.0,)), ("speeds 0.95, 1.05", (0.95, 1.05))):
         mixer = Mixer(cache, replace(plain, speeds=speeds))
         for index in range(N_WARM_UP):

@@ -18,7 +18,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))
 install_import_hook("sepnet", "conftest.typecheck")  # before anything of sepnet is imported
 
-from sepnet.data.corpus import Manifest, index  # noqa: E402
+from sepnet.data.indexing import index  # noqa: E402
+from sepnet.data.manifest import Manifest  # noqa: E402
 
 RATE = 8000
 

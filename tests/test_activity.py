@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import white_noise
 
-from sepnet.data.activity import Cut, active_stretches, draw_bursts, faded, looped, spans
+from sepnet.data.activity import Cut, active_stretches, draw_bursts, fade, loop_stretches, spans
 from sepnet.dsp.activity import active_frames, bridged, gate
 from sepnet.types import SepnetError
 
@@ -71,11 +71,11 @@ def test_frames_and_runs_agree_with_loops() -> None:
 
 def test_a_loop_of_a_constant_has_no_seam() -> None:
     ones = np.ones(RATE, dtype=np.float32)
-    cuts = looped([("a", (0.1, 0.4)), ("b", (0.0, 0.25))], 2.0, at=0.5)
+    cuts = loop_stretches([("a", (0.1, 0.4)), ("b", (0.0, 0.25))], 2.0, at=0.5)
     assert [cut.path for cut in cuts[:4]] == ["a", "b", "a", "b"]
     signal = np.zeros(3 * RATE, dtype=np.float32)
     for cut in cuts:
-        piece = faded(ones[round(cut.start * RATE) :][: round(cut.seconds * RATE)], RATE)
+        piece = fade(ones[round(cut.start * RATE) :][: round(cut.seconds * RATE)], RATE)
         signal[round(cut.at * RATE) :][: len(piece)] += piece
     ((begin, end),) = spans(cuts)
     assert begin == 0.5
@@ -88,7 +88,7 @@ def test_a_loop_of_a_constant_has_no_seam() -> None:
 
 def test_what_can_t_be_looped_is_refused() -> None:
     with pytest.raises(SepnetError, match="none of 1 stretches is longer than"):
-        looped([("a", (0.0, 0.01))], 1.0)
+        loop_stretches([("a", (0.0, 0.01))], 1.0)
 
 
 def test_spans_are_unions() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_corpus
-from sepnet.query.optimisation.dgmo import DGMO
 from training_fixtures import BENCHMARKS, compose, make_corpus
 
 from benchmarks import detection, query
 from benchmarks.run import benchmark
+from sepnet.query.optimisation.dgmo import DGMO
 from sepnet.types import SepnetError
 
 RATE = 16000

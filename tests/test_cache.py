@@ -15,7 +15,8 @@ from conftest import RATE, white_noise, write_corpus
 
 from sepnet.data import cache as cache_module
 from sepnet.data.cache import Cache, open_cache
-from sepnet.data.corpus import Manifest, index
+from sepnet.data.indexing import index
+from sepnet.data.manifest import Manifest
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
 from sepnet.types import SepnetError

@@ -200,9 +200,9 @@ def test_a_corpus_that_can_t_serve_is_told(tmp_path: Path, capsys: pytest.Captur
     shutil.copytree(shared / "train" / "train-0", shared / "dev" / "train-0")
     assert "are in more than one split: train-0" in trained_on(shared)
     short = make_corpus(tmp_path / "short" / "wavs", seconds=0.6)
-    told = trained_on(short, "data.mixing.seconds=1.0", "data.mixing.short=refuse")
+    told = trained_on(short, "data.mixing.seconds=1.0", "data.mixing.short_policy=refuse")
     assert "8 of 8 utterances are shorter than" in told
-    assert "data.mixing.short=pad" in told
+    assert "data.mixing.short_policy=pad" in told
     slow = trained_on(short, "data.sample_rate=4000", "model.sample_rate=4000")
     assert "are not at 4000 Hz" in slow
     assert "data.resample=true" in slow

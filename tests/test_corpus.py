@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sepnet.data import audio, corpus
-from sepnet.data.corpus import Corpus, Manifest, Skipped, Utterance, assign_splits, index
+from sepnet.data import audio, indexing
+from sepnet.data.corpus import Corpus
+from sepnet.data.indexing import index
+from sepnet.data.manifest import Manifest, SkippedFile, Utterance, summarize
+from sepnet.data.splits import assign_splits
 from sepnet.types import SepnetError
 
 SHARED = Path(__file__).parents[2] / "shared" / "audio"
@@ -33,7 +36,7 @@ def rows(manifest: Manifest) -> set[tuple[str, str, str, str]]:
     return {(u.path, u.speaker, u.split, u.label) for u in manifest}
 
 
-def indexed(root: Path, **settings: object) -> tuple[Manifest, tuple[Skipped, ...]]:
+def indexed(root: Path, **settings: object) -> tuple[Manifest, tuple[SkippedFile, ...]]:
     return index(root, progress=False, **settings)  # type: ignore[arg-type]
 
 
@@ -93,7 +96,7 @@ def test_speech8k_follows_its_table(tmp_path: Path) -> None:
     )
     manifest, skipped = indexed(tmp_path)
     assert rows(manifest) == {("train/1/a.flac", "one", "train", ""), ("dev/2/b.flac", "two", "dev", "")}
-    assert skipped == (Skipped("dev/2/c.flac", "is in utterances.csv, but missing"),)
+    assert skipped == (SkippedFile("dev/2/c.flac", "is in utterances.csv, but missing"),)
 
 
 ESC_TABLES = {
@@ -249,7 +252,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (",sha1\n", "\n", "lacks the columns sha1"),
         (",8000,", ",fast,", r"line 2: .*'fast'"),
-        (",1.5,", ",", "line 2: the row has not the 7 cells"),
+        (",1.5,", ",", "line 2: the row does not have the 7 cells"),
     ],
 )
 def test_a_broken_manifest_names_the_line(tmp_path: Path, old: str, new: str, reason: str) -> None:
@@ -322,7 +325,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(path).name)
         return verify(path)
 
-    monkeypatch.setattr(corpus.audio, "verify", watch)
+    monkeypatch.setattr(indexing.audio, "verify", watch)
     return names
 
 
@@ -382,7 +385,7 @@ def test_what_is_left_out_is_logged_and_kept(tmp_path: Path, caplog: pytest.LogC
     assert "3 of 5 files" in caplog.text
     assert "a/cut.flac" in caplog.text
     assert [bad.path for bad in open_corpus(root).skipped()] == ["a/cut.flac", "a/empty.wav", "a/text.flac"]
-    assert "left out: 3" in corpus.summary(manifest, open_corpus(root).skipped())
+    assert "left out: 3" in summarize(manifest, open_corpus(root).skipped())
 
 
 def test_the_index_lies_under_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import torch
 from conftest import white_noise, write_corpus
 from torch import Tensor, nn
 
+from sepnet.data.fixed_set import FixedSet
 from sepnet.data.layouts import read_sexes
-from sepnet.data.librimix import FixedMixture, FixedSet
+from sepnet.data.mixture_list import FileGain, FixedMixture
 from sepnet.evaluation import cost, facts
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo
 
@@ -171,8 +172,8 @@ def test_a_fixed_set_tells_who_speaks(tmp_path: Path) -> None:
     files = {f"test/{who}/{who}-1.wav": white_noise(4000, seed) for seed, who in enumerate("abc")}
     manifest = write_corpus(tmp_path, files)
     (tmp_path / "speakers.csv").write_text("speaker,gender\na,m\nb,F\n")
-    mixed = [FixedMixture("ba", (("test/b/b-1.wav", 1.0), ("test/a/a-1.wav", 1.0)))]
-    mixed += [FixedMixture("ca", (("test/c/c-1.wav", 1.0), ("test/a/a-1.wav", 1.0)))]
+    mixed = [FixedMixture("ba", (FileGain("test/b/b-1.wav", 1.0), FileGain("test/a/a-1.wav", 1.0)))]
+    mixed += [FixedMixture("ca", (FileGain("test/c/c-1.wav", 1.0), FileGain("test/a/a-1.wav", 1.0)))]
     fixed = FixedSet(mixtures=mixed, manifest=manifest, sample_rate=RATE)
     assert [fixed.sexes(index) for index in (0, 1)] == [("f", "m"), ("", "m")]
     assert [facts.sexes(fixed, index) for index in (0, 1)] == ["f+m", ""]

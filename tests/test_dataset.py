@@ -20,7 +20,8 @@ from sepnet.data.cache import open_cache
 from sepnet.data.corpus import Corpus
 from sepnet.data.dataset import Collate, EpochSampler, MixtureData, TrainingMixtures
 from sepnet.data.librimix import DrawnList
-from sepnet.data.mixing import Example, Mixer, Mixing
+from sepnet.data.mixer import Example, Mixer
+from sepnet.data.mixing import Mixing
 from sepnet.types import Batch, SepnetError
 
 EPOCH = 24
@@ -265,11 +266,11 @@ def test_another_rate_is_refused_unless_resampled(data: MixtureData) -> None:
 
 
 def test_the_yaml_is_the_constructor_call(data: MixtureData, tmp_path: Path) -> None:
-    node = OmegaConf.load(artifact.config_folder() / "data" / "speech8k.yaml")
+    node = OmegaConf.load(artifact.config_folder() / "data" / "librimix.yaml")
     node.merge_with(
         {
             "corpus": {"root": str(data.corpus.root), "layout": "speakers"},
-            "mixing": {"seconds": 0.5, "speeds": [1.0], "short": "refuse"},
+            "mixing": {"seconds": 0.5},
             "valid": {"n_mixtures": 4},
             "epoch_size": EPOCH,
             "cache_dir": str(tmp_path / "yaml"),

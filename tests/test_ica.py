@@ -13,9 +13,9 @@ import torch
 from sklearn.decomposition import FastICA as ReferenceICA
 from torch import Tensor
 
-from sepnet.data.corpus import Manifest, Utterance
 from sepnet.data.librimix import DrawnList
-from sepnet.data.rooms import MixingMatrix
+from sepnet.data.manifest import Manifest, Utterance
+from sepnet.data.responses import MixingMatrix
 from sepnet.dsp.ica import Contrast, fast_ica
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.table import Line

@@ -16,18 +16,13 @@ import torch
 from scipy.signal import resample_poly
 
 from sepnet.data import audio
-from sepnet.data.corpus import Manifest, index
-from sepnet.data.librimix import (
-    DrawnList,
-    FixedMixture,
-    FixedSet,
-    LibriMixList,
-    draw_list,
-    extended,
-    locate,
-    read_list,
-    write_list,
-)
+from sepnet.data.fixed_set import FixedSet, ListMixing, extend_noise
+from sepnet.data.indexing import index
+from sepnet.data.librimix import DrawnList, LibriMixList
+from sepnet.data.list_drawing import ListRecipe, draw_list
+from sepnet.data.list_files import locate
+from sepnet.data.manifest import Manifest
+from sepnet.data.mixture_list import FileGain, FixedMixture, read_list, write_list
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.types import SepnetError
 
@@ -127,9 +122,11 @@ def test_a_corpus_at_the_target_rate_gives_the_same_mixture(tmp_path: Path) -> N
 
 def test_a_clean_mixture_is_the_sum_of_its_references_and_is_cut_from_the_front(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    mixtures = draw_list(manifest, n_mixtures=5, n_sources=3)
+    mixtures = draw_list(manifest, ListRecipe(n_mixtures=5, n_sources=3))
     whole = FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=8000)
-    short = FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=8000, max_seconds=0.25)
+    short = FixedSet(
+        mixtures=mixtures, manifest=manifest, sample_rate=8000, mixing=ListMixing(max_seconds=0.25)
+    )
     for long, cut in zip(whole, short, strict=True):
         assert long.references is not None
         assert torch.equal(long.audio[0], long.references.sum(dim=0))
@@ -144,7 +141,7 @@ def test_files_of_a_lower_rate_and_with_two_channels_are_refused(tmp_path: Path)
     manifest = corpus(tmp_path)
     with pytest.raises(SepnetError, match=r"s\d-\d\.wav is at 8000 Hz, but .* 16000 Hz"):
         DrawnList(split="dev", n_mixtures=1).fixed_set(manifest, 16000)[0]
-    mixtures = draw_list(manifest, n_mixtures=1)
+    mixtures = draw_list(manifest, ListRecipe(n_mixtures=1))
     write(manifest.root / mixtures[0].sources[0][0], 500, 8000, channels=2)
     with pytest.raises(SepnetError, match="2 channels"):
         FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=8000)[0]
@@ -152,18 +149,18 @@ def test_files_of_a_lower_rate_and_with_two_channels_are_refused(tmp_path: Path)
 
 def test_noise_goes_on_without_a_click_or_a_dip(tmp_path: Path) -> None:
     rate, noise = 1000, np.random.default_rng(0).standard_normal(4000).astype(np.float32)
-    longer = extended(noise, 30000, rate)
+    longer = extend_noise(noise, 30000, rate)
     assert longer.shape == (30000,)
     np.testing.assert_array_equal(longer[:3400], noise[:3400])
-    np.testing.assert_array_equal(extended(noise, 3000, rate), noise[:3000])
-    constant = extended(np.ones(4000, dtype=np.float32), 30000, rate)
+    np.testing.assert_array_equal(extend_noise(noise, 3000, rate), noise[:3000])
+    constant = extend_noise(np.ones(4000, dtype=np.float32), 30000, rate)
     np.testing.assert_allclose(constant, 1, atol=1e-6)  # the two halves of the window sum to one
     # By hand, the first joint: half a second, and one sample, of the end under the beginning.
     fall = 0.5 * (1 + np.cos(np.pi * np.arange(501) / 500))
     np.testing.assert_allclose(longer[3499:4000], noise[3499:] * fall + noise[:501] * (1 - fall), atol=1e-5)
     np.testing.assert_array_equal(longer[4000:6998], noise[501:3499])
     with pytest.raises(SepnetError, match="longer than 501"):
-        extended(noise[:400], 1000, rate)
+        extend_noise(noise[:400], 1000, rate)
 
 
 # --- finding the files --------------------------------------------------------------------------------
@@ -182,7 +179,7 @@ def test_paths_are_found_as_they_are_or_by_name(tmp_path: Path) -> None:
 
 def test_all_missing_files_are_told_at_once(tmp_path: Path) -> None:
     manifest, table = librispeech(tmp_path)
-    mixtures = [FixedMixture(str(n), ((f"no/{n:02}.wav", 1.0),)) for n in range(14)]
+    mixtures = [FixedMixture(str(n), (FileGain(f"no/{n:02}.wav", 1.0),)) for n in range(14)]
     with pytest.raises(SepnetError, match=r"14 files of the list .*no/00\.wav, .*no/09\.wav and 4 more\."):
         FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=8000)
     (tmp_path / "wham/tt/n.wav").unlink()
@@ -206,9 +203,12 @@ def test_a_file_that_broke_since_is_named(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_list_settings_and_bytes(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    mixtures = draw_list(manifest, n_mixtures=3)
+    mixtures = draw_list(manifest, ListRecipe(n_mixtures=3))
     path, gain = mixtures[0].sources[0]
-    louder = [replace(mixtures[0], sources=((path, gain * 2), *mixtures[0].sources[1:])), *mixtures[1:]]
+    louder = [
+        replace(mixtures[0], sources=(FileGain(path, gain * 2), *mixtures[0].sources[1:])),
+        *mixtures[1:],
+    ]
     changed = replace(
         manifest, utterances=tuple(replace(u, sha1="0") if u.path == path else u for u in manifest)
     )
@@ -218,8 +218,8 @@ def test_the_fingerprint_follows_list_settings_and_bytes(tmp_path: Path) -> None
         return FixedSet(**{**defaults, **settings}).fingerprint  # type: ignore[arg-type]
 
     others: list[dict[str, object]] = [
-        {"mixtures": mixtures[:2]}, {"mixtures": louder}, {"manifest": changed}, {"mode": "max"},
-        {"sample_rate": 4000}, {"max_seconds": 0.1},
+        {"mixtures": mixtures[:2]}, {"mixtures": louder}, {"manifest": changed},
+        {"mixing": ListMixing(mode="max")}, {"sample_rate": 4000}, {"mixing": ListMixing(max_seconds=0.1)},
     ]  # fmt: skip
     prints = [print_of(), *(print_of(**settings) for settings in others)]
     assert len(set(prints)) == 7
@@ -231,8 +231,10 @@ def test_the_fingerprint_follows_list_settings_and_bytes(tmp_path: Path) -> None
 
 def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     mixtures = [
-        FixedMixture("a", (("x/1.wav", 0.123456), ("y/2.wav", 1.0)), ("n.wav", 0.5)),
-        FixedMixture("b", (("x/1.wav", 2.0), ("y,2.wav", 1.0), ("z/3.wav", 1e-3)), None),
+        FixedMixture("a", (FileGain("x/1.wav", 0.123456), FileGain("y/2.wav", 1.0)), FileGain("n.wav", 0.5)),
+        FixedMixture(
+            "b", (FileGain("x/1.wav", 2.0), FileGain("y,2.wav", 1.0), FileGain("z/3.wav", 1e-3)), None
+        ),
     ]
     write_list(tmp_path / "list.csv", mixtures)
     assert read_list(tmp_path / "list.csv") == mixtures
@@ -279,17 +281,17 @@ def test_a_drawn_list_is_kept_and_not_mistaken_for_another(tmp_path: Path) -> No
 
 def test_a_draw_depends_on_the_seed_alone(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    first = draw_list(manifest, n_mixtures=8, seed=3)
+    first = draw_list(manifest, ListRecipe(n_mixtures=8, seed=3))
     shuffled = replace(manifest, utterances=tuple(reversed(manifest.utterances)))
-    assert draw_list(shuffled, n_mixtures=8, seed=3) == first
-    assert draw_list(manifest, n_mixtures=8, seed=4) != first
-    assert draw_list(manifest, n_mixtures=5, seed=3) == first[:5]
+    assert draw_list(shuffled, ListRecipe(n_mixtures=8, seed=3)) == first
+    assert draw_list(manifest, ListRecipe(n_mixtures=8, seed=4)) != first
+    assert draw_list(manifest, ListRecipe(n_mixtures=5, seed=3)) == first[:5]
 
 
 @pytest.mark.parametrize("n_sources", [1, 2, 3])
 def test_speakers_differ_and_utterances_are_used_evenly(tmp_path: Path, n_sources: int) -> None:
     manifest = corpus(tmp_path)
-    mixtures = draw_list(manifest, n_mixtures=20, n_sources=n_sources)
+    mixtures = draw_list(manifest, ListRecipe(n_mixtures=20, n_sources=n_sources))
     used: Counter[str] = Counter()
     for mixture in mixtures:
         paths = [path for path, _ in mixture.sources]
@@ -303,7 +305,7 @@ def test_speakers_differ_and_utterances_are_used_evenly(tmp_path: Path, n_source
 def test_loudness_and_peak_are_within_the_bounds_of_librimix(tmp_path: Path) -> None:
     manifest = corpus(tmp_path, n_takes=8)
     levels, n_lowered = [], 0
-    for mixture in draw_list(manifest, n_mixtures=40):
+    for mixture in draw_list(manifest, ListRecipe(n_mixtures=40)):
         loudness, sounds = [], []
         for path, gain in mixture.sources:
             samples = audio.read(manifest.root / path)[0][0] * gain
@@ -327,7 +329,9 @@ def test_a_peak_over_the_limit_lowers_all_gains_together(tmp_path: Path) -> None
         clicks[places] = 0.5  # quiet for the ear and high at the peak
         audio.write(tmp_path / speaker / f"{speaker}.wav", clicks, 8000)
     manifest = index(tmp_path, progress=False)[0]
-    fixed = FixedSet(mixtures=draw_list(manifest, n_mixtures=4), manifest=manifest, sample_rate=8000)
+    fixed = FixedSet(
+        mixtures=draw_list(manifest, ListRecipe(n_mixtures=4)), manifest=manifest, sample_rate=8000
+    )
     ratios = []
     for number, mixture in enumerate(fixed):
         assert float(mixture.audio.abs().max()) == pytest.approx(0.9, rel=1e-5)
@@ -340,12 +344,12 @@ def test_a_peak_over_the_limit_lowers_all_gains_together(tmp_path: Path) -> None
 def test_too_few_speakers_are_told_with_the_counts(tmp_path: Path) -> None:
     manifest = corpus(tmp_path, n_speakers=1)
     with pytest.raises(SepnetError, match=r"2 speakers are needed .* has 1 \(4 utterances"):
-        draw_list(manifest, n_mixtures=1)
+        draw_list(manifest, ListRecipe(n_mixtures=1))
     several = corpus(tmp_path / "more", n_speakers=3)
     with pytest.raises(SepnetError, match=r"has 0 \(0 utterances of 9 s or more of 12\)"):
-        draw_list(several, n_mixtures=1, min_seconds=9)
+        draw_list(several, ListRecipe(n_mixtures=1, min_seconds=9))
     with pytest.raises(SepnetError, match="0 mixtures"):
-        draw_list(several, n_mixtures=0)
+        draw_list(several, ListRecipe(n_mixtures=0))
 
 
 def classes(root: Path, labels: Sequence[str] = ("bark", "rain", "bell"), n_clips: int = 3) -> Manifest:
@@ -362,7 +366,7 @@ def classes(root: Path, labels: Sequence[str] = ("bark", "rain", "bell"), n_clip
 
 def test_sources_of_different_classes_at_the_same_power(tmp_path: Path) -> None:
     manifest = classes(tmp_path)
-    mixtures = draw_list(manifest, n_mixtures=12, labels=["bark", "rain"], equal_power=True)
+    mixtures = draw_list(manifest, ListRecipe(n_mixtures=12, labels=["bark", "rain"], equal_power=True))
     fixed = FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=8000)
     for mixture in fixed:
         assert mixture.labels is not None
@@ -372,9 +376,9 @@ def test_sources_of_different_classes_at_the_same_power(tmp_path: Path) -> None:
     for mixture, row in zip(fixed, mixtures, strict=True):
         assert mixture.labels == tuple(path.split("/")[0] for path, _ in row.sources)
     with pytest.raises(SepnetError, match=r"nothing of the class howl; it has bark, bell, rain"):
-        draw_list(manifest, n_mixtures=1, labels=["bark", "howl"])
+        draw_list(manifest, ListRecipe(n_mixtures=1, labels=["bark", "howl"]))
     with pytest.raises(SepnetError, match=r"3 classes are needed .* has 2 \(6 utterances"):
-        draw_list(manifest, n_mixtures=1, n_sources=3, labels=["bark", "bell"])
+        draw_list(manifest, ListRecipe(n_mixtures=1, n_sources=3, labels=["bark", "bell"]))
 
 
 def test_a_list_of_several_numbers_of_sources(tmp_path: Path) -> None:
@@ -390,7 +394,9 @@ def test_a_list_of_several_numbers_of_sources(tmp_path: Path) -> None:
 
 def test_speech_has_no_classes(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    fixed = FixedSet(mixtures=draw_list(manifest, n_mixtures=1), manifest=manifest, sample_rate=8000)
+    fixed = FixedSet(
+        mixtures=draw_list(manifest, ListRecipe(n_mixtures=1)), manifest=manifest, sample_rate=8000
+    )
     assert fixed[0].labels is None
 
 
@@ -398,7 +404,7 @@ def test_silence_is_refused(tmp_path: Path) -> None:
     for speaker in "ab":
         audio.write(tmp_path / speaker / "1.wav", np.zeros(8000), 8000)
     with pytest.raises(SepnetError, match=r"a/1\.wav is too quiet|b/1\.wav is too quiet"):
-        draw_list(index(tmp_path, progress=False)[0], n_mixtures=1)
+        draw_list(index(tmp_path, progress=False)[0], ListRecipe(n_mixtures=1))
 
 
 # --- the official lists on real audio -----------------------------------------------------------------

@@ -15,7 +15,7 @@ import soundfile
 import sepnet
 from sepnet.cli import separate
 from sepnet.data import audio
-from sepnet.data.blocks import LARGEST_RIFF, largest_gain, open_blocks, write_blocks
+from sepnet.data.blocks import MAX_RIFF_BYTES, largest_gain, open_blocks, write_blocks
 from sepnet.inference.checkpoint import Work
 from sepnet.types import SepnetError
 
@@ -314,7 +314,7 @@ def test_the_gain_that_is_named_is_the_largest_that_fits(tmp_path: Path) -> None
 
 
 def test_files_beyond_four_gigabytes_become_rf64(tmp_path: Path) -> None:
-    n_samples = LARGEST_RIFF // 4 + 1
+    n_samples = MAX_RIFF_BYTES // 4 + 1
     blocks = iter([np.zeros((1, 5), dtype=np.float32)])
     write_blocks(tmp_path / "a.wav", blocks, RATE, n_channels=1, n_samples=n_samples, subtype="FLOAT")
     assert soundfile.info(tmp_path / "a.wav").format == "RF64"

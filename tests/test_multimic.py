@@ -11,10 +11,12 @@ import pytest
 import torch
 from conftest import RATE, white_noise, write_corpus
 
-from sepnet.data.corpus import Manifest
-from sepnet.data.librimix import DrawnList, FixedMixture, FixedSet, LibriMixList, write_list
-from sepnet.data.mixing import Responses
-from sepnet.data.rooms import MixingMatrix, Room
+from sepnet.data.fixed_set import FixedSet, ListMixing
+from sepnet.data.librimix import DrawnList, LibriMixList
+from sepnet.data.manifest import Manifest
+from sepnet.data.mixture_list import FileGain, FixedMixture, write_list
+from sepnet.data.responses import MixingMatrix, Responses
+from sepnet.data.rooms import Room
 from sepnet.types import SepnetError
 
 
@@ -26,16 +28,19 @@ def _manifest(tmp_path: Path) -> Manifest:
 
 
 MIXTURES = [
-    FixedMixture("a", (("dev/s0/0.wav", 0.5), ("dev/s1/1.wav", 1.0))),
-    FixedMixture("b", (("dev/s2/2.wav", 0.25), ("dev/s1/1.wav", 2.0))),
-    FixedMixture("c", (("dev/s0/0.wav", 0.5), ("dev/s1/1.wav", 1.0))),  # what "a" is made of
+    FixedMixture("a", (FileGain("dev/s0/0.wav", 0.5), FileGain("dev/s1/1.wav", 1.0))),
+    FixedMixture("b", (FileGain("dev/s2/2.wav", 0.25), FileGain("dev/s1/1.wav", 2.0))),
+    FixedMixture("c", (FileGain("dev/s0/0.wav", 0.5), FileGain("dev/s1/1.wav", 1.0))),  # what "a" is made of
 ]
 ROOM = Room(rt60_seconds=(0.1, 0.15), n_microphones=3)
 
 
 def fixed_set(manifest: Manifest, responses: Responses | None, seed: int = 0, n: int = 3) -> FixedSet:
     return FixedSet(
-        mixtures=MIXTURES[:n], manifest=manifest, sample_rate=RATE, responses=responses, response_seed=seed
+        mixtures=MIXTURES[:n],
+        manifest=manifest,
+        sample_rate=RATE,
+        mixing=ListMixing(responses=responses, response_seed=seed),
     )
 
 
@@ -86,7 +91,9 @@ def test_responses_depend_on_seed_and_id_alone(manifest: Manifest, responses: Re
     again = pickle.loads(pickle.dumps(whole))
     for index in (2, 0, 1):  # in whatever order, in whatever process
         assert torch.equal(again[index].audio, whole[index].audio)
-    one = FixedSet(mixtures=MIXTURES[1:2], manifest=manifest, sample_rate=RATE, responses=responses)
+    one = FixedSet(
+        mixtures=MIXTURES[1:2], manifest=manifest, sample_rate=RATE, mixing=ListMixing(responses=responses)
+    )
     assert torch.equal(one[0].audio, whole[1].audio)  # whatever else is in the list
     assert not torch.allclose(whole[0].audio[1], whole[2].audio[1], atol=1e-2)  # each has its own
     other = fixed_set(manifest, responses, seed=1)
@@ -126,7 +133,5 @@ def test_noise_of_one_microphone_is_refused(manifest: Manifest, tmp_path: Path) 
             mixtures=MIXTURES,
             manifest=manifest,
             sample_rate=RATE,
-            with_noise=True,
-            noise_root=tmp_path,
-            responses=MixingMatrix(),
+            mixing=ListMixing(with_noise=True, noise_root=tmp_path, responses=MixingMatrix()),
         )

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sepnet.data.corpus import Manifest, Utterance
-from sepnet.data.librimix import FixedSet, read_list
+from sepnet.data.fixed_set import FixedSet
+from sepnet.data.manifest import Manifest, Utterance
+from sepnet.data.mixture_list import read_list
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.masks import ideal_binary_mask, ideal_ratio_mask, wiener_mask
 from sepnet.metrics import best_permutation, improvement, pairwise, si_sdr

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from sepnet.cli.prepare import prepare
 from sepnet.data import audio, download
-from sepnet.data.corpus import index
+from sepnet.data.indexing import index
 from sepnet.types import SepnetError
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "prepare_data.py"
@@ -167,7 +167,7 @@ def test_a_connection_that_never_brings_a_byte_ends(site: Site, tmp_path: Path) 
     site.breaks_after = [1000] + [0] * 50
     with pytest.raises(SepnetError, match=r"1000 of \d+ bytes came.*run again \(it goes on"):
         fetch(site, tmp_path / "x")
-    assert len(site.asked) == 1 + download.ATTEMPTS
+    assert len(site.asked) == 1 + download.MAX_FAILURES
     assert names(tmp_path) == ["x.part"]
 
 
@@ -287,14 +287,14 @@ def test_librispeech_is_fetched_and_indexed_by_its_configuration(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(download.LIBRISPEECH_SHA256, SUBSET, sha256(site.content))
-    prepare(config("librispeech", fetch={"url": site.url}))  # type: ignore[arg-type]
+    prepare(config("librispeech", subset=SUBSET, fetch={"url": site.url}))  # type: ignore[arg-type]
     assert "dev: 2 files, 2 speakers" in capsys.readouterr().out
     assert (tmp_path / "data" / "LibriSpeech" / SUBSET / "84").is_dir()
 
 
 def test_the_command_line_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SepnetError, match=r"which folder\? Say root="):
+    with pytest.raises(SepnetError, match=r"root has no value: set root="):
         prepare(config("folder"))  # type: ignore[arg-type]
     root = str(make_corpus(tmp_path / "wavs"))
     with pytest.raises(SepnetError, match=r"list\.split is dev and list\.csv is None"):

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 import sepnet
 from sepnet import artifact
 from sepnet.cli.publish import publish, ship
-from sepnet.data.corpus import Manifest, Utterance
 from sepnet.data.librimix import DrawnList
+from sepnet.data.manifest import Manifest, Utterance
 from sepnet.evaluation.curves import curves_figure, curves_table, read_curve
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.variants import changes

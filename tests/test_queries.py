@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from sepnet.data import audio
-from sepnet.data.corpus import Manifest, index
-from sepnet.data.librimix import DrawnList, FixedMixture, FixedSet, draw_list
+from sepnet.data.fixed_set import FixedSet, ListMixing
+from sepnet.data.indexing import index
+from sepnet.data.librimix import DrawnList
+from sepnet.data.list_drawing import ListRecipe, draw_list
+from sepnet.data.manifest import Manifest
+from sepnet.data.mixture_list import FileGain, FixedMixture
 from sepnet.data.queries import QueryChooser, loudest
 from sepnet.types import SepnetError
 
@@ -36,7 +40,8 @@ def test_a_query_is_another_recording_of_the_same_speaker(tmp_path: Path) -> Non
     manifest = corpus(tmp_path)
     speakers = {utterance.path: utterance.speaker for utterance in manifest}
     mixtures = draw_list(
-        replace(manifest, utterances=tuple(u for u in manifest if u.speaker != "lonely")), n_mixtures=12
+        replace(manifest, utterances=tuple(u for u in manifest if u.speaker != "lonely")),
+        ListRecipe(n_mixtures=12),
     )
     chooser = QueryChooser(manifest, 0.5)
     for mixture in mixtures:
@@ -50,9 +55,12 @@ def test_a_query_is_another_recording_of_the_same_speaker(tmp_path: Path) -> Non
 
 def test_the_choice_depends_on_the_mixture_alone(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    mixtures = [FixedMixture(str(n), (("dev/a/a-0.wav", 1.0), ("dev/b/b-1.wav", 1.0))) for n in range(6)]
+    mixtures = [
+        FixedMixture(str(n), (FileGain("dev/a/a-0.wav", 1.0), FileGain("dev/b/b-1.wav", 1.0)))
+        for n in range(6)
+    ]
     both = [
-        FixedSet(mixtures=order, manifest=manifest, sample_rate=RATE, query_seconds=0.5)
+        FixedSet(mixtures=order, manifest=manifest, sample_rate=RATE, mixing=ListMixing(query_seconds=0.5))
         for order in (mixtures, mixtures[::-1])
     ]
     for one, other in zip(both[0], list(both[1])[::-1], strict=True):
@@ -74,16 +82,20 @@ def test_recordings_that_are_long_enough_come_first(tmp_path: Path) -> None:
 
 def test_where_there_is_no_other_recording_there_is_no_query(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    mixtures = [FixedMixture("m", (("dev/a/a-0.wav", 1.0), ("dev/lonely/lonely-0.wav", 1.0)))]
-    fixed = FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=RATE, query_seconds=1.0)
+    mixtures = [FixedMixture("m", (FileGain("dev/a/a-0.wav", 1.0), FileGain("dev/lonely/lonely-0.wav", 1.0)))]
+    fixed = FixedSet(
+        mixtures=mixtures, manifest=manifest, sample_rate=RATE, mixing=ListMixing(query_seconds=1.0)
+    )
     assert fixed[0].queries is None
     assert len(fixed.fingerprint) == 16
 
 
 def test_a_query_at_another_rate_is_resampled(tmp_path: Path) -> None:
     manifest = corpus(tmp_path)
-    mixtures = [FixedMixture("m", (("dev/a/a-1.wav", 1.0), ("dev/b/b-1.wav", 1.0)))]
-    (mixture,) = FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=RATE // 2, query_seconds=0.5)
+    mixtures = [FixedMixture("m", (FileGain("dev/a/a-1.wav", 1.0), FileGain("dev/b/b-1.wav", 1.0)))]
+    (mixture,) = FixedSet(
+        mixtures=mixtures, manifest=manifest, sample_rate=RATE // 2, mixing=ListMixing(query_seconds=0.5)
+    )
     assert mixture.queries is not None
     assert [(query.sample_rate, len(query.audio)) for query in mixture.queries] == [
         (RATE // 2, RATE // 4)
@@ -105,7 +117,7 @@ def test_the_fingerprint_follows_the_queries(tmp_path: Path) -> None:
         drawn = DrawnList(split="dev", n_mixtures=3, query_seconds=seconds)
         return drawn.fixed_set(of, RATE).fingerprint
 
-    used = {path for mixture in draw_list(manifest, n_mixtures=3) for path in sources_of(mixture)}
+    used = {path for mixture in draw_list(manifest, ListRecipe(n_mixtures=3)) for path in sources_of(mixture)}
     others = replace(
         manifest, utterances=tuple(u if u.path in used else replace(u, sha1="0") for u in manifest)
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.identities import conversation, track_in_one_piece_and_in_chunks
 from sepnet import artifact
-from sepnet.data.corpus import index
+from sepnet.data.indexing import index
 from sepnet.inference.pipeline import ChunkOutput, Pipeline, PipelineSettings
 from sepnet.inference.stitching.chunks import ChunkJoiner, plan_chunks
 from sepnet.inference.stitching.timbre import Heard, TimbreMemory, hear

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sepnet.data import rooms
-from sepnet.data.rooms import MixingMatrix, Room, Scene, absorption_for, convolve, responses_of
+from sepnet.data.responses import MixingMatrix, convolve
+from sepnet.data.rooms import Room, Scene, compute_absorption, compute_responses
 from sepnet.types import SepnetError
 
 RATE = 8000
@@ -30,7 +31,7 @@ def scene(
     return Scene(
         size_m,
         rt60_seconds,
-        absorption_for(size_m, rt60_seconds) if absorption is None else absorption,
+        compute_absorption(size_m, rt60_seconds) if absorption is None else absorption,
         np.array(microphones) * size_m,
         np.array(sources) * size_m,
     )
@@ -47,7 +48,7 @@ def measured_rt60(response: np.ndarray, after: int) -> float:
 @pytest.mark.parametrize("rt60_seconds", [0.15, 0.25, 0.4])
 def test_measured_rt60_is_the_one_asked_for(size: tuple[float, float, float], rt60_seconds: float) -> None:
     room = scene(size, rt60_seconds, sources=SPREAD)
-    responses = responses_of(room, RATE)[:, 0]
+    responses = compute_responses(room, RATE)[:, 0]
     direct = np.linalg.norm(room.sources_m - room.microphones_m, axis=1) / STEP
     # The direct sound is no part of the decay. Any one position strays by 10 %; Sabine's absorption misses
     # by up to two fifths here.
@@ -57,7 +58,7 @@ def test_measured_rt60_is_the_one_asked_for(size: tuple[float, float, float], rt
 
 def test_absorption_scales_with_the_room_and_lies_between_axis_and_diagonal() -> None:
     # T scales as the size: one absorption for all cubes of the same L / T.
-    small, large = absorption_for(np.full(3, 2.0), 0.2), absorption_for(np.full(3, 6.0), 0.6)
+    small, large = compute_absorption(np.full(3, 2.0), 0.2), compute_absorption(np.full(3, 6.0), 0.6)
     assert small == pytest.approx(large, rel=1e-9)
     # Between the walls met per metre along an axis (1 / L) and along a diagonal (sqrt 3 / L).
     gamma = -np.log(1 - small)
@@ -73,7 +74,7 @@ def test_direct_path_arrives_at_the_speed_of_sound_with_gain_one_over_distance()
         sources=((0.8, 0.5, 0.5), (0.45, 0.3, 0.6)),
         microphones=((0.2, 0.4, 0.5), (0.3, 0.7, 0.5)),
     )
-    responses = responses_of(room, RATE)
+    responses = compute_responses(room, RATE)
     for source in range(2):
         distances = [float(np.linalg.norm(room.sources_m[source] - m)) for m in room.microphones_m]
         for channel, distance in enumerate(distances):
@@ -87,7 +88,7 @@ def test_direct_path_arrives_at_the_speed_of_sound_with_gain_one_over_distance()
 
 def test_nothing_arrives_before_the_direct_path() -> None:
     room = scene((7.0, 5.0, 3.0), 0.3, sources=((0.9, 0.9, 0.5),), microphones=((0.1, 0.1, 0.5),))
-    response = responses_of(room, RATE)[0, 0]
+    response = compute_responses(room, RATE)[0, 0]
     direct = int(np.linalg.norm(room.sources_m[0] - room.microphones_m[0]) / STEP)
     assert np.sum(response[: direct - 40] ** 2) < 1e-4 * np.sum(response**2)
     assert len(response) == pytest.approx(direct + 0.3 * RATE, abs=2)
@@ -95,9 +96,9 @@ def test_nothing_arrives_before_the_direct_path() -> None:
 
 def test_leaving_out_high_orders_leaves_out_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     room = scene((4.2, 3.1, 2.6), 0.2)
-    response = responses_of(room, RATE)
-    monkeypatch.setattr(rooms, "LEFT_OUT_DB", 120.0)
-    fuller = responses_of(room, RATE)
+    response = compute_responses(room, RATE)
+    monkeypatch.setattr(rooms, "MAX_DECAY_DB", 120.0)
+    fuller = compute_responses(room, RATE)
     assert 0 < np.sum((fuller - response) ** 2) < 1e-5 * np.sum(fuller**2)
 
 
@@ -114,7 +115,7 @@ def test_scenes_keep_to_the_intervals() -> None:
         assert np.all((distances >= 0.6 - 1e-9) & (distances <= 1.5 + 1e-9))
         assert np.linalg.norm(np.diff(drawn.microphones_m, axis=0), axis=1) == pytest.approx([0.2, 0.2])
         assert 0.2 <= drawn.rt60_seconds <= 0.4
-        assert drawn.absorption == absorption_for(drawn.size_m, drawn.rt60_seconds)
+        assert drawn.absorption == compute_absorption(drawn.size_m, drawn.rt60_seconds)
 
 
 @pytest.mark.parametrize("maker", [Room(n_microphones=2, rt60_seconds=(0.1, 0.2)), MixingMatrix()])
@@ -184,8 +185,8 @@ def test_matrices_are_well_conditioned(n_channels: int, n_sources: int) -> None:
         (lambda: Room(n_microphones=0), "n_microphones=0"),
         (lambda: MixingMatrix(n_channels=0), "n_channels=0"),
         (lambda: MixingMatrix(max_condition=1.0), "max_condition=1.0"),
-        (lambda: Room(distance_m=(30.0, 40.0)).draw_scene(np.random.default_rng(0), 1), "no room fitted"),
-        (lambda: Room(rt60_seconds=(0.01, 0.02)).draw_scene(np.random.default_rng(0), 1), "no room fitted"),
+        (lambda: Room(distance_m=(30.0, 40.0)).draw_scene(np.random.default_rng(0), 1), "no room fits"),
+        (lambda: Room(rt60_seconds=(0.01, 0.02)).draw_scene(np.random.default_rng(0), 1), "no room fits"),
         (
             lambda: MixingMatrix(n_channels=6, max_condition=1.1).draw_responses(
                 np.random.default_rng(0), 6, RATE

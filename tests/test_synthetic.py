@@ -16,31 +16,22 @@ import numpy as np
 import pytest
 from scipy.signal.windows import hann
 
-from sepnet.data import audio, synthetic
-from sepnet.data.synthetic import (
-    SENTENCES,
-    SPLITS,
-    VOICES,
-    Reading,
-    Voice,
-    make_toy_corpus,
-    speak,
-    split_of_sentence,
-    toy_readings,
-    write_corpus,
-)
+from sepnet.data import audio, synthetic, text_to_speech
+from sepnet.data.synthetic import make_toy_corpus, write_corpus
+from sepnet.data.text_to_speech import SAMPLE_RATE as RATE
+from sepnet.data.text_to_speech import speak
+from sepnet.data.voices import SENTENCES, SPLITS, VOICES, Reading, Voice, plan_readings, split_of_sentence
 from sepnet.types import SepnetError
 
 pytest.importorskip("espeakng_loader")
 
-RATE = synthetic.SAMPLE_RATE
 PER_VOICE = 3
 FRAME, HOP = 512, 128  # 64 ms and 16 ms
 # The bound on the worst of the 2016 pairs of voices, as the distance of their means in standard deviations
 # of one utterance (d', see separations). Over 20 utterances a voice it is 5.6, its median neighbour 7.1;
 # the few here scatter around that. At 4, the best linear rule takes one voice for the other on 1
 # utterance in 44.
-LEAST_SEPARATION = 4.0
+MIN_SEPARATION = 4.0
 
 
 # What is measured of a voice: its pitch, and the shape of its long-term spectrum.
@@ -94,13 +85,13 @@ def features(speech: np.ndarray) -> np.ndarray:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All voices with a few sentences each."""
     root = tmp_path_factory.mktemp("toy")
-    return write_corpus(root, toy_readings(per_voice=PER_VOICE), progress=False, n_workers=2)
+    return write_corpus(root, plan_readings(per_voice=PER_VOICE), progress=False, n_workers=2)
 
 
 @pytest.fixture(scope="module")
 def speech(corpus: Path) -> dict[str, list[np.ndarray]]:
     spoken: dict[str, list[np.ndarray]] = {}
-    for reading in toy_readings(per_voice=PER_VOICE):
+    for reading in plan_readings(per_voice=PER_VOICE):
         samples, rate = audio.read(corpus / reading.path)
         assert rate == RATE
         assert samples.shape[0] == 1
@@ -147,7 +138,7 @@ def test_sentences_are_many_distinct_and_of_6_to_16_words() -> None:
 
 def test_splits_share_no_voice_no_variant_and_no_sentence() -> None:
     assert len({voice.name for voice in VOICES}) == len(VOICES) >= 60
-    readings = toy_readings()
+    readings = plan_readings()
     for split in SPLITS:
         voices = [voice for voice in VOICES if voice.split == split]
         assert len(voices) == {"train": 48, "dev": 8, "test": 8}[split]
@@ -160,9 +151,9 @@ def test_splits_share_no_voice_no_variant_and_no_sentence() -> None:
 
 
 def test_readings_are_asked_for_within_what_there_is() -> None:
-    assert len(toy_readings(voices=VOICES[:3], per_voice=2)) == 6
+    assert len(plan_readings(voices=VOICES[:3], per_voice=2)) == 6
     with pytest.raises(SepnetError, match="between 1 and 252"):
-        toy_readings(per_voice=253)
+        plan_readings(per_voice=253)
     with pytest.raises(SepnetError, match="pitch of the voice"):
         replace(VOICES[0], pitch=101)
     with pytest.raises(SepnetError, match="split 'tests'"):
@@ -192,7 +183,7 @@ def test_voices_are_far_apart(measured: np.ndarray) -> None:
     d = separations(measured)
     worst = np.unravel_index(np.argmin(d + 99 * np.eye(len(d))), d.shape)
     names = [VOICES[i].name for i in worst]
-    assert d[tuple(worst)] > LEAST_SEPARATION, f"{names} are only {d[tuple(worst)]:.2f} apart"
+    assert d[tuple(worst)] > MIN_SEPARATION, f"{names} are only {d[tuple(worst)]:.2f} apart"
 
 
 def test_an_utterance_is_nearest_to_its_own_voice(measured: np.ndarray) -> None:
@@ -209,7 +200,7 @@ def test_an_utterance_is_nearest_to_its_own_voice(measured: np.ndarray) -> None:
 def test_the_measure_finds_two_voices_that_are_one(measured: np.ndarray) -> None:
     copied = measured.copy()
     copied[1] = measured[0] + 0.1 * (measured[1] - measured[1].mean(axis=0))
-    assert separations(copied)[0, 1] < LEAST_SEPARATION / 2
+    assert separations(copied)[0, 1] < MIN_SEPARATION / 2
 
 
 def test_pitch_follows_gender_and_setting(measured: np.ndarray) -> None:
@@ -240,7 +231,7 @@ def test_what_lies_above_the_new_band_dies(monkeypatch: pytest.MonkeyPatch) -> N
     native = 22050
     time = np.arange(2 * native) / native
     tones = np.sin(2 * np.pi * 1000 * time) + np.sin(2 * np.pi * 5000 * time)
-    monkeypatch.setattr(synthetic, "_run_espeak", lambda text, voice: (tones, native))
+    monkeypatch.setattr(text_to_speech, "_run_espeak", lambda text, voice: (tones, native))
     heard = speak("a tone", VOICES[0])[RATE // 2 : RATE // 2 + RATE] * hann(RATE)
     spectrum = 20 * np.log10(np.abs(np.fft.rfft(heard)) + 1e-12)  # one bin a Hz
     assert np.argmax(spectrum) == 1000
@@ -255,12 +246,12 @@ def digest(root: Path) -> dict[str, bytes]:
 
 
 FEW = tuple(
-    reading for voice in (VOICES[0], VOICES[3]) for reading in toy_readings(voices=[voice], per_voice=2)
+    reading for voice in (VOICES[0], VOICES[3]) for reading in plan_readings(voices=[voice], per_voice=2)
 )
 
 
 def test_corpus_holds_its_files_its_voices_and_its_stamp(corpus: Path) -> None:
-    readings = toy_readings(per_voice=PER_VOICE)
+    readings = plan_readings(per_voice=PER_VOICE)
     assert {str(p.relative_to(corpus)) for p in corpus.rglob("*.flac")} == {r.path for r in readings}
     assert re.fullmatch(r"(train|dev|test)/[fm]\d\d/\d{3}\.flac", readings[0].path)
     with (corpus / "voices.csv").open(newline="") as stream:
@@ -371,7 +362,7 @@ def test_voices_that_do_not_exist_are_refused(changes: dict[str, str], words: st
 
 
 def test_text_without_words_is_refused() -> None:
-    with pytest.raises(SepnetError, match="says nothing"):
+    with pytest.raises(SepnetError, match="is silent for"):
         speak("", VOICES[0])
 
 
@@ -381,7 +372,7 @@ def fake_loader(monkeypatch: pytest.MonkeyPatch, library: str, data: str) -> Non
 
 
 def test_broken_installations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    library, data = synthetic._find_espeak()
+    library, data = text_to_speech._find_espeak()
     fake_loader(monkeypatch, str(tmp_path / "gone.so"), str(data))
     with pytest.raises(SepnetError, match=r"gone\.so does not load"):
         speak("Good morning.", VOICES[0])
@@ -394,7 +385,7 @@ def test_broken_installations_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_long_paths_are_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = speak("Good morning.", VOICES[0])
-    library, data = synthetic._find_espeak()
+    library, data = text_to_speech._find_espeak()
     far = tmp_path / ("long" * 30) / ("longer" * 20)  # eSpeak holds 160 characters
     far.mkdir(parents=True)
     (far / "data").symlink_to(data)

@@ -1,4 +1,4 @@
-"""python scripts/prepare_data.py: fetches a corpus, indexes it, and draws a fixed list from it."""
+"""python scripts/prepare_data.py: fetch a corpus, index it, and draw a fixed list from it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ from omegaconf import DictConfig, OmegaConf
 
 from sepnet import artifact
 from sepnet.cli import app
-from sepnet.data.corpus import Corpus, Manifest, summary
+from sepnet.data.corpus import Corpus
 from sepnet.data.librimix import DrawnList
+from sepnet.data.manifest import Manifest, summarize
 from sepnet.types import SepnetError
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     app.run(prepare, "prepare")
 
 
 def prepare(config: DictConfig) -> None:
-    """Do what conf/prepare.yaml describes. Raises SepnetError for what can't be."""
+    """Fetch, index and draw by the settings of conf/prepare.yaml.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        SepnetError: A setting is missing, or the corpus can't be fetched, indexed or drawn from.
+    """
     if OmegaConf.is_missing(config, "root"):
-        raise SepnetError("which folder? Say root=/my/wavs, or choose corpus=librispeech or corpus=toy")
+        raise SepnetError("root has no value: set root=/my/wavs, or choose corpus=librispeech or corpus=toy")
     _check_list(config.list)
     if config.fetch is not None:
         artifact.build(config.fetch)
     corpus: Corpus = artifact.build(config.corpus)
     manifest = corpus.manifest()
-    print(summary(manifest, corpus.skipped()))
+    print(summarize(manifest, corpus.skipped()))
     print(f"the index is in {corpus.index_dir}")
     if config.list.split is not None:
         _draw(config.list, manifest)
@@ -34,7 +42,7 @@ def prepare(config: DictConfig) -> None:
 def _check_list(settings: DictConfig) -> None:
     if (settings.split is None) != (settings.csv is None):
         raise SepnetError(
-            f"list.split is {settings.split} and list.csv is {settings.csv}: give both to draw a list"
+            f"list.split is {settings.split} and list.csv is {settings.csv}: set both to draw a list"
         )
 
 

@@ -1,8 +1,8 @@
-"""When a recording sounds, and how to make of that a sound as long as one likes.
+"""When a recording is active, and how to make a sound of any length from its active stretches.
 
-Clips of a class ("a sneeze, 5 s") are often silence around half a second of sound. Mixtures that ask when a
-sound is there, or at what level, need to know. The rule is that of sepnet.dsp.activity (frames within 30 dB
-of the loudest, pauses of up to half a second bridged), and
+Clips of a class ("a sneeze, 5 s") are often silence around half a second of sound. Mixtures in which the
+times or the level of a sound matter have to know. The rule is that of sepnet.dsp.activity (frames within
+30 dB of the loudest, pauses of up to half a second bridged), and
 
 - a sound lasts a tenth of a second longer, since a decay falls below any threshold early;
 - what is shorter than a tenth of a second before that is no sound of its own, unless there is no other.
@@ -24,7 +24,7 @@ from sepnet.dsp.activity import FRAME_SECONDS, PAUSE_SECONDS, active_frames, bri
 from sepnet.types import SepnetError
 
 DECAY_SECONDS = 0.1
-SHORTEST_SECONDS = 0.1
+MIN_STRETCH_SECONDS = 0.1
 FADE_SECONDS = 0.01
 
 Stretch = tuple[float, float]
@@ -33,7 +33,14 @@ Stretch = tuple[float, float]
 
 @dataclass(frozen=True)
 class Cut:
-    """A part of a file and its place: ``seconds`` from ``start`` in it, heard from ``at`` on."""
+    """A part of a file and its place in a signal, in seconds.
+
+    Attributes:
+        path: The file.
+        start: Where the part begins in the file.
+        seconds: Its length.
+        at: Where it begins in the signal.
+    """
 
     path: str
     start: float
@@ -42,25 +49,40 @@ class Cut:
 
 
 def active_stretches(samples: Float[np.ndarray, " time"], sample_rate: int) -> list[Stretch]:
-    """Where a recording sounds, by the rule above, in order and apart; empty for silence."""
+    """Find where a recording is active, by the rule above.
+
+    Args:
+        samples: (time,).
+        sample_rate: In Hz.
+
+    Returns:
+        The stretches in seconds, in order and apart; none for silence.
+    """
     frame = max(1, round(FRAME_SECONDS * sample_rate))
     end = len(samples) / sample_rate
     active = active_frames(samples, frame)
     runs = bridged(active, round(PAUSE_SECONDS / FRAME_SECONDS))
-    long = [(a, b) for a, b in runs if b - a >= round(SHORTEST_SECONDS / FRAME_SECONDS)]
+    long = [(a, b) for a, b in runs if b - a >= round(MIN_STRETCH_SECONDS / FRAME_SECONDS)]
     step = frame / sample_rate
     return [(a * step, min(b * step + DECAY_SECONDS, end)) for a, b in long or runs]
 
 
-def looped(stretches: Sequence[tuple[str, Stretch]], seconds: float, at: float = 0.0) -> list[Cut]:
-    """Cuts of (path, stretch), one after the other and around, that last ``seconds`` from ``at`` on.
+def loop_stretches(stretches: Sequence[tuple[str, Stretch]], seconds: float, at: float = 0.0) -> list[Cut]:
+    """Fill a time with stretches, one after the other, and again from the first.
 
-    Neighbours overlap by ``FADE_SECONDS``, in which one fades out as the other fades in (see ``faded``). All
-    times are whole milliseconds, and a rest too short for its fades is left silent. Raises SepnetError where
-    nothing is longer than two fades.
+    Neighbours overlap by ``FADE_SECONDS``, in which one fades out as the other fades in (see ``fade``). All
+    times are whole milliseconds, and a rest too short for its fades is left silent.
+
+    Args:
+        stretches: (path, stretch) of each.
+        seconds: The time to fill.
+        at: Where it begins.
+
+    Raises:
+        SepnetError: No stretch is longer than two fades.
     """
-    whole = [(path, _ms(a), _ms(b) - _ms(a)) for path, (a, b) in stretches]
-    usable = [(path, start, length) for path, start, length in whole if length > 2 * FADE_SECONDS]
+    parts = [(path, _floor_ms(a), _floor_ms(b) - _floor_ms(a)) for path, (a, b) in stretches]
+    usable = [(path, start, length) for path, start, length in parts if length > 2 * FADE_SECONDS]
     if not usable:
         raise SepnetError(
             f"none of {len(stretches)} stretches is longer than {2 * FADE_SECONDS} s: leave the recording out"
@@ -69,20 +91,24 @@ def looped(stretches: Sequence[tuple[str, Stretch]], seconds: float, at: float =
     place, end = at, at + seconds
     while not cuts or place + 2 * FADE_SECONDS < end:
         path, start, length = usable[len(cuts) % len(usable)]
-        cuts.append(Cut(path, start, _ms(min(length, end - place)), place))
-        place = _ms(place + length - FADE_SECONDS)
+        cuts.append(Cut(path, start, _floor_ms(min(length, end - place)), place))
+        place = _floor_ms(place + length - FADE_SECONDS)
     return cuts
 
 
-def _ms(seconds: float) -> float:
+def _floor_ms(seconds: float) -> float:
     """The last whole millisecond; an amount that lies a rounding error below the next counts as that."""
     return math.floor(seconds * 1000 + 1e-6) / 1000
 
 
-def faded(samples: Float[np.ndarray, " time"], sample_rate: int) -> Float[np.ndarray, " time"]:
-    """The samples, risen and fallen under the halves of a Hann window of twice ``FADE_SECONDS``.
+def fade(samples: Float[np.ndarray, " time"], sample_rate: int) -> Float[np.ndarray, " time"]:
+    """Fade samples in and out under the halves of a Hann window of twice ``FADE_SECONDS``.
 
-    A fall and a rise that coincide sum to one: sin^2 + cos^2.
+    A fade-out and a fade-in that coincide sum to one: sin^2 + cos^2.
+
+    Args:
+        samples: (time,).
+        sample_rate: In Hz.
     """
     n_fade = min(round(FADE_SECONDS * sample_rate), len(samples) // 2)
     rising = np.sin(np.pi / 2 * (np.arange(n_fade) + 0.5) / max(n_fade, 1)) ** 2
@@ -93,7 +119,7 @@ def faded(samples: Float[np.ndarray, " time"], sample_rate: int) -> Float[np.nda
 
 
 def spans(cuts: Sequence[Cut]) -> tuple[Stretch, ...]:
-    """When cuts sound: their places, those that touch or overlap joined."""
+    """Return when cuts sound: their places, with those that touch or overlap joined."""
     joined: list[Stretch] = []
     for begin, end in sorted((cut.at, cut.at + cut.seconds) for cut in cuts):
         if joined and begin <= joined[-1][1] + 1e-9:
@@ -108,34 +134,46 @@ def draw_bursts(
     seconds: float,
     share: float,
     *,
-    most: int = 3,
-    shortest: float = 1.0,
-    pause: float = 0.5,
+    max_bursts: int = 3,
+    min_seconds: float = 1.0,
+    min_pause_seconds: float = 0.5,
 ) -> list[Stretch]:
-    """One to ``most`` bursts that last ``share`` of ``seconds`` together, at drawn places.
+    """Draw bursts that together last a share of a time.
 
-    As many as fit with at least ``shortest`` seconds each and ``pause`` seconds between them; lengths and
-    places are uniform over what that leaves. To the millisecond. Raises SepnetError for a share that is not
-    in (0, 1].
+    There are as many as fit; their lengths and places are uniform over what the limits leave.
+
+    Args:
+        rng: The generator.
+        seconds: The time.
+        share: The share of it that the bursts last.
+        max_bursts: Largest number of bursts.
+        min_seconds: Shortest burst, if there are several.
+        min_pause_seconds: Shortest pause between bursts.
+
+    Returns:
+        The bursts in seconds, to the millisecond, in order.
+
+    Raises:
+        SepnetError: The share is not in (0, 1].
     """
     if not 0 < share <= 1:
         raise SepnetError(f"a share of {share} of the time can't be active: give one above 0 and up to 1")
     active = share * seconds
-    room = min(most, int(active / shortest), 1 + int((seconds - active) / pause))
-    count = int(rng.integers(max(room, 1))) + 1
-    least = min(shortest, active / count)
-    lengths = least + (active - count * least) * _parts(rng, count)
-    free = seconds - active - (count - 1) * pause
-    gaps = free * _parts(rng, count + 1)  # before, between and after
+    n_fitting = min(max_bursts, int(active / min_seconds), 1 + int((seconds - active) / min_pause_seconds))
+    n_bursts = int(rng.integers(max(n_fitting, 1))) + 1
+    shortest = min(min_seconds, active / n_bursts)
+    lengths = shortest + (active - n_bursts * shortest) * _draw_shares(rng, n_bursts)
+    free = seconds - active - (n_bursts - 1) * min_pause_seconds
+    gaps = free * _draw_shares(rng, n_bursts + 1)  # before, between and after
     bursts, place = [], 0.0
     for length, gap in zip(lengths.tolist(), gaps.tolist(), strict=False):
         place += gap
         bursts.append((round(place, 3), round(min(place + length, seconds), 3)))
-        place += length + pause
+        place += length + min_pause_seconds
     return bursts
 
 
-def _parts(rng: np.random.Generator, count: int) -> np.ndarray:
+def _draw_shares(rng: np.random.Generator, count: int) -> np.ndarray:
     """``count`` numbers that sum to one, uniform over all such."""
     edges = np.sort(rng.uniform(size=count - 1))
     return np.diff(np.concatenate([[0.0], edges, [1.0]]))

@@ -1,7 +1,7 @@
 """The only reader and writer of sound files.
 
 Samples are float32 with full scale 1.0, arrays are (channel, time), rates are in Hz. Nothing here
-resamples, clips or cuts: what does not fit is refused in one sentence, with the numbers and the remedy.
+resamples, clips or cuts: a file that does not fit is refused with the numbers and the remedy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ SUBTYPES = frozenset({*INTEGER_BITS, "FLOAT", "DOUBLE", "VORBIS"})
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a file says; frames counts the samples of one channel."""
+    """The header of a file.
+
+    Attributes:
+        sample_rate: In Hz.
+        channels: Number of channels.
+        frames: Samples of one channel.
+    """
 
     sample_rate: int
     channels: int
@@ -44,50 +50,79 @@ class AudioInfo:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """What the header says, without decoding. Raises SepnetError for a file that is missing, empty, not
-    audio, of zero length, or shorter than its header says (as far as that shows without decoding)."""
+    """Read the header of a file, without decoding it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SepnetError: The file is missing, empty, not audio, of zero length, or shorter than its header says
+            (as far as that shows without decoding).
+    """
     with opened(Path(path)) as file:
         return _info(file)
 
 
 def verify(path: str | Path) -> AudioInfo:
-    """Decode the whole file, block by block, and keep nothing. Raises SepnetError as ``read`` does."""
+    """Decode a whole file, block by block, and keep nothing.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its header.
+
+    Raises:
+        SepnetError: As ``read`` does.
+    """
     path = Path(path)
     with opened(path) as file:
-        promised = _info(file)
-        done = 0
-        while done < promised.frames:
-            block = decode_block(file, path, done, min(BLOCK_FRAMES, promised.frames - done))
-            done += block.shape[1]
-    return promised
+        header = _info(file)
+        n_decoded = 0
+        while n_decoded < header.frames:
+            block = decode_block(file, path, n_decoded, min(BLOCK_FRAMES, header.frames - n_decoded))
+            n_decoded += block.shape[1]
+    return header
 
 
 def read(
     path: str | Path, *, sample_rate: int | None = None, start: int = 0, frames: int = -1
 ) -> tuple[Float[np.ndarray, "channel time"], int]:
-    """Samples ``start`` to ``start + frames`` (-1: to the end) of all channels, and the rate in Hz.
+    """Read a part of a file, all channels.
 
-    Raises SepnetError for a file that is missing, empty, cut off, not audio or without samples, for NaN
-    and infinity, for a stretch that the file doesn't hold, and where ``sample_rate`` is given and the
-    file has another.
+    Args:
+        path: The file.
+        sample_rate: The rate that the file has to have, in Hz; None: any.
+        start: The first sample.
+        frames: Samples of one channel; -1: to the end.
+
+    Returns:
+        The samples (channel, time) and the rate in Hz.
+
+    Raises:
+        SepnetError: The file is missing, empty, cut off, not audio, without samples or at another rate, holds
+            NaN or infinity, or doesn't have these samples.
+
+    Example:
+        >>> audio, sample_rate = read("mix.wav")
     """
     path = Path(path)
     with opened(path) as file:
         header = _info(file)
         if sample_rate is not None and header.sample_rate != sample_rate:
             raise SepnetError(
-                f"{path} is at {header.sample_rate} Hz, but {sample_rate} Hz is asked for: "
+                f"{path} is at {header.sample_rate} Hz, but {sample_rate} Hz is required: "
                 "resample it with sepnet.dsp.resample, or set the sample rate to the file's"
             )
-        count = header.frames - start if frames == -1 else frames
-        if start < 0 or count < 1 or start + count > header.frames:
+        n_samples = header.frames - start if frames == -1 else frames
+        if start < 0 or n_samples < 1 or start + n_samples > header.frames:
             raise SepnetError(
-                f"{path} has {header.frames} samples, so {count} samples from {start} can't be read: "
-                "ask for a stretch of at least one sample inside it"
+                f"{path} has {header.frames} samples, so {n_samples} samples from {start} can't be read: "
+                "give a start and a number of samples inside it"
             )
         if start:
             seek(file, path, start)
-        return decode_block(file, path, start, count), header.sample_rate
+        return decode_block(file, path, start, n_samples), header.sample_rate
 
 
 def write(
@@ -97,12 +132,20 @@ def write(
     *,
     subtype: str = "FLOAT",
 ) -> None:
-    """Write ``audio`` under a temporary name beside ``path``, then move it there.
+    """Write a sound file under a temporary name beside ``path``, then move it there.
 
-    The format follows from the suffix (.wav, .flac, .ogg, .aiff), ``subtype`` is libsndfile's: FLOAT,
-    PCM_16, PCM_24, VORBIS. Integers are rounded to the nearest step of 2^-(bits - 1), so that what was
-    read from a file of integers is written back bit by bit. Raises SepnetError for audio that is empty,
-    of another shape or not finite, that would clip, and for a disk that is full or forbidden.
+    Integers are rounded to the nearest step of 2^-(bits - 1), so that what was read from a file of integers
+    is written back bit by bit.
+
+    Args:
+        path: The file; its suffix (.wav, .flac, .ogg, .aiff) determines the format.
+        audio: (channel, time) or (time,).
+        sample_rate: In Hz.
+        subtype: libsndfile's: FLOAT, PCM_16, PCM_24, VORBIS.
+
+    Raises:
+        SepnetError: The audio is empty, of another shape or not finite, it would clip, or the disk is full or
+            read-only.
     """
     path = Path(path)
     samples = np.atleast_2d(np.asarray(audio))
@@ -111,7 +154,7 @@ def write(
             f"{path}: audio to write is (channel, time) or (time,) with samples, not {np.shape(audio)}"
         )
     form = file_format(path, subtype)
-    samples = as_written(samples, subtype, path)
+    samples = to_subtype(samples, subtype, path)
     with replacing(path) as temporary:
         try:
             soundfile.write(temporary, samples.T, sample_rate, subtype=subtype, format=form)
@@ -120,20 +163,37 @@ def write(
 
 
 def file_format(path: Path, subtype: str) -> str:
-    """libsndfile's name for the suffix. Raises SepnetError for one that is unknown or has no such subtype."""
-    found = FORMATS.get(path.suffix.lower())
-    if not found or subtype not in SUBTYPES or not soundfile.check_format(found, subtype):
+    """Return libsndfile's name of the format of a file to write.
+
+    Args:
+        path: The file.
+        subtype: libsndfile's.
+
+    Raises:
+        SepnetError: The suffix is unknown, or its format has no such subtype.
+    """
+    name = FORMATS.get(path.suffix.lower())
+    if not name or subtype not in SUBTYPES or not soundfile.check_format(name, subtype):
         raise SepnetError(
             f"{path}: suffix {path.suffix!r} and subtype {subtype} can't be written; give a suffix of "
             f"{sorted(FORMATS)} and a subtype of {sorted(SUBTYPES)} that go together, as .wav and FLOAT do"
         )
-    return found
+    return name
 
 
-def as_written(samples: Float[np.ndarray, "channel time"], subtype: str, path: Path) -> np.ndarray:
-    """As libsndfile is given them, (channel, time), floats or integers.
+def to_subtype(samples: Float[np.ndarray, "channel time"], subtype: str, path: Path) -> np.ndarray:
+    """Convert samples to what libsndfile gets, floats or integers.
 
-    Raises SepnetError for NaN and infinity, and for what would clip.
+    Args:
+        samples: (channel, time).
+        subtype: libsndfile's.
+        path: The file, for the message.
+
+    Returns:
+        (channel, time).
+
+    Raises:
+        SepnetError: Samples are not finite, or would clip.
     """
     check_finite(samples, path)
     return _integers(samples, INTEGER_BITS[subtype], path) if subtype in INTEGER_BITS else samples
@@ -166,7 +226,7 @@ def _room(path: Path) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The file, checked as far as can be without decoding. Raises SepnetError as ``info`` does."""
+    """Open a file, checked as far as possible without decoding it. Raises SepnetError as ``info`` does."""
     if not path.is_file():
         raise SepnetError(f"there is no file {path}: check the path")
     try:
@@ -196,7 +256,7 @@ def _unreadable(path: Path, n_bytes: int, error: soundfile.LibsndfileError) -> S
 
 
 def reason(error: soundfile.LibsndfileError) -> str:
-    """What libsndfile says."""
+    """Return libsndfile's message."""
     return str(error.error_string).strip().rstrip(".") or f"libsndfile error {error.code}"
 
 
@@ -205,7 +265,7 @@ def _info(file: soundfile.SoundFile) -> AudioInfo:
 
 
 def check_length(file: soundfile.SoundFile, path: Path | str, n_bytes: int) -> None:
-    """Refuse a file whose header says that it holds nothing, or not how much."""
+    """Raise SepnetError if a file holds nothing according to its header, or does not say how much."""
     if file.frames <= 0:  # libsndfile says 0 for an Ogg stream without its last page, too
         raise SepnetError(
             f"{path} ({n_bytes} bytes) is audio of zero length, or was cut off: copy or download it again"
@@ -217,16 +277,22 @@ def check_length(file: soundfile.SoundFile, path: Path | str, n_bytes: int) -> N
 
 
 def check_chunks(stream: io.BufferedIOBase, name: Path | str, n_bytes: int) -> None:
-    """Refuse a WAV or AIFF whose samples go past the end: libsndfile reads such a file as a short one."""
+    """Raise SepnetError if a WAV or AIFF was cut off: libsndfile reads such a file as a shorter one.
+
+    Args:
+        stream: The file, at its beginning.
+        name: Its name, for the message.
+        n_bytes: Its size.
+    """
     magic = stream.read(12)
-    wanted = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])
-    while wanted and len(header := stream.read(8)) == 8:
-        size = int.from_bytes(header[4:], "little" if wanted == b"data" else "big")
-        there = n_bytes - stream.tell()
-        if header[:4] == wanted:
-            if size != 0xFFFFFFFF and size > there:  # 0xFFFFFFFF: written to a pipe, length unknown
+    data_chunk = {b"RIFF": b"data", b"FORM": b"SSND"}.get(magic[:4])
+    while data_chunk and len(header := stream.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little" if data_chunk == b"data" else "big")
+        available = n_bytes - stream.tell()
+        if header[:4] == data_chunk:
+            if size != 0xFFFFFFFF and size > available:  # 0xFFFFFFFF: written to a pipe, length unknown
                 raise SepnetError(
-                    f"{name} is cut off: its header promises {size} bytes of samples, but {there} are "
+                    f"{name} is cut off: its header promises {size} bytes of samples, but {available} are "
                     "there; copy or download it again"
                 )
             return
@@ -234,7 +300,16 @@ def check_chunks(stream: io.BufferedIOBase, name: Path | str, n_bytes: int) -> N
 
 
 def seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
-    """Go to sample ``start`` of a file of which nothing was read. Raises SepnetError where it can't be."""
+    """Go to a sample of a file of which nothing was read.
+
+    Args:
+        file: The open file.
+        path: Its path, for the message.
+        start: The sample.
+
+    Raises:
+        SepnetError: The sample can't be reached.
+    """
     if file.subtype == "VORBIS":
         # libsndfile 1.2.2 arrives at the wrong sample in the last page of a stream: decode up to there.
         for begin in range(0, start, BLOCK_FRAMES):
@@ -249,7 +324,20 @@ def seek(file: soundfile.SoundFile, path: Path, start: int) -> None:
 def decode_block(
     file: soundfile.SoundFile, path: Path | str, start: int, count: int
 ) -> Float[np.ndarray, "channel time"]:
-    """The next ``count`` samples, before which ``start`` were read. Raises SepnetError as ``read`` does."""
+    """Decode the next samples of a file.
+
+    Args:
+        file: The open file.
+        path: Its path, for the message.
+        start: How many samples were read before.
+        count: How many to read.
+
+    Returns:
+        (channel, time).
+
+    Raises:
+        SepnetError: As ``read`` does.
+    """
     try:
         samples = file.read(count, dtype="float32", always_2d=True)  # (time, channel)
     except soundfile.LibsndfileError as error:
@@ -268,12 +356,12 @@ def _cut_off(path: Path | str, frames: int, what: str) -> SepnetError:
 
 
 def check_finite(samples: np.ndarray, path: Path | str) -> None:
-    """Refuse NaN and infinity."""
+    """Raise SepnetError if samples are NaN or infinite."""
     finite = np.isfinite(samples)
     if not finite.all():
-        bad = samples.size - int(finite.sum())
+        n_bad = samples.size - int(finite.sum())
         raise SepnetError(
-            f"{path}: {bad} of {samples.size} samples are NaN or infinite: repair or leave out the file"
+            f"{path}: {n_bad} of {samples.size} samples are NaN or infinite: repair or leave out the file"
         )
 
 

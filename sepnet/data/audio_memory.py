@@ -1,8 +1,8 @@
-"""Sound files in memory, read from those whom one does not trust.
+"""Sound files in memory, from untrusted senders.
 
-A file of a few kilobytes can decode to hours: its header is held against the limits before anything is
-decoded, and what is decoded is held against them block by block, so that memory follows what is really
-there and never what a header promises.
+A file of a few kilobytes can decode to hours: its header is checked against limits before anything is
+decoded, and the decoded audio block by block, so that memory depends on the audio itself and never on the
+promises of a header.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from sepnet.types import SepnetError
 CONTAINERS = "WAV, FLAC, Ogg, MP3 or AIFF"
 MAGIC = (b"RIFF", b"fLaC", b"OggS", b"FORM", b"ID3")
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
-"""In Hz. Between rates that have hardly a common divisor, resampling takes gigabytes."""
+"""In Hz. Between rates with a small common divisor, resampling takes gigabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundLimits:
-    """The most that a sound file may hold."""
+    """Limits of a sound file.
+
+    Attributes:
+        seconds: Longest duration.
+        channels: Largest number of channels.
+    """
 
     seconds: float
     channels: int
@@ -41,10 +46,19 @@ class SoundLimits:
 def decode(
     data: bytes, *, limits: SoundLimits, name: str = "the file"
 ) -> tuple[Float[np.ndarray, "channel time"], int]:
-    """Samples and rate in Hz of a whole sound file. name: what to call it in errors.
+    """Decode a whole sound file.
 
-    Raises SepnetError for what is no WAV, FLAC, Ogg, MP3 or AIFF, is damaged or cut off, is of an unusual
-    rate, holds NaN or infinity, or more than ``limits``.
+    Args:
+        data: The bytes of the file.
+        limits: Limits that it has to keep.
+        name: What to call it in errors.
+
+    Returns:
+        The samples (channel, time) and the rate in Hz.
+
+    Raises:
+        SepnetError: It is not a WAV, FLAC, Ogg, MP3 or AIFF, is damaged or cut off, has an unusual rate,
+            holds NaN or infinity, or exceeds the limits.
     """
     if not data:
         raise SepnetError(f"{name} is empty (0 bytes): choose another")
@@ -56,16 +70,27 @@ def decode(
     try:
         with soundfile.SoundFile(stream) as file:
             check_length(file, name, len(data))
-            return _within(file, limits, name), int(file.samplerate)
+            return _decode_within(file, limits, name), int(file.samplerate)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: soundfile, of headerless formats
-        told = reason(error) if isinstance(error, soundfile.LibsndfileError) else "no header"
+        message = reason(error) if isinstance(error, soundfile.LibsndfileError) else "no header"
         raise SepnetError(
-            f"{name} ({len(data)} bytes) can't be read as audio ({told}): convert it to WAV or FLAC"
+            f"{name} ({len(data)} bytes) can't be read as audio ({message}): convert it to WAV or FLAC"
         ) from error
 
 
 def encode(audio: Float[np.ndarray, "channel time"] | Float[np.ndarray, " time"], sample_rate: int) -> bytes:
-    """A WAV file of 32-bit floats, so that nothing clips. Raises SepnetError for NaN and infinity."""
+    """Encode audio as a WAV file of 32-bit floats, so that nothing clips.
+
+    Args:
+        audio: (channel, time) or (time,).
+        sample_rate: In Hz.
+
+    Returns:
+        The bytes of the file.
+
+    Raises:
+        SepnetError: Samples are NaN or infinite.
+    """
     samples = np.atleast_2d(audio)
     check_finite(samples, "the result")
     stream = io.BytesIO()
@@ -73,22 +98,22 @@ def encode(audio: Float[np.ndarray, "channel time"] | Float[np.ndarray, " time"]
     return stream.getvalue()
 
 
-def _within(file: soundfile.SoundFile, limits: SoundLimits, name: str) -> np.ndarray:
-    """(channel, time), or SepnetError where it is more than the limits allow."""
-    rate, channels, promised = int(file.samplerate), int(file.channels), int(file.frames)
+def _decode_within(file: soundfile.SoundFile, limits: SoundLimits, name: str) -> np.ndarray:
+    """Decode a file (channel, time), or raise SepnetError if it exceeds the limits."""
+    rate, channels, n_frames = int(file.samplerate), int(file.channels), int(file.frames)
     if rate not in RATES:
         raise SepnetError(f"{name} is at {rate} Hz: resample it to one of {', '.join(map(str, RATES))} Hz")
     if channels > limits.channels:
         raise SepnetError(f"{name} has {channels} channels, of {limits.channels} at the most: leave some out")
-    if promised > limits.seconds * rate:
+    if n_frames > limits.seconds * rate:
         raise SepnetError(
-            f"{name} lasts {promised / rate:.1f} s, of {limits.seconds:g} s at the most: cut it, or use "
+            f"{name} lasts {n_frames / rate:.1f} s, of {limits.seconds:g} s at the most: cut it, or use "
             "scripts/separate.py, which takes files of any length"
         )
-    blocks, done = [], 0
-    while done < promised:
-        blocks.append(decode_block(file, name, done, min(BLOCK_FRAMES, promised - done)))
-        done += blocks[-1].shape[1]
+    blocks, n_decoded = [], 0
+    while n_decoded < n_frames:
+        blocks.append(decode_block(file, name, n_decoded, min(BLOCK_FRAMES, n_frames - n_decoded)))
+        n_decoded += blocks[-1].shape[1]
     return np.concatenate(blocks, axis=1)
 
 

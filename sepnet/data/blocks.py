@@ -1,4 +1,4 @@
-"""Sound files of any length, read and written piece by piece: see sepnet.data.audio for what is refused."""
+"""Sound files of any length, read and written block by block: see sepnet.data.audio for what is refused."""
 
 from __future__ import annotations
 
@@ -13,45 +13,66 @@ from jaxtyping import Float
 from sepnet.data import audio
 from sepnet.types import SepnetError
 
-LARGEST_RIFF = 4_000_000_000  # bytes: the header of a plain WAV counts them in 32 bits
+MAX_RIFF_BYTES = 4_000_000_000  # the header of a plain WAV counts bytes in 32 bits
 SUBTYPE_OF = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS", ".aif": "FLOAT", ".aiff": "FLOAT"}
 
 
 class BlockReader:
-    """Stretches of a file in the order of their starts; they may overlap. What lies before is dropped."""
+    """Reads parts of a file in the order of their starts; they may overlap. Earlier samples are dropped.
+
+    Args:
+        file: The open file.
+        path: Its path, for messages.
+    """
 
     def __init__(self, file: soundfile.SoundFile, path: Path) -> None:
         self._file, self._path = file, path
-        self._held: Float[np.ndarray, "channel time"] = np.zeros((file.channels, 0), dtype=np.float32)
+        self._buffer: Float[np.ndarray, "channel time"] = np.zeros((file.channels, 0), dtype=np.float32)
         self._start = 0
 
     def read(self, start: int, stop: int) -> Float[np.ndarray, "channel time"]:
-        """Samples ``start`` to ``stop`` of all channels. Raises SepnetError as audio.read does."""
-        end = self._start + self._held.shape[1]
+        """Read samples ``start`` to ``stop`` of all channels.
+
+        Args:
+            start: The first sample, not before the last call's.
+            stop: The sample after the last one.
+
+        Returns:
+            (channel, time).
+
+        Raises:
+            SepnetError: As ``audio.read`` does.
+        """
+        end = self._start + self._buffer.shape[1]
         if start > end:
             if end == 0:
                 audio.seek(self._file, self._path, start)
             else:
                 audio.decode_block(self._file, self._path, end, start - end)
-            self._held, self._start = self._held[:, :0], start
+            self._buffer, self._start = self._buffer[:, :0], start
         else:
-            self._held, self._start = self._held[:, start - self._start :], start
-        missing = stop - self._start - self._held.shape[1]
+            self._buffer, self._start = self._buffer[:, start - self._start :], start
+        missing = stop - self._start - self._buffer.shape[1]
         if missing > 0:
-            more = audio.decode_block(self._file, self._path, stop - missing, missing)
-            self._held = np.concatenate([self._held, more], axis=1)
-        return self._held[:, : stop - start]
+            block = audio.decode_block(self._file, self._path, stop - missing, missing)
+            self._buffer = np.concatenate([self._buffer, block], axis=1)
+        return self._buffer[:, : stop - start]
 
 
 @contextmanager
 def open_blocks(path: str | Path) -> Iterator[BlockReader]:
-    """Raises SepnetError for what is no sound file: see audio.info."""
+    """Open a file for reading block by block. Raises SepnetError as ``audio.info`` does."""
     with audio.opened(Path(path)) as file:
         yield BlockReader(file, Path(path))
 
 
 def largest_gain(peak: float, subtype: str) -> float:
-    """The most that samples up to ``peak`` may be multiplied by without clipping; of floats infinite."""
+    """Return the largest gain with which a signal does not clip.
+
+    Args:
+        peak: Largest absolute sample.
+        subtype: libsndfile's; floats never clip.
+    """
     bits = audio.INTEGER_BITS.get(subtype)
     if bits is None or peak == 0.0:
         return float("inf") if subtype != "VORBIS" or peak == 0.0 else 1.0 / peak
@@ -67,24 +88,34 @@ def write_blocks(
     n_samples: int,
     subtype: str,
 ) -> None:
-    """Write a file piece by piece under a temporary name, then move it to ``path``.
+    """Write a file block by block under a temporary name, then move it to ``path``.
 
-    n_samples: of a channel, in all; a WAV of 4 GB or more becomes an RF64, which knows no such limit. Raises
-    SepnetError as audio.write does.
+    A WAV of 4 GB or more becomes an RF64, which has no such limit.
+
+    Args:
+        path: The file.
+        blocks: (channel, time) each.
+        sample_rate: In Hz.
+        n_channels: Number of channels.
+        n_samples: Samples of one channel in all blocks.
+        subtype: libsndfile's.
+
+    Raises:
+        SepnetError: As ``audio.write`` does.
     """
     path = Path(path)
     file_format = audio.file_format(path, subtype)
     n_bytes = n_samples * n_channels * {"DOUBLE": 8}.get(subtype, audio.INTEGER_BITS.get(subtype, 32) // 8)
-    if n_bytes > LARGEST_RIFF and file_format == "WAV":
+    if n_bytes > MAX_RIFF_BYTES and file_format == "WAV":
         file_format = "RF64"
-    if n_bytes > LARGEST_RIFF and file_format == "AIFF":
-        raise SepnetError(f"{path} would hold {n_bytes / 1e9:.1f} GB, more than an AIFF can: take format=wav")
+    if n_bytes > MAX_RIFF_BYTES and file_format == "AIFF":
+        raise SepnetError(f"{path} would hold {n_bytes / 1e9:.1f} GB, more than an AIFF can: set format=wav")
     with audio.replacing(path) as temporary:
         try:
             with soundfile.SoundFile(
                 temporary, "w", sample_rate, n_channels, subtype=subtype, format=file_format
             ) as file:
                 for block in blocks:
-                    file.write(audio.as_written(block, subtype, path).T)
+                    file.write(audio.to_subtype(block, subtype, path).T)
         except (soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: a short write
             raise OSError("not all samples could be written") from error

@@ -1,6 +1,6 @@
 """Decoded utterances of one corpus in one memory-mapped file, shared by all worker processes.
 
-Decoding a FLAC costs a hundred times more than mixing it. The cache holds every utterance as int16 at
+Decoding a FLAC takes a hundred times longer than mixing it. The cache holds every utterance as int16 at
 one sample rate, one after the other, with its scale and its loudness beside it.
 """
 
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from sepnet.data import audio
-from sepnet.data.corpus import Manifest, Utterance
+from sepnet.data.manifest import Manifest, Utterance
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
 from sepnet.types import SepnetError
@@ -29,10 +29,17 @@ SAMPLES, INDEX, ROWS, STAMP = "samples.int16", "index.npz", "manifest.csv", "sta
 
 
 class Cache:
-    """Utterances in memory order: ``read`` gives samples; the arrays beside it are indexed alike.
+    """Decoded utterances, numbered in the manifest's order. Pickles as its folder: workers map the same file.
 
-    utterances: the manifest's rows. lengths: samples of each. loudness_lufs: integrated loudness of
-    each. Pickles as its folder, so that worker processes map the same file.
+    Args:
+        folder: What ``open_cache`` built.
+
+    Attributes:
+        sample_rate: In Hz.
+        fingerprint: That of the manifest.
+        utterances: The manifest's rows.
+        lengths: (utterance,), in samples.
+        loudness_lufs: (utterance,), integrated loudness in LUFS.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,9 +64,18 @@ class Cache:
     def read(
         self, utterance: int, start: int = 0, n_samples: int | None = None
     ) -> Float[np.ndarray, " time"]:
-        """``n_samples`` samples of one utterance from ``start``, or up to its end, as float32.
+        """Read a part of one utterance.
 
-        Raises SepnetError for a stretch that the utterance doesn't hold: the next one lies behind it.
+        Args:
+            utterance: Its number.
+            start: The first sample.
+            n_samples: The number of samples; None: to the end.
+
+        Returns:
+            (time,), float32.
+
+        Raises:
+            SepnetError: The utterance doesn't have these samples: the next one follows in the file.
         """
         length = int(self.lengths[utterance])
         stop = length if n_samples is None else start + n_samples
@@ -73,12 +89,18 @@ class Cache:
 
 
 def open_cache(manifest: Manifest, folder: Path, *, sample_rate: int, resampled: bool = False) -> Cache:
-    """The cache of a manifest in ``folder``, built first if it is not there or no longer fits.
+    """Open the cache of a manifest; it is built first if it is missing or of another manifest or rate.
 
-    resampled: whether files at another rate are resampled; otherwise they are refused. Raises
-    SepnetError for them, for files of several channels, and where the disk is too small.
+    Args:
+        manifest: The utterances.
+        folder: Where the cache is.
+        sample_rate: In Hz.
+        resampled: Resample files at another rate; otherwise they are refused.
+
+    Raises:
+        SepnetError: A file is at another rate or has several channels, or the disk is too small.
     """
-    wanted = {
+    required = {
         "version": VERSION,
         "fingerprint": manifest.fingerprint,
         "root": str(manifest.root),
@@ -86,10 +108,10 @@ def open_cache(manifest: Manifest, folder: Path, *, sample_rate: int, resampled:
     }
     _check_rates(manifest, sample_rate, resampled)
     stamp = folder / STAMP
-    if not (stamp.is_file() and stamp.read_text() == json.dumps(wanted)):
+    if not (stamp.is_file() and stamp.read_text() == json.dumps(required)):
         _build(manifest, folder, sample_rate)
         with audio.replacing(stamp) as temporary:
-            temporary.write_text(json.dumps(wanted))
+            temporary.write_text(json.dumps(required))
     return Cache(folder)
 
 
@@ -104,15 +126,15 @@ def _check_rates(manifest: Manifest, sample_rate: int, resampled: bool) -> None:
 
 
 def _build(manifest: Manifest, folder: Path, sample_rate: int) -> None:
-    """Write all but the stamp. Files are replaced, not changed: who has an older cache mapped keeps it."""
+    """Write all but the stamp. Files are replaced, not changed: processes that map an older cache keep it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STAMP).unlink(missing_ok=True)
-    need = int(2 * sample_rate * manifest.seconds)
+    required = int(2 * sample_rate * manifest.seconds)
     free = shutil.disk_usage(folder).free
-    if need > free:
+    if required > free:
         raise SepnetError(
-            f"the cache of {manifest.root} needs {need / 1e6:.0f} MB, but {folder} has {free / 1e6:.0f} MB "
-            "free: make room, or point data.cache_dir at another disk"
+            f"the cache of {manifest.root} needs {required / 1e6:.0f} MB, but {folder} has {free / 1e6:.0f} "
+            "MB free: make room, or point data.cache_dir at another disk"
         )
     lengths, scales, levels = [], [], []
     with audio.replacing(folder / SAMPLES) as temporary, temporary.open("wb") as out:
@@ -133,7 +155,7 @@ def _build(manifest: Manifest, folder: Path, sample_rate: int) -> None:
 
 
 def _decode(manifest: Manifest, sample_rate: int) -> Iterator[tuple[np.ndarray, float, float]]:
-    """Samples as int16, the factor that turns them back into floats, and the loudness, file by file."""
+    """For each file its samples as int16, the factor that makes floats of them, and its loudness."""
 
     def decode(utterance: Utterance) -> tuple[np.ndarray, float, float]:
         path = manifest.path(utterance)

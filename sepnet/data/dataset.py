@@ -1,4 +1,4 @@
-"""What a run needs to know of its data: training mixtures on the fly, fixed sets for dev and test."""
+"""The data of a run: training mixtures drawn on the fly, fixed sets for development and test."""
 
 from __future__ import annotations
 
@@ -13,16 +13,25 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from sepnet.data.cache import Cache, open_cache
-from sepnet.data.corpus import Corpus, Manifest
-from sepnet.data.mixing import Example, Mixer, Mixing
+from sepnet.data.corpus import Corpus
+from sepnet.data.manifest import Manifest
+from sepnet.data.mixer import Example, Mixer
+from sepnet.data.mixing import Mixing
 from sepnet.types import Batch, Mixtures, Query
 
 Key = tuple[int, int]
-"""(epoch, index): with the seed, all that a training mixture depends on."""
+"""(epoch, index): a training mixture depends on these and the seed alone."""
 
 
 class TrainingMixtures(Dataset[Example]):
-    """The mixture of (seed, epoch, index), the same for any number of workers, ranks and restarts."""
+    """Training mixtures, each a pure function of (seed, epoch, index).
+
+    They are the same for any number of workers, ranks and restarts.
+
+    Args:
+        mixer: Draws a mixture.
+        seed: Another seed gives other mixtures.
+    """
 
     def __init__(self, mixer: Mixer, *, seed: int) -> None:
         self.mixer, self.seed = mixer, seed
@@ -32,11 +41,18 @@ class TrainingMixtures(Dataset[Example]):
 
 
 class EpochSampler(Sampler[Key]):
-    """The keys of one epoch for one rank, from the ``skip``-th on.
+    """The keys of one epoch for one rank.
 
     Rank r of R takes the indices r, r + R, ...: with the batch divided by R, each step sees the same
     mixtures for any R. The length stays that of the whole epoch, also after a skip, since that is what
-    a resumed loop counts against. Call ``set_epoch`` before each epoch; it ends the skip.
+    a resumed loop counts against.
+
+    Args:
+        size: Mixtures in an epoch, of all ranks together.
+        rank: Number of this process.
+        n_ranks: Number of processes.
+        epoch: The first epoch.
+        skip: Keys of this rank to leave out at the beginning of the first epoch.
     """
 
     def __init__(self, size: int, *, rank: int = 0, n_ranks: int = 1, epoch: int = 0, skip: int = 0) -> None:
@@ -51,13 +67,17 @@ class EpochSampler(Sampler[Key]):
             yield self.epoch, i * self.n_ranks + self.rank
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to another epoch; the one that was set already keeps its skip."""
+        """Go to an epoch: call this before each. Another epoch than the current one ends the skip."""
         if epoch != self.epoch:
             self.epoch, self.skip = epoch, 0
 
 
 class Collate:
-    """Examples to a Batch: shorter mixtures and missing sources are filled with silence."""
+    """Puts examples into a Batch: shorter mixtures and missing sources are padded with silence.
+
+    Args:
+        sample_rate: Of the examples, in Hz.
+    """
 
     def __init__(self, sample_rate: int) -> None:
         self.sample_rate = sample_rate
@@ -71,27 +91,32 @@ class Collate:
         for i, e in enumerate(examples):
             mixture[i, :, : e.mixture.shape[-1]] = torch.from_numpy(e.mixture)
             sources[i, : len(e.sources), : e.sources.shape[-1]] = torch.from_numpy(e.sources)
-        ids, (queries, lengths, labels) = tuple(e.id for e in examples), _queries(examples)
+        ids = tuple(e.id for e in examples)
+        queries, lengths, labels = _collate_queries(examples)
         return Batch(mixture, sources, ids, self.sample_rate, queries, lengths, labels)
 
 
-def _queries(
+def _collate_queries(
     examples: Sequence[Example],
 ) -> tuple[Tensor | None, tuple[int, ...] | None, tuple[str, ...] | None]:
-    """The queries (batch, time of the longest), the samples of each, and their classes; None without any."""
-    found = [e.query for e in examples if e.query is not None]
+    """The queries (batch, time of the longest), their lengths in samples and classes; None without any."""
+    present = [e.query for e in examples if e.query is not None]
     labels = [e.label for e in examples if e.label is not None]
-    if len(found) < len(examples) or len(labels) < len(examples):
+    if len(present) < len(examples) or len(labels) < len(examples):
         return None, None, None
-    lengths = tuple(len(query) for query in found)
-    queries = torch.zeros(len(found), max(lengths))
-    for row, query in zip(queries, found, strict=True):
+    lengths = tuple(len(query) for query in present)
+    queries = torch.zeros(len(present), max(lengths))
+    for row, query in zip(queries, present, strict=True):
         row[: len(query)] = torch.from_numpy(query)
     return queries, lengths, tuple(labels)
 
 
 class Clips:
-    """The utterances of a cache, one by one, as often as is asked: each with its class, else its speaker."""
+    """The utterances of a cache, one by one: each with its class, else its speaker, as a Query.
+
+    Args:
+        cache: The utterances.
+    """
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -107,27 +132,40 @@ class Clips:
 
 @runtime_checkable
 class MixtureSet(Mixtures, Protocol):
-    """A fixed set of one corpus, all at one rate: see sepnet.data.librimix and query_set."""
+    """A fixed set of mixtures, all at one rate: see sepnet.data.fixed_set and query_set."""
 
     sample_rate: int
 
 
 @runtime_checkable
 class FixedList(Protocol):
-    """Which mixtures a fixed set holds: see sepnet.data.librimix and query_set."""
+    """The mixtures of a fixed set: see sepnet.data.librimix and query_set."""
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> MixtureSet:
-        """The set, to be mixed in memory."""
+        """Make the set, whose mixtures are made in memory.
+
+        Args:
+            manifest: The corpus.
+            sample_rate: Of the mixtures, in Hz.
+        """
         ...
 
 
 class MixtureData:
     """A corpus, how to mix its training split, and the fixed sets of its other splits.
 
-    corpus: where the utterances are. mixing: the training mixtures. sample_rate: of all audio; files at
-    another rate are refused unless ``resample``. epoch_size: mixtures in an epoch. train_split: the
-    split to learn from, or several. valid, test: fixed sets. noise: a corpus of noise for the training
-    mixtures. cache_dir: where decoded audio lies.
+    Args:
+        corpus: The utterances.
+        mixing: How training mixtures are made.
+        valid: The fixed set to choose by.
+        test: The fixed set to report.
+        sample_rate: Of all audio, in Hz.
+        resample: Convert files at another rate for training; otherwise they are refused.
+        epoch_size: Mixtures in an epoch.
+        train_split: The split to learn from, or several.
+        seed: Of the training mixtures.
+        noise: A corpus of noise to add to the training mixtures.
+        cache_dir: Where decoded audio is kept.
     """
 
     def __init__(
@@ -153,21 +191,21 @@ class MixtureData:
         self.cache_dir = Path(cache_dir)
 
     def train(self) -> TrainingMixtures:
-        """The training mixtures; builds the cache the first time."""
+        """Make the training mixtures; the first time, this decodes the corpus into the cache."""
         noise = self._cache(self.noise.manifest()) if self.noise else None
         mixer = Mixer(self._cache(self.corpus.manifest().split(*self.train_splits)), self.mixing, noise)
         return TrainingMixtures(mixer, seed=self.seed)
 
     def clips(self) -> Clips:
-        """The utterances of the training split, for methods that learn from single sources."""
+        """Return the utterances of the training split, for methods that learn from single sources."""
         return Clips(self._cache(self.corpus.manifest().split(*self.train_splits)))
 
     def valid(self) -> MixtureSet:
-        """The mixtures to choose by."""
+        """Make the fixed set to choose by."""
         return self.valid_list.fixed_set(self.corpus.manifest(), self.sample_rate)
 
     def test(self) -> MixtureSet:
-        """The mixtures to report."""
+        """Make the fixed set to report."""
         return self.test_list.fixed_set(self.corpus.manifest(), self.sample_rate)
 
     @property

@@ -1,9 +1,9 @@
 """Fetch a corpus: download its archive, verify it, unpack it.
 
-torchaudio downloads LibriSpeech too, but takes an archive that lies there for whole, begins anew after
-each interruption, and leaves half a folder when unpacking stops. Here an archive has its name only after
-its checksum was right, a download goes on where it stopped, and a folder has its name only when all of it
-is there.
+torchaudio downloads LibriSpeech too, but takes any archive of that name as complete, begins anew after each
+interruption, and leaves half a folder when unpacking stops. Here an archive gets its name only after its
+checksum is verified, a download continues where it stopped, and a folder gets its name only when it is
+complete.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
-ATTEMPTS = 5  # in a row without a single new byte
+MAX_FAILURES = 5  # in a row without a single new byte
 
 LIBRISPEECH_URL = "https://www.openslr.org/resources/12"
 LIBRISPEECH_SHA256 = {  # as torchaudio.datasets.LIBRISPEECH has them
@@ -53,9 +53,21 @@ def librispeech(
 ) -> Path:
     """Download subsets of LibriSpeech (V. Panayotov et al. 2015, CC BY 4.0) into ``root``/LibriSpeech.
 
-    subset: a name such as "dev-clean", or several. A subset that is there is not fetched again. url: of
-    a mirror. checksums: SHA-256 of each subset's archive, where the mirror has others. Returns the
-    folder of the subsets. Raises SepnetError for an unknown subset, and as ``fetch`` and ``unpack`` do.
+    A subset that is there is not fetched again.
+
+    Args:
+        root: The folder to download to.
+        subset: A name such as "dev-clean", or several.
+        url: The folder of the archives, perhaps of a mirror.
+        checksums: SHA-256 of each subset's archive, where the mirror has others.
+        keep_archive: Keep the archives after unpacking them.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        The folder of the subsets.
+
+    Raises:
+        SepnetError: The subset is unknown, or as ``fetch`` and ``unpack`` do.
     """
     known = dict(checksums or LIBRISPEECH_SHA256)
     names = [subset] if isinstance(subset, str) else list(subset)
@@ -76,25 +88,36 @@ def librispeech(
 
 
 def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -> Path:
-    """Download ``url`` to ``target``, going on from ``<target>.part`` where it is there.
+    """Download a file; a partial download, ``<target>.part``, is continued.
 
-    A file at ``target`` (put there by hand, say) is verified and not downloaded. Raises SepnetError where
-    the server can't be reached, the connection breaks for good, the disk is full, or the checksum is
-    wrong; after a wrong checksum the download is removed, and in no case does ``target`` appear.
+    A file at ``target`` (put there by hand, say) is verified and not downloaded.
+
+    Args:
+        url: What to download.
+        target: Where to put it.
+        sha256: Its checksum.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        SepnetError: The server can't be reached, the connection breaks repeatedly, the disk is full, or the
+            checksum is wrong; a download with a wrong checksum is deleted. ``target`` never appears then.
     """
     target = Path(target)
     if target.exists():
-        if (found := _sha256(target)) != sha256:
-            raise SepnetError(f"{target} has SHA-256 {found}, not {sha256}: delete it and run again")
+        if (digest := _sha256(target)) != sha256:
+            raise SepnetError(f"{target} has SHA-256 {digest}, not {sha256}: delete it and run again")
         return target
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _download(url, target, part, progress)
-        if (found := _sha256(part)) != sha256:
+        if (digest := _sha256(part)) != sha256:
             part.unlink()
             raise SepnetError(
-                f"what {url} gave has SHA-256 {found}, not {sha256}; it was deleted. Run again, and if that "
+                f"what {url} gave has SHA-256 {digest}, not {sha256}; it was deleted. Run again, and if that "
                 f"doesn't help, download it elsewhere and put it at {target}"
             )
         part.replace(target)
@@ -108,35 +131,44 @@ def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -
 
 
 def unpack(archive: str | Path, root: str | Path, folder: str) -> Path:
-    """Unpack the part ``folder`` of a tar archive into ``root``; ``root/folder`` appears when it is whole.
+    """Unpack a folder of a tar archive; it gets its name when it is complete.
 
-    Raises SepnetError if the archive is damaged, lacks the folder, or would write outside ``root``.
+    Args:
+        archive: The archive.
+        root: Where to unpack.
+        folder: The folder in the archive; it becomes ``root/folder``.
+
+    Returns:
+        ``root/folder``.
+
+    Raises:
+        SepnetError: The archive is damaged, lacks the folder, or would write outside ``root``.
     """
-    archive, whole = Path(archive), Path(root) / folder
-    beside = Path(root) / f".{archive.name}.unpacking"
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was interrupted
+    archive, target = Path(archive), Path(root) / folder
+    unpacking = Path(root) / f".{archive.name}.unpacking"
+    shutil.rmtree(unpacking, ignore_errors=True)  # of a run that was interrupted
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(beside, filter="data")
-        if not (beside / folder).is_dir():
-            raise SepnetError(f"{archive} has no folder {folder}: it is another archive than was expected")
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        for text in (beside / folder).parent.iterdir():  # the licence, the list of speakers
-            if text.is_file() and not (whole.parent / text.name).exists():
-                text.replace(whole.parent / text.name)
-        (beside / folder).replace(whole)
+            tar.extractall(unpacking, filter="data")
+        if not (unpacking / folder).is_dir():
+            raise SepnetError(f"{archive} has no folder {folder}: it is another archive than expected")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for text in (unpacking / folder).parent.iterdir():  # the licence, the list of speakers
+            if text.is_file() and not (target.parent / text.name).exists():
+                text.replace(target.parent / text.name)
+        (unpacking / folder).replace(target)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise SepnetError(
             f"can't unpack {archive} into {root}: {error}. Make room if the disk is full; else delete the "
             "archive and run again"
         ) from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return whole
+        shutil.rmtree(unpacking, ignore_errors=True)
+    return target
 
 
 def _download(url: str, target: Path, part: Path, progress: bool) -> None:
-    """Fill ``part``, asking again as long as each attempt brings new bytes, or ATTEMPTS times."""
+    """Fill ``part``; a broken connection is tried again until MAX_FAILURES in a row bring no new byte."""
     failures = 0
     while True:
         before = _size(part)
@@ -153,10 +185,10 @@ def _download(url: str, target: Path, part: Path, progress: bool) -> None:
         except (urllib.error.URLError, HTTPException, ConnectionError) as error:
             failures = failures + 1 if _size(part) == before else 0
             reason = getattr(error, "reason", error)
-            if failures == ATTEMPTS or isinstance(error, urllib.error.URLError):
-                there = f" (it goes on after {_size(part) / 1e6:.1f} MB)" if _size(part) else ""
+            if failures == MAX_FAILURES or isinstance(error, urllib.error.URLError):
+                resumes = f" (it goes on after {_size(part) / 1e6:.1f} MB)" if _size(part) else ""
                 raise SepnetError(
-                    f"can't download {url} ({reason}): connect to the network and run again{there}, or "
+                    f"can't download {url} ({reason}): connect to the network and run again{resumes}, or "
                     f"download it elsewhere, put it at {target}, and run again"
                 ) from error
             log.warning("%s broke off after %.1f MB (%s); going on", url, _size(part) / 1e6, reason)
@@ -164,7 +196,7 @@ def _download(url: str, target: Path, part: Path, progress: bool) -> None:
 
 
 def _continue(url: str, part: Path, progress: bool) -> None:
-    """One request for the bytes that ``part`` lacks. Raises ConnectionError if fewer come than promised."""
+    """Request the bytes that ``part`` lacks once. Raises ConnectionError if fewer come than promised."""
     start = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
@@ -191,7 +223,7 @@ def _continue(url: str, part: Path, progress: bool) -> None:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """What the server sends. Any error of the connection is a ConnectionError: the disk's are others."""
+    """The bytes of the response. Errors of the connection become ConnectionError, those of the disk don't."""
     try:
         while chunk := response.read(CHUNK_BYTES):
             yield chunk
@@ -200,7 +232,7 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
 
 
 def _first_byte(response: HTTPResponse) -> int:
-    """Where the bytes begin that the server sends: of ``Content-Range: bytes 200-999/1000`` the 200."""
+    """The position of the response's first byte: of ``Content-Range: bytes 200-999/1000`` the 200."""
     span = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
     return int(span) if span.isdigit() else -1
 

@@ -1,12 +1,12 @@
-"""eSpeak NG behind ctypes, as a program of its own: one process speaks one text, then ends.
+"""eSpeak NG through ctypes, as a program of its own: one process speaks one text, then ends.
 
 eSpeak keeps its random generators and the phase of its flutter in static variables that no call resets, so
-what a process says depends on what it has said before. A fresh process a text makes speech a pure function
-of its arguments, whatever the order and the number of workers; it costs some 15 ms. That is also why this
-module imports the standard library alone: it runs with ``python -I -S``, without torch's seconds of import.
+the speech of a process depends on its earlier speech. A new process for each text makes speech a pure
+function of its arguments, whatever the order and the number of workers; it costs some 15 ms. That is also why
+this module imports the standard library alone: it runs with ``python -I -S``, without torch's seconds of import.
 
-Standard input: the Request as JSON. Standard output: 16-bit samples, native byte order, at the rate which
-standard error announces in its last line, ``rate=22050``. Exit status 2: the last line tells what is wrong.
+Standard input: the Request as JSON. Standard output: 16-bit samples, native byte order, at the rate in the
+last line of standard error, ``rate=22050``. With exit status 2 that line is the error message.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ SAMPLES_CALLBACK = ctypes.CFUNCTYPE(
 
 
 class Request(NamedTuple):
-    """What to say and how (a NamedTuple: importing dataclasses would double the start).
+    """A text and how to speak it (a NamedTuple: importing dataclasses would double the start-up time).
 
-    library: the path of the shared library. data: the folder espeak-ng-data, best relative: eSpeak cuts
-    paths of more than 160 characters and then falls back on a folder that is not there.
-
-    voice: eSpeak's name, ``en-us+f3``. rate: words a minute. pitch and pitch_range: 0 to 100.
+    Attributes:
+        library: Path of the shared library.
+        data: The folder espeak-ng-data, best relative: eSpeak cuts paths of more than 160 characters and then
+            falls back on a folder that does not exist.
+        text: The text.
+        voice: eSpeak's name of the voice, ``en-us+f3``.
+        rate: Words a minute.
+        pitch: 0 to 100.
+        pitch_range: 0 to 100.
     """
 
     library: str
@@ -48,13 +53,13 @@ class Request(NamedTuple):
 
 
 def refuse(reason: str) -> NoReturn:
-    """End this process with the reason on standard error, and the status 2."""
+    """End this process with a message on standard error and the status 2."""
     print(reason, file=sys.stderr)
     raise SystemExit(2)
 
 
 def load(path: str) -> ctypes.CDLL:
-    """The library at ``path``; ends this process for one that is no eSpeak NG 1.52 or later."""
+    """Load the shared library; end this process if it is not eSpeak NG 1.52 or later."""
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
@@ -65,7 +70,11 @@ def load(path: str) -> ctypes.CDLL:
 
 
 def synthesise(request: Request) -> tuple[bytes, int]:
-    """The 16-bit samples and their rate (Hz)."""
+    """Speak a text.
+
+    Returns:
+        The 16-bit samples and their rate in Hz.
+    """
     espeak: Any = load(request.library)
     rate_hz = espeak.espeak_Initialize(
         AUDIO_OUTPUT_SYNCHRONOUS, 0, request.data.encode(), INITIALIZE_DONT_EXIT

@@ -1,8 +1,8 @@
 """How corpora lay their files out: from the list of a root's sound files to speaker, split and label.
 
 Each layout is a pure function of the list (and of the tables that lie beside the files). A file that it
-leaves out on purpose (a second microphone, a ready mixture) or does not recognise has no entry; the
-second kind is named in ``Places.unknown``.
+leaves out on purpose (a second microphone, a ready mixture) has no entry; one that it does not recognise is
+listed in ``Places.unknown``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ TABLES = (*CLASS_TABLES, "utterances.csv")  # what layouts read beside the list 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file belongs; path is relative to the root. Split and label are empty where there are none."""
+    """Where a file belongs.
+
+    Attributes:
+        path: Relative to the root.
+        speaker: The speaker, the recording or the track.
+        split: The split; empty where there is none.
+        label: The class or the stem; empty where there is none.
+    """
 
     path: str
     speaker: str
@@ -42,7 +49,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Places:
-    """What a layout makes of a list of files: the places, and (path, reason) for what it can't place."""
+    """What a layout makes of a list of files.
+
+    Attributes:
+        known: The place of each file that it recognises.
+        unknown: (path, reason) of each file that it doesn't.
+    """
 
     known: tuple[Place, ...]
     unknown: tuple[tuple[str, str], ...] = ()
@@ -50,34 +62,46 @@ class Places:
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout: what it expects in words, whether files look like it, and where each file belongs.
+    """One layout.
 
-    speech: the speakers are people, so that one in two splits is an error.
+    Attributes:
+        expects: The files that it expects, in words.
+        matches: Whether a root and its files look like it.
+        place: Where each file belongs.
+        speech: Whether the speakers are people, so that one in two splits is an error.
     """
 
     expects: str
-    looks_right: Callable[[Path, Sequence[str]], bool]
+    matches: Callable[[Path, Sequence[str]], bool]
     place: Callable[[Path, Sequence[str]], Places]
     speech: bool = True
 
 
-def choose(root: Path, files: Sequence[str]) -> str:
-    """The name of the first layout, the most particular first, that ``files`` look like.
+def choose_layout(root: Path, files: Sequence[str]) -> str:
+    """Find the first layout that matches; the most specific ones come first.
 
-    Raises SepnetError, saying what was tried, where none does.
+    Args:
+        root: The folder of the corpus.
+        files: The relative paths of its sound files.
+
+    Returns:
+        A name of LAYOUTS.
+
+    Raises:
+        SepnetError: None matches, with what was tried.
     """
     for name, layout in LAYOUTS.items():
-        if layout.looks_right(root, files):
+        if layout.matches(root, files):
             return name
     tried = "; ".join(f"{name}: {layout.expects}" for name, layout in LAYOUTS.items())
     raise SepnetError(
-        f"{root} holds {len(files)} sound files ({', '.join(files[:3])}), but is of no known layout. "
+        f"{root} holds {len(files)} sound files ({', '.join(files[:3])}), but matches no known layout. "
         f"Put each speaker's files into a folder of the speaker's name, or name the layout. Tried {tried}"
     )
 
 
-def _each(place: Callable[[PurePosixPath], Place | str | None], files: Sequence[str]) -> Places:
-    """Places file by file: ``place`` returns a Place, a reason why there is none, or None to leave it out."""
+def _place_each(place: Callable[[PurePosixPath], Place | str | None], files: Sequence[str]) -> Places:
+    """Place file by file: ``place`` returns a Place, a reason why there is none, or None to skip it."""
     outcomes = [(path, place(PurePosixPath(path))) for path in files]
     return Places(
         tuple(outcome for _, outcome in outcomes if isinstance(outcome, Place)),
@@ -85,10 +109,10 @@ def _each(place: Callable[[PurePosixPath], Place | str | None], files: Sequence[
     )
 
 
-def _most(hits: Iterable[bool]) -> bool:
+def _is_majority(matches: Iterable[bool]) -> bool:
     """True for more than half; a corpus may hold a few stray files."""
-    counted = list(hits)
-    return sum(counted) * 2 > len(counted)
+    results = list(matches)
+    return sum(results) * 2 > len(results)
 
 
 # Each layout below: how one file is placed, then whether a list of files looks like it.
@@ -130,7 +154,7 @@ def _class_place(path: PurePosixPath) -> Place | str:
     split, folders = _leading_split(path)
     if not folders:
         return "lies in no folder of a class"
-    # Takes of one recording must never be mixed with each other, so the recording is the "speaker".
+    # Takes of one recording are never mixed with each other, so the recording is the "speaker".
     if name := ESC_NAME.fullmatch(path.stem):
         return Place(str(path), name["recording"], split or f"fold{name['fold']}", folders[-1])
     return Place(str(path), str(path.with_suffix("")), split, folders[-1])
@@ -144,24 +168,26 @@ def _leading_split(path: PurePosixPath) -> tuple[str, tuple[str, ...]]:
 
 
 def _speech8k(root: Path, files: Sequence[str]) -> Places:
-    there = set(files)
+    present = set(files)
     rows = [row for _, row in read_table(root / "utterances.csv", ("path", "speaker", "split"))]
     return Places(
-        tuple(Place(row["path"], row["speaker"], row["split"]) for row in rows if row["path"] in there),
-        tuple((row["path"], "is in utterances.csv, but missing") for row in rows if row["path"] not in there),
+        tuple(Place(row["path"], row["speaker"], row["split"]) for row in rows if row["path"] in present),
+        tuple(
+            (row["path"], "is in utterances.csv, but missing") for row in rows if row["path"] not in present
+        ),
     )
 
 
 def _classes(root: Path, files: Sequence[str]) -> Places:
     table = next((root / name for name in CLASS_TABLES if (root / name).is_file()), None)
     if table is None:
-        return _each(_class_place, files)
-    there, by_name = set(files), {PurePosixPath(path).name: path for path in files}
+        return _place_each(_class_place, files)
+    present, by_name = set(files), {PurePosixPath(path).name: path for path in files}
     places: list[Place] = []
     unknown: list[tuple[str, str]] = []
     for _, row in read_table(table, ("fold",)):
         listed = _cell(row, table, "path", "filename", "slice_file_name")
-        path = listed if listed in there else by_name.get(PurePosixPath(listed).name)
+        path = listed if listed in present else by_name.get(PurePosixPath(listed).name)
         if path is None:
             unknown.append((listed, f"is in {table.name}, but missing"))
             continue
@@ -171,10 +197,17 @@ def _classes(root: Path, files: Sequence[str]) -> Places:
 
 
 def read_sexes(root: Path) -> dict[str, str]:
-    """For each speaker f or m, from the table that a corpus brings along; empty where there is none.
+    """Read the sexes of the speakers from a corpus' own table.
 
-    speakers.csv (columns speaker, gender) of speech8k, SPEAKERS.TXT of LibriSpeech and speaker-info.txt of
-    VCTK, in the root, in a folder LibriSpeech in it, or beside it, where a subset is the root.
+    These are speakers.csv (columns speaker, gender) of speech8k, SPEAKERS.TXT of LibriSpeech and
+    speaker-info.txt of VCTK, in the root, in a folder LibriSpeech in it, or beside it, where a subset is the
+    root.
+
+    Args:
+        root: The folder of the corpus.
+
+    Returns:
+        f or m for each speaker; empty without a table.
     """
     for folder in (root, root / "LibriSpeech", root.parent):
         for name, read in SPEAKER_TABLES.items():
@@ -215,16 +248,15 @@ def _cell(row: dict[str, str], table: Path, *names: str) -> str:
     raise SepnetError(f"{table} has a row without {' or '.join(names)}; its columns are {list(row)}")
 
 
-def _placed(place: Callable[[PurePosixPath], Place | str | None], files: Sequence[str]) -> bool:
-    return _most(not isinstance(place(PurePosixPath(path)), str) for path in files)
+def _can_place(place: Callable[[PurePosixPath], Place | str | None], files: Sequence[str]) -> bool:
+    return _is_majority(not isinstance(place(PurePosixPath(path)), str) for path in files)
 
 
 def _are_stems(root: Path, files: Sequence[str]) -> bool:
     paths = [PurePosixPath(path) for path in files]
     folders = {path.parent for path in paths}
-    return _most(
-        folder in {path.parent for path in paths if path.stem.lower() in STEM_NAMES} for folder in folders
-    )
+    with_stems = {path.parent for path in paths if path.stem.lower() in STEM_NAMES}
+    return _is_majority(folder in with_stems for folder in folders)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -241,23 +273,23 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "librispeech": Layout(
         "<subset>/<speaker>/<chapter>/*.flac with a subset as dev-clean",
-        lambda root, files: _placed(_librispeech_place, files),
-        lambda root, files: _each(_librispeech_place, files),
+        lambda root, files: _can_place(_librispeech_place, files),
+        lambda root, files: _place_each(_librispeech_place, files),
     ),
     "vctk": Layout(
         "wav48_silence_trimmed/<speaker>/*_mic1.flac or wav48/<speaker>/*.wav",
-        lambda root, files: _placed(_vctk_place, files),
-        lambda root, files: _each(_vctk_place, files),
+        lambda root, files: _can_place(_vctk_place, files),
+        lambda root, files: _place_each(_vctk_place, files),
     ),
     "stems": Layout(
         "[train|test/]<track>/<stem>.wav with a mixture or vocals in most folders",
         _are_stems,
-        lambda root, files: _each(_stem_place, files),
+        lambda root, files: _place_each(_stem_place, files),
         speech=False,
     ),
     "speakers": Layout(
         "[train|dev|test/]<speaker>/**/*.wav",
-        lambda root, files: _placed(_speaker_place, files),
-        lambda root, files: _each(_speaker_place, files),
+        lambda root, files: _can_place(_speaker_place, files),
+        lambda root, files: _place_each(_speaker_place, files),
     ),
 }

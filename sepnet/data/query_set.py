@@ -12,45 +12,32 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from sepnet.data.activity import Stretch
-from sepnet.data.corpus import Manifest
-from sepnet.data.librimix import at_rate, locate, read_mono
-from sepnet.data.query_list import (
-    QueryMixture,
-    draw_query_list,
-    read_query_list,
-    render,
-    write_query_list,
-)
-from sepnet.data.table import named
+from sepnet.data.list_files import ListFiles
+from sepnet.data.manifest import Manifest
+from sepnet.data.query_drawing import QueryRecipe, draw_query_list
+from sepnet.data.query_list import QueryMixture, read_query_list, render, write_query_list
 from sepnet.types import Mixture, Query, SepnetError
 
-Asked = Literal["target", "other", "absent"]
+QueryKind = Literal["target", "other", "absent"]
 """What the query is an example of: the target, the other source, or a class that is not in the mixture."""
 
 
-@dataclass(frozen=True)
-class Files:
-    """Reads what a list names: path of the list -> samples at ``sample_rate``. located: path of each file."""
-
-    root: Path
-    located: dict[str, str]
-    sample_rate: int
-
-    def __call__(self, path: str) -> Float[np.ndarray, " time"]:
-        samples, rate = read_mono(self.root / self.located[path])
-        return at_rate(samples, rate, self.sample_rate, path)
-
-
 class QuerySet:
-    """Mixtures of a target and an interference, when asked for, with one query.
+    """Mixtures of a target and an interference, made on access, with one query each.
 
-    mixtures: the list. manifest: the corpus. sample_rate: of the mixtures, in Hz; files of higher rates are
-    resampled, files of lower ones refused. query: which example is handed out. The references are target and
-    interference, in this order, and the target alone is asked for, whatever the query: with a wrong one it
-    shows what a method does without a right one. Raises SepnetError if files are missing.
+    The references are target and interference, in this order, and the target alone is asked for, whatever the
+    query: a wrong query shows what a method does without a right one.
+
+    Args:
+        mixtures: The list.
+        manifest: The corpus.
+        sample_rate: Of the mixtures, in Hz; files of higher rates are resampled, files of lower ones refused.
+        query: What the query is an example of.
+
+    Raises:
+        SepnetError: Files are missing, or ``query`` is unknown.
     """
 
     def __init__(
@@ -59,22 +46,13 @@ class QuerySet:
         mixtures: Sequence[QueryMixture],
         manifest: Manifest,
         sample_rate: int,
-        query: Asked = "target",
+        query: QueryKind = "target",
     ) -> None:
-        if query not in get_args(Asked):
-            raise SepnetError(f"query is {query!r}, but has to be one of {', '.join(get_args(Asked))}")
+        if query not in get_args(QueryKind):
+            raise SepnetError(f"query is {query!r}, but has to be one of {', '.join(get_args(QueryKind))}")
         self.mixtures, self.sample_rate, self.query = tuple(mixtures), sample_rate, query
-        meant = locate(manifest, sorted({path for mixture in self.mixtures for path in mixture.paths}))
-        if missing := [path for path, located in meant.items() if located is None]:
-            raise SepnetError(
-                f"{len(missing)} files of the list are not among the {len(manifest)} of {manifest.root}: "
-                f"{named(missing)}. Choose the corpus and the split that the list was made for"
-            )
-        located = {path: found for path, found in meant.items() if found is not None}
-        self.files = Files(manifest.root, located, sample_rate)
-        known = {utterance.path: utterance for utterance in manifest}
-        self._label = {path: known[found].label for path, found in located.items()}
-        self._sha1 = {path: known[found].sha1 for path, found in located.items()}
+        paths = sorted({path for mixture in self.mixtures for path in mixture.paths})
+        self._files = ListFiles(manifest, paths, sample_rate)
 
     def __len__(self) -> int:
         return len(self.mixtures)
@@ -83,127 +61,117 @@ class QuerySet:
         return (self[index] for index in range(len(self)))
 
     def id(self, index: int) -> str:
-        """The mixture_ID of the list."""
+        """Return the mixture_ID of the list."""
         return self.mixtures[index].id
 
     def labels(self, index: int) -> tuple[str, str]:
-        """The classes of target and interference."""
+        """Return the classes of target and interference."""
         row = self.mixtures[index]
-        return self._label[row.target[0].path], self._label[row.interference[0].path]
+        return self._label(row.target[0].path), self._label(row.interference[0].path)
+
+    def _label(self, path: str) -> str:
+        return self._files.utterances[path].label
 
     def condition(self, index: int) -> str:
-        """The level of the target over the interference, where the target is active."""
+        """Return the level of the target over the interference, where the target is active."""
         return f"{self.mixtures[index].level_db:+g} dB".replace("+0 dB", "0 dB")
 
     def segments(self, index: int) -> tuple[Stretch, ...]:
-        """When the target sounds: (begin, end) in seconds, in order and apart."""
+        """Return when the target is active: (begin, end) in seconds, in order and apart."""
         return self.mixtures[index].segments
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the list, the settings and the sounds' bytes."""
-        content = [self.sample_rate, self.query, [repr(m) for m in self.mixtures], sorted(self._sha1.items())]
+        files = sorted((path, utterance.sha1) for path, utterance in self._files.utterances.items())
+        content = [self.sample_rate, self.query, [repr(m) for m in self.mixtures], files]
         return hashlib.sha1(json.dumps(content).encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> Mixture:
         row = self.mixtures[index]
+        pieces = ((row.target, row.target_gain), (row.interference, row.interference_gain))
         target, interference = (
-            np.float32(gain) * render(cuts, row.seconds, self.sample_rate, self.files)
-            for cuts, gain in (
-                (row.target, row.target_gain),
-                (row.interference, row.interference_gain),
-            )
+            np.float32(gain) * render(cuts, row.seconds, self.sample_rate, self._files.read)
+            for cuts, gain in pieces
         )
         references = torch.from_numpy(np.stack([target, interference]))  # (source, time)
         return Mixture(
             audio=references.sum(dim=0, keepdim=True),
             sample_rate=self.sample_rate,
             n_sources=2,
-            queries=(self._query(row),),
+            queries=(self._make_query(row),),
             references=references,
             labels=self.labels(index),
             asked=(True, False),
         )
 
-    def _query(self, row: QueryMixture) -> Query:
-        cut = dict(zip(get_args(Asked), row.queries, strict=True))[self.query]
+    def _make_query(self, row: QueryMixture) -> Query:
+        cut = dict(zip(get_args(QueryKind), row.queries, strict=True))[self.query]
         begin = round(cut.start * self.sample_rate)
-        excerpt = self.files(cut.path)[begin : begin + round(cut.seconds * self.sample_rate)]
-        return Query(torch.from_numpy(excerpt.copy()), self.sample_rate, self._label[cut.path])
+        excerpt = self._files.read(cut.path)[begin : begin + round(cut.seconds * self.sample_rate)]
+        return Query(torch.from_numpy(excerpt.copy()), self.sample_rate, self._label(cut.path))
 
 
-class QueryList:
-    """A list drawn from a split; see ``sepnet.data.query_list.draw_query_list`` for what it is drawn by.
+@dataclass(frozen=True, kw_only=True)
+class QueryList(QueryRecipe):
+    """A list drawn from a split.
 
-    seconds: of each mixture. active: interval of the share of it in which the target sounds. levels_db: of
-    the target over the rest, in turn. query_seconds: interval of the length of a query. labels: the classes
-    to draw from; None: all. csv: where to keep the list, and to read it from again. limit: the first so many
-    rows. query: see ``QuerySet``; it does not change the list. Raises SepnetError for an interval that is not
-    two numbers.
+    Args:
+        split: The split to draw from.
+        query: What the query is an example of (see ``QuerySet``); it does not change the list.
+        csv: Where to keep the list, and to read it from again; None: it is drawn each time.
+        limit: Number of mixtures to take, from the first on; None: all.
+
+    The other arguments are those of ``sepnet.data.query_drawing.QueryRecipe``, which the list is drawn by.
     """
 
-    def __init__(
-        self,
-        *,
-        split: str,
-        n_mixtures: int,
-        seconds: float,
-        active: Sequence[float] = (1.0, 1.0),
-        levels_db: Sequence[float] = (0.0,),
-        query: Asked = "target",
-        query_seconds: Sequence[float] = (1.0, 3.0),
-        labels: Sequence[str] | None = None,
-        seed: int = 0,
-        csv: str | Path | None = None,
-        limit: int | None = None,
-    ) -> None:
-        for name, ends in (("active", active), ("query_seconds", query_seconds)):
-            if len(ends) != 2:
-                raise SepnetError(f"{name} is {list(ends)}: give two numbers, in order")
-        self.split, self.n_mixtures, self.seconds = split, n_mixtures, seconds
-        self.active, self.query_seconds = (active[0], active[1]), (query_seconds[0], query_seconds[1])
-        self.levels_db, self.query, self.seed, self.limit = tuple(levels_db), query, seed, limit
-        self.labels = None if labels is None else tuple(labels)
-        self.csv = None if csv is None else Path(csv).expanduser()
+    split: str
+    query: QueryKind = "target"
+    csv: str | Path | None = None
+    limit: int | None = None
 
     def mixtures(self, manifest: Manifest, sample_rate: int) -> list[QueryMixture]:
-        """The list: read where ``csv`` is there, else drawn, and written if ``csv`` is given.
+        """Return the list: read from ``csv`` if that file exists, else drawn and written there.
 
-        Raises SepnetError for a csv of another number of mixtures, length or levels than asked for.
+        Args:
+            manifest: The corpus.
+            sample_rate: Of the mixtures, in Hz.
+
+        Raises:
+            SepnetError: The list can't be drawn, or ``csv`` holds another number of mixtures, or others.
         """
-        if self.csv is not None and self.csv.is_file():
-            return self._kept(self.csv)
+        csv = None if self.csv is None else Path(self.csv).expanduser()
+        if csv is not None and csv.is_file():
+            return self._read_kept(csv)
         part = manifest.split(self.split)
-        files = Files(part.root, {utterance.path: utterance.path for utterance in part}, sample_rate)
-        drawn = draw_query_list(
-            part,
-            lru_cache(maxsize=256)(files.__call__),
-            sample_rate,
-            n_mixtures=self.n_mixtures,
-            seconds=self.seconds,
-            active=self.active,
-            levels_db=self.levels_db,
-            query_seconds=self.query_seconds,
-            labels=self.labels,
-            seed=self.seed,
-        )
-        if self.csv is not None:
-            write_query_list(self.csv, drawn)
+        files = ListFiles(part, (utterance.path for utterance in part), sample_rate)
+        drawn = draw_query_list(part, lru_cache(maxsize=256)(files.read), sample_rate, self)
+        if csv is not None:
+            write_query_list(csv, drawn)
         return drawn
 
-    def _kept(self, csv: Path) -> list[QueryMixture]:
+    def _read_kept(self, csv: Path) -> list[QueryMixture]:
         mixtures = read_query_list(csv)
-        found = (len(mixtures), {m.seconds for m in mixtures}, {m.level_db for m in mixtures})
-        asked = (self.n_mixtures, {self.seconds}, {float(db) for db in self.levels_db[: self.n_mixtures]})
-        if found != asked:
+        kept = (len(mixtures), {m.seconds for m in mixtures}, {m.level_db for m in mixtures})
+        levels_db = {float(level_db) for level_db in self.levels_db[: self.n_mixtures]}
+        required = (self.n_mixtures, {self.seconds}, levels_db)
+        if kept != required:
             raise SepnetError(
-                f"{csv} holds {_told(*found)}, but {_told(*asked)} are asked for: delete it to draw anew, or "
-                "name another csv"
+                f"{csv} holds {_describe(*kept)}, but {_describe(*required)} are asked for: delete it to "
+                "draw anew, or name another csv"
             )
         return mixtures
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> QuerySet:
-        """The mixtures of the list, at ``sample_rate`` Hz, from the files of ``manifest``."""
+        """Make the set of the list.
+
+        Args:
+            manifest: The corpus; the list is drawn from its split ``split``.
+            sample_rate: Of the mixtures, in Hz.
+
+        Raises:
+            SepnetError: As ``mixtures`` does.
+        """
         return QuerySet(
             mixtures=self.mixtures(manifest, sample_rate)[: self.limit],
             manifest=manifest.split(self.split),
@@ -212,6 +180,6 @@ class QueryList:
         )
 
 
-def _told(count: int, seconds: set[float], levels_db: set[float]) -> str:
-    long = " or ".join(f"{each:g}" for each in sorted(seconds))
-    return f"{count} mixtures of {long} s at {', '.join(f'{each:g}' for each in sorted(levels_db))} dB"
+def _describe(n_mixtures: int, seconds: set[float], levels_db: set[float]) -> str:
+    lengths = " or ".join(f"{length:g}" for length in sorted(seconds))
+    return f"{n_mixtures} mixtures of {lengths} s at {', '.join(f'{db:g}' for db in sorted(levels_db))} dB"

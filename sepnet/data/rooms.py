@@ -1,17 +1,15 @@
-"""From dry sources to microphones: simulated rooms and instantaneous mixing matrices.
+"""Simulated rooms with a linear array of microphones.
 
-Both draw impulse responses (source, channel, tap) with one method, ``draw_responses``, so that mixing code
-treats them alike: the image of a source at a microphone is the source convolved with its response.
-
-Rooms are shoeboxes by the image method [1] in pyroomacoustics [2], all walls with one absorption a. To ask
-for a reverberation time T means to choose a. Sabine's and Eyring's formulas suppose a diffuse field, which
-a shoebox has not: they miss T by up to two fifths. Its own law is followed instead, in the manner of [3]:
+Rooms are shoeboxes by the image method [1] in pyroomacoustics [2], all walls with one absorption a. A
+reverberation time T is reached by the choice of a. Sabine's and Eyring's formulas suppose a diffuse field,
+which a shoebox does not have: they miss T by up to two fifths. Its own law is followed instead, in the
+manner of [3]:
 
 A sound that has travelled r metres in direction u has met the walls about r g(u) times, with
 
     g(u) = |u_x| / L_x + |u_y| / L_y + |u_z| / L_z                        (1)    walls met per metre
 
-and each time has kept (1 - a) =: exp(-gamma) of its energy. As many images lie in each shell of r as make
+and has kept (1 - a) =: exp(-gamma) of its energy each time. The number of images in each shell of r makes
 up for 1 / r^2, so that the energy arriving at r is the mean of exp(-gamma r g) over the directions, and
 the energy still to come after r = s / gamma (Schroeder's curve) is
 
@@ -21,9 +19,9 @@ T is read off between -5 and -35 dB: D(s_5) = 10^-0.5, D(s_35) = 10^-3.5, T = 2 
 
     gamma = 2 (s_35 - s_5) / (c T),    a = 1 - exp(-gamma)                (3)
 
-An image of order n has kept exp(-n gamma) of its energy: those beyond n = ln(10^6) / gamma lie LEFT_OUT_DB
-down and are left out. Each reflection turns the sign, as in [3]: with all images positive they would add
-up towards 0 Hz as in no room, and decay there far more slowly than T.
+An image of order n has kept exp(-n gamma) of its energy: those beyond n = ln(10^6) / gamma lie MAX_DECAY_DB
+down and are left out. Each reflection turns the sign, as in [3]: if all images were positive, they would
+add up towards 0 Hz as in no room, and decay there far more slowly than T.
 
 [1] Allen, Berkley: Image method for efficiently simulating small-room acoustics. JASA 65(4), 1979.
 [2] Scheibler, Bezzam, Dokmanic: Pyroomacoustics. ICASSP 2018.
@@ -41,34 +39,29 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
-from scipy.signal import fftconvolve
 
 from sepnet.types import SepnetError
 
 SPEED_OF_SOUND = 343.0  # m/s, pyroomacoustics' own
-LEFT_OUT_DB = 60.0
+MAX_DECAY_DB = 60.0
 MAX_ABSORPTION = 0.95  # above, there is hardly a room left, and no decay to speak of
-MAX_SINE_OF_ELEVATION = 0.5  # sources stand and sit around the microphones, they don't hang above
-DRAWS = 1000
+MAX_SINE_OF_ELEVATION = 0.5  # sources are around the microphones, not above them
+MAX_DRAWS = 1000
 
 Interval = Sequence[float]  # two numbers; a list, from YAML, becomes a tuple
 
 
-def convolve(
-    source: Float[np.ndarray, " time"], responses: Float[np.ndarray, "channel tap"]
-) -> Float[np.ndarray, "channel time"]:
-    """The images of ``source`` at the microphones, cut to its length; what rings on after its end is lost.
-
-    Image and source are aligned as the responses are: time 0 of both is when the source emits.
-    """
-    # (1, time) * (channel, tap) -> (channel, time + tap - 1)
-    images: np.ndarray = fftconvolve(source[None], responses, axes=-1)
-    return images[:, : source.shape[-1]].astype(source.dtype)
-
-
 @dataclass(frozen=True)
 class Scene:
-    """A drawn room: its size (x, y, z) in m, its RT60 and absorption, and the positions in it (m)."""
+    """A drawn room.
+
+    Attributes:
+        size_m: (x, y, z), in m.
+        rt60_seconds: Reverberation time.
+        absorption: Of the walls, 0 to 1.
+        microphones_m: (channel, 3), positions in m.
+        sources_m: (source, 3), positions in m.
+    """
 
     size_m: Float[np.ndarray, "xyz=3"]
     rt60_seconds: float
@@ -79,15 +72,23 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """Rooms with a linear array of microphones. Intervals are uniform; lengths in m.
-
-    distance_m: from a source to microphone 0. spacing_m: between neighbouring microphones, along a drawn
-    horizontal line. margin_m: everything stays this far from the walls.
+    """Rooms with a linear array of microphones. Intervals are drawn from uniformly; lengths are in m.
 
     A size and an RT60 that would need an absorption above MAX_ABSORPTION, and positions that don't fit,
-    are drawn again: large rooms with short RT60 are therefore rarer than the intervals say. Raises
-    SepnetError without pyroomacoustics and for intervals that can't be; ``draw_responses`` raises it if
-    DRAWS draws fit nothing.
+    are drawn again: large rooms with short RT60 are therefore rarer than the intervals say.
+
+    Args:
+        length_m: Interval of the length.
+        width_m: Interval of the width.
+        height_m: Interval of the height.
+        rt60_seconds: Interval of the reverberation time.
+        distance_m: Interval of the distance from a source to microphone 0.
+        n_microphones: Number of microphones.
+        spacing_m: Distance between neighbouring microphones, along a drawn horizontal line.
+        margin_m: Smallest distance of everything from the walls.
+
+    Raises:
+        SepnetError: pyroomacoustics is not installed, or an interval is impossible.
     """
 
     length_m: Interval = (4.0, 8.0)
@@ -95,7 +96,7 @@ class Room:
     height_m: Interval = (2.5, 3.5)
     rt60_seconds: Interval = (0.1, 0.5)
     distance_m: Interval = (0.5, 2.0)
-    n_microphones: int = 1
+    n_microphones: int = 2
     spacing_m: float = 0.05
     margin_m: float = 0.3
 
@@ -118,16 +119,36 @@ class Room:
     def draw_responses(
         self, rng: np.random.Generator, n_sources: int, sample_rate: int
     ) -> Float32[np.ndarray, "source channel tap"]:
-        """The responses of one room, a pure function of the generator's state. See ``responses_of``."""
-        return responses_of(self.draw_scene(rng, n_sources), sample_rate)
+        """Draw the responses of one room, a pure function of the generator's state.
+
+        Args:
+            rng: The generator.
+            n_sources: Number of sources.
+            sample_rate: In Hz.
+
+        Returns:
+            See ``compute_responses``.
+
+        Raises:
+            SepnetError: No room fits in MAX_DRAWS draws.
+        """
+        return compute_responses(self.draw_scene(rng, n_sources), sample_rate)
 
     def draw_scene(self, rng: np.random.Generator, n_sources: int) -> Scene:
-        """A room with everything in its place."""
-        for _ in range(DRAWS):
+        """Draw a room and the positions in it.
+
+        Args:
+            rng: The generator.
+            n_sources: Number of sources.
+
+        Raises:
+            SepnetError: No room fits in MAX_DRAWS draws.
+        """
+        for _ in range(MAX_DRAWS):
             sides = (self.length_m, self.width_m, self.height_m)
             size_m = np.array([rng.uniform(low, high) for low, high in sides])
             rt60_seconds = rng.uniform(self.rt60_seconds[0], self.rt60_seconds[1])
-            absorption = absorption_for(size_m, rt60_seconds)
+            absorption = compute_absorption(size_m, rt60_seconds)
             if absorption > MAX_ABSORPTION:
                 continue
             microphones_m = self._draw_microphones(rng, size_m)
@@ -138,9 +159,9 @@ class Room:
             if len(inside) >= n_sources:
                 return Scene(size_m, rt60_seconds, absorption, microphones_m, np.stack(inside[:n_sources]))
         raise SepnetError(
-            f"in {DRAWS} draws no room fitted: {self.n_microphones} microphones {self.spacing_m} m apart and "
-            f"{n_sources} sources at {list(self.distance_m)} m, all {self.margin_m} m off the walls, with an "
-            f"RT60 of {list(self.rt60_seconds)} s at an absorption of up to {MAX_ABSORPTION}: allow other "
+            f"no room fits in {MAX_DRAWS} draws: {self.n_microphones} microphones {self.spacing_m} m apart "
+            f"and {n_sources} sources at {list(self.distance_m)} m, all {self.margin_m} m off the walls, "
+            f"an RT60 of {list(self.rt60_seconds)} s at an absorption up to {MAX_ABSORPTION}: allow other "
             "rooms, shorter distances or a longer RT60"
         )
 
@@ -169,42 +190,16 @@ class Room:
         return bool(np.all((places_m >= self.margin_m) & (places_m <= size_m - self.margin_m)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class MixingMatrix:
-    """Instantaneous mixing: each response is one tap, a gain. Microphone 0 hears all sources at gain 1.
+def compute_absorption(size_m: Float[np.ndarray, "xyz=3"], rt60_seconds: float) -> float:
+    """Compute the absorption with which a shoebox decays by 60 dB in ``rt60_seconds``.
 
-    The gains at the other microphones are uniform in -1 to 1, drawn again until the matrix's condition
-    number (largest over smallest singular value) is at most ``max_condition``, so that a method which
-    finds the matrix can invert it. Raises SepnetError if DRAWS draws find none.
+    Args:
+        size_m: (x, y, z), in m.
+        rt60_seconds: Reverberation time.
+
+    Returns:
+        The share of energy that the walls absorb, 0 to 1.
     """
-
-    n_channels: int = 2
-    max_condition: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.n_channels < 1 or self.max_condition <= 1:
-            raise SepnetError(
-                f"n_channels={self.n_channels} has to be at least 1, "
-                f"and max_condition={self.max_condition} above 1"
-            )
-
-    def draw_responses(
-        self, rng: np.random.Generator, n_sources: int, sample_rate: int
-    ) -> Float32[np.ndarray, "source channel 1"]:
-        """A pure function of the generator's state; ``sample_rate`` plays no part."""
-        for _ in range(DRAWS):
-            gains = rng.uniform(-1, 1, size=(n_sources, self.n_channels)).astype(np.float32)
-            gains[:, 0] = 1.0
-            if np.linalg.cond(gains.astype(np.float64)) <= self.max_condition:
-                return gains[..., None]
-        raise SepnetError(
-            f"in {DRAWS} draws no matrix of {self.n_channels} channels and {n_sources} sources had a "
-            f"condition number of up to {self.max_condition}: raise max_condition"
-        )
-
-
-def absorption_for(size_m: Float[np.ndarray, "xyz=3"], rt60_seconds: float) -> float:
-    """The walls' absorption of energy, 0 to 1, with which a shoebox decays by 60 dB in ``rt60_seconds``."""
     n = 256
     # Directions spread evenly over one octant: the others mirror it.
     z = (np.arange(n) + 0.5) / n
@@ -220,12 +215,19 @@ def absorption_for(size_m: Float[np.ndarray, "xyz=3"], rt60_seconds: float) -> f
     return float(1 - np.exp(-gamma))
 
 
-def responses_of(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "source channel tap"]:
-    """The impulse responses of a room, each source's scaled to a direct path of gain 1 at microphone 0.
+def compute_responses(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "source channel tap"]:
+    """Compute the impulse responses of a room, scaled to direct paths of gain 1 at microphone 0.
 
     Tap 0 is the emission: the direct path arrives after distance / SPEED_OF_SOUND seconds and the images
     keep their propagation delays. They end RT60 after the latest direct path. At 8 kHz a response takes
     some 3 ms (RT60 of 0.1 s) to 80 ms (0.5 s), times the number of sources and microphones.
+
+    Args:
+        scene: The room.
+        sample_rate: In Hz.
+
+    Returns:
+        (source, channel, tap).
     """
     pra = _pyroomacoustics()
     gamma = -math.log1p(-scene.absorption)
@@ -233,7 +235,7 @@ def responses_of(scene: Scene, sample_rate: int) -> Float32[np.ndarray, "source 
         scene.size_m,
         fs=sample_rate,
         materials=pra.Material(scene.absorption),
-        max_order=math.ceil(LEFT_OUT_DB / 10 * math.log(10) / gamma),
+        max_order=math.ceil(MAX_DECAY_DB / 10 * math.log(10) / gamma),
     )
     for position in scene.sources_m:
         room.add_source(position)

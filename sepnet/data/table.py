@@ -1,19 +1,26 @@
-"""CSV tables: read with every column there, written whole or not at all."""
+"""CSV tables: read with all required columns, written whole or not at all."""
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sepnet.data import audio
 from sepnet.types import SepnetError
 
-NAMED_AT_MOST = 10
+MAX_NAMES_IN_MESSAGE = 10
 
 
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV with a header under a temporary name, then move it to ``path``."""
+    """Write a CSV with a header under a temporary name, then move it to ``path``.
+
+    Args:
+        path: The file to write.
+        columns: The header.
+        rows: The cells of each row, in the order of the columns.
+    """
     with audio.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
@@ -21,23 +28,54 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def read_table(path: str | Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) for each row. Raises SepnetError if the file, a column or a cell is missing."""
+    """Read a CSV with a header.
+
+    Args:
+        path: The file.
+        columns: Columns that it has to have.
+
+    Returns:
+        For each row its line number in the file and its cells by column.
+
+    Raises:
+        SepnetError: The file or a column is missing, or a row has another number of cells than the header.
+    """
     path = Path(path)
     if not path.is_file():
         raise SepnetError(f"there is no table {path}: check the path")
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
-        present = list(reader.fieldnames or ())
-        if missing := [column for column in columns if column not in present]:
-            raise SepnetError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(present)}")
+        header = list(reader.fieldnames or ())
+        if missing := [column for column in columns if column not in header]:
+            raise SepnetError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header)}")
         rows = [(reader.line_num, row) for row in reader]
     for line, row in rows:
         if None in row or None in row.values():
-            raise SepnetError(f"{path}, line {line}: the row has not the {len(present)} cells of the header")
+            raise SepnetError(
+                f"{path}, line {line}: the row does not have the {len(header)} cells of the header"
+            )
     return rows
 
 
-def named(items: Sequence[str]) -> str:
-    """The first ten of a list for a message, and how many more there are."""
-    more = len(items) - NAMED_AT_MOST
-    return ", ".join(items[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+def join_names(items: Sequence[str]) -> str:
+    """Join the first ten items for a message, and say how many more there are."""
+    n_more = len(items) - MAX_NAMES_IN_MESSAGE
+    return ", ".join(items[:MAX_NAMES_IN_MESSAGE]) + (f" and {n_more} more" if n_more > 0 else "")
+
+
+def check_unique(csv: str | Path, ids: Sequence[str]) -> None:
+    """Check the mixture_IDs of a list.
+
+    Args:
+        csv: The list, for the message.
+        ids: Its mixture_IDs.
+
+    Raises:
+        SepnetError: There are none, or one occurs twice.
+    """
+    if not ids:
+        raise SepnetError(f"{csv} has a header but no rows: make the list again")
+    if repeated := [name for name, count in Counter(ids).items() if count > 1]:
+        raise SepnetError(
+            f"{csv} has {len(repeated)} mixture_IDs more than once: {join_names(repeated)}; rename them"
+        )

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sepnet.data.audio_memory import encode
-from sepnet.data.synthetic import SAMPLE_RATE, VOICES, Voice, speak
+from sepnet.data.text_to_speech import SAMPLE_RATE, speak
+from sepnet.data.voices import VOICES, Voice
 from sepnet.serving.folder import UploadFolder
 from sepnet.types import SepnetError
 

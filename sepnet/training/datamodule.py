@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from sepnet.data.dataset import Collate, EpochSampler, MixtureData, MixtureSet, TrainingMixtures
-from sepnet.data.mixing import Example
+from sepnet.data.mixer import Example
 from sepnet.types import Batch, Mixture, SepnetError
 
 
