@@ -38,7 +38,7 @@ def gains_db(separated: Tensor, references: Tensor) -> list[float]:
     return (si_sdr(separated, references) - si_sdr(mixture, references)).tolist()
 
 
-def test_hpss_tells_tones_from_strokes() -> None:
+def test_hpss_separates_tones_and_strokes() -> None:
     references = torch.stack([tones(3.0), strokes(3.0)])
     separation = HPSS().separate(Mixture(references.sum(dim=0, keepdim=True), RATE))
     assert separation.labels == ("harmonic", "percussive")
@@ -46,13 +46,13 @@ def test_hpss_tells_tones_from_strokes() -> None:
 
 
 @pytest.mark.parametrize(("signal", "source"), [(tones(2.0), 0), (strokes(2.0), 1)])
-def test_hpss_leaves_what_is_of_one_kind_whole(signal: Tensor, source: int) -> None:
+def test_hpss_keeps_signals_of_one_kind_in_one_part(signal: Tensor, source: int) -> None:
     sources = HPSS().separate(Mixture(signal[None], RATE)).sources
     energy = sources[:, RATE // 4 : -RATE // 4].square().sum(dim=1)
     assert energy[source] > 50 * energy[1 - source]
 
 
-def test_hpss_refuses_settings_that_can_not_be() -> None:
+def test_hpss_refuses_settings_out_of_range() -> None:
     with pytest.raises(SepnetError, match=r"harmonic_seconds=0"):
         HPSS(harmonic_seconds=0.0)
 
@@ -65,7 +65,7 @@ def test_the_beat_spectrum_is_the_mean_of_products() -> None:
         assert float(found[lag]) == pytest.approx(float(wanted), rel=1e-4)
 
 
-def test_what_repeats_is_the_median_of_the_periods_but_never_more_than_there_is() -> None:
+def test_the_repeating_part_is_the_median_of_the_periods_up_to_the_mixture() -> None:
     pattern = noise(4, 10).abs()
     periods = pattern.repeat(1, 4)[:, :37]  # the last one cut off
     with_more = periods.clone()
@@ -76,7 +76,7 @@ def test_what_repeats_is_the_median_of_the_periods_but_never_more_than_there_is(
     assert torch.equal(repeating(with_less, 10), with_less)
 
 
-def test_repet_tells_a_loop_from_what_goes_over_it() -> None:
+def test_repet_separates_a_loop_and_its_foreground() -> None:
     loop = torch.cat([noise(RATE // 2), 0.2 * noise(RATE // 2, seed=1)]).repeat(8) * 0.1
     time = torch.arange(len(loop)) / RATE
     voice = 0.1 * torch.sin(2 * math.pi * (300 * time + 80 * time.square()))  # rises, and never comes back
@@ -86,7 +86,7 @@ def test_repet_tells_a_loop_from_what_goes_over_it() -> None:
     assert min(gains_db(separation.sources, references)) > 12
 
 
-def test_repet_says_what_it_can_not_do() -> None:
+def test_repet_refuses_short_mixtures_and_settings_out_of_range() -> None:
     with pytest.raises(CannotSeparate, match=r"period of 0\.8 s 3 times, but the mixture has 1\.00 s"):
         REPET().separate(Mixture(noise(1, RATE), RATE))
     with pytest.raises(SepnetError, match=r"period_seconds=\[2\.0, 1\.0\]"):

@@ -64,7 +64,7 @@ def mean_gain_db(estimates: Tensor, mixture: Mixture) -> float:
 
 @pytest.mark.parametrize("method", [AuxIVA, ILRMA])
 @pytest.mark.parametrize(("n_sources", "n_channels"), [(2, 2), (2, 4), (3, 3)])
-def test_rooms_are_undone_where_instantaneous_ica_fails(
+def test_rooms_are_separated_where_instantaneous_ica_fails(
     method: type[AuxIVA] | type[ILRMA], n_sources: int, n_channels: int
 ) -> None:
     mixture = in_a_room(n_sources, n_channels)
@@ -75,7 +75,7 @@ def test_rooms_are_undone_where_instantaneous_ica_fails(
     torch.testing.assert_close(estimates.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=0)
 
 
-def test_seeds_are_the_methods_own() -> None:
+def test_only_the_seed_of_the_method_matters() -> None:
     mixture = in_a_room(2, 2, 8000)
     np.random.seed(3)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
@@ -111,7 +111,7 @@ def test_filters_are_applied_as_to_the_whole_spectrum(
 
 
 @pytest.mark.parametrize("method", [AuxIVA, ILRMA])
-def test_what_cannot_be_separated_is_refused(method: type[AuxIVA] | type[ILRMA]) -> None:
+def test_inseparable_mixtures_are_refused(method: type[AuxIVA] | type[ILRMA]) -> None:
     separator = method()
     with pytest.raises(CannotSeparate, match="needs 2 channels for 2 sources, but the mixture has 1"):
         separator.separate(Mixture(noise(1, 9000), RATE, n_sources=2))
@@ -135,7 +135,7 @@ def test_digital_silence_in_time_and_frequency_does_no_harm() -> None:
         assert estimates.abs().max() < 10 * audio.abs().max()
 
 
-def test_a_missing_package_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -169,7 +169,7 @@ def breaking_after(n_iterations: int) -> Any:
     return SimpleNamespace(bss=SimpleNamespace(auxiva=auxiva, ilrma=real.bss.ilrma))
 
 
-def test_iterations_that_divide_by_zero_are_taken_back_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iterations_that_divide_by_zero_are_undone_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     mixture = in_a_room(2, 2)
     fewer = AuxIVA(**{**SHORT, "n_iterations": 5}).separate(mixture).sources
     breaking, broken = breaking_after(9), breaking_after(0)

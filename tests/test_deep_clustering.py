@@ -65,7 +65,7 @@ def test_embeddings_that_are_labels_have_the_least_loss() -> None:
 
 
 @pytest.mark.parametrize("loss", [affinity_loss, whitened_kmeans_loss])
-def test_losses_see_neither_order_nor_scale_of_the_weights(loss: Any) -> None:
+def test_losses_depend_on_neither_order_nor_scale_of_the_weights(loss: Any) -> None:
     v, y, w = unit(2, 40, N_DIMS), one_hot(3, 2, 40), noise(2, 40, seed=2).abs()
     expected = loss(v, y, w)
     torch.testing.assert_close(loss(v, y[..., [2, 0, 1]], w), expected)
@@ -126,7 +126,7 @@ def deep_clustering(**settings: Any) -> DeepClustering:
 
 @pytest.mark.parametrize("n_sources", [2, 3])
 @pytest.mark.parametrize("sharpness", [10.0, math.inf])
-def test_good_embeddings_separate_as_many_as_are_asked_for(n_sources: int, sharpness: float) -> None:
+def test_good_embeddings_separate_any_given_number(n_sources: int, sharpness: float) -> None:
     sources = sounds(n_sources)
     mixture = Mixture(sources.sum(dim=0, keepdim=True), RATE, n_sources=n_sources)
     found = deep_clustering(sharpness=sharpness).separate(mixture).sources
@@ -135,14 +135,14 @@ def test_good_embeddings_separate_as_many_as_are_asked_for(n_sources: int, sharp
 
 
 @pytest.mark.parametrize("n_sources", [1, 2, 3])
-def test_the_number_of_sources_is_found(n_sources: int) -> None:
+def test_the_number_of_sources_is_estimated(n_sources: int) -> None:
     separator = deep_clustering(source_count="estimated")
     assert separator.info.needs == frozenset()
     mixture = Mixture(sounds(n_sources).sum(dim=0, keepdim=True), RATE)
     assert separator.separate(mixture).sources.shape == (n_sources, 4000)
 
 
-def test_the_head_serves_the_number_that_it_was_made_for() -> None:
+def test_the_head_serves_its_own_number_of_sources() -> None:
     separator = deep_clustering(head_sources=2, use_head=True)
     mixture = Mixture(sounds(2).sum(dim=0, keepdim=True), RATE, n_sources=2)
     halves = separator.separate(mixture).sources  # the third and fourth of Bands' outputs: masks of one half
@@ -174,7 +174,7 @@ def test_a_batch_with_an_absent_source_or_silence_has_a_finite_loss() -> None:
         assert separator.network.scale.grad.isfinite().all()
 
 
-def test_what_it_refuses() -> None:
+def test_invalid_settings_and_mixtures_are_refused() -> None:
     with pytest.raises(SepnetError, match="n_dims=1"):
         deep_clustering(n_dims=1)
     with pytest.raises(CannotSeparate, match="8000 Hz"):

@@ -105,7 +105,7 @@ def test_the_centroid_of_a_tone_is_the_tone(hertz: float) -> None:
 # MFCC
 
 
-def test_mfcc_are_what_their_definition_says() -> None:
+def test_mfcc_follow_their_definition() -> None:
     n_bins, n_mels, floor = 129, 20, 1e-3
     powers = noise(4, n_bins).square().double().numpy()
     mel = np.linspace(
@@ -122,7 +122,7 @@ def test_mfcc_are_what_their_definition_says() -> None:
     np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
 
 
-def test_mfcc_do_not_know_the_level() -> None:
+def test_mfcc_do_not_depend_on_the_level() -> None:
     filters, powers = mel_filters(129, RATE, 26), noise(6, 129).square()
     torch.testing.assert_close(mfcc(1e-8 * powers, filters), mfcc(powers, filters), atol=1e-4, rtol=0)
     assert mfcc(torch.zeros(1, 129), filters).abs().max() < 1e-4
@@ -190,7 +190,7 @@ def test_the_loss_falls(model: str, one_cell: bool) -> None:
         assert losses[-1].mean() < 2e-3 * losses[0].mean()
 
 
-def test_bands_end_at_the_closed_form_and_keep_the_phase() -> None:
+def test_bands_converge_to_the_closed_form_and_keep_the_phase() -> None:
     # From the mixture, L ends at gains of sqrt(share): equation (1) of sepnet.dsp.energy.
     mixture = torch.complex(noise(9, 241), noise(9, 241, seed=1))
     share = torch.rand(9, 241, generator=torch.Generator().manual_seed(2))
@@ -241,7 +241,7 @@ def test_rematching_puts_swapped_segments_back() -> None:
 # By example
 
 
-def test_examples_tell_the_sources_apart() -> None:
+def test_examples_separate_the_sources() -> None:
     mixture = by_query()
     improved = gains_db(build("energy_reference"), mixture)
     assert improved.min() > 8
@@ -270,7 +270,7 @@ def test_one_query_gives_the_target_and_the_residual() -> None:
     assert scores[1, 1] > scores[1, 0] + 3
 
 
-def test_energies_do_not_know_the_waveform() -> None:
+def test_energies_do_not_determine_the_waveform() -> None:
     # From noise, the energies come right and the signal does not: what the method can't know.
     mixture = by_query()
     plain = EnergyDescent(cells="frames", learning_rate=0.02)
@@ -285,7 +285,7 @@ def test_energies_do_not_know_the_waveform() -> None:
 
 @pytest.mark.parametrize("n_queries", [1, 2])
 @pytest.mark.parametrize("model", ["energy_reference", "energy_reference_textbook"])
-def test_an_aligned_reference_is_taken_off_the_mixture(model: str, n_queries: int) -> None:
+def test_an_aligned_reference_is_subtracted_from_the_mixture(model: str, n_queries: int) -> None:
     mixture = by_query()
     clean = tuple(Query(5 * reference, RATE) for reference in mixture.references[:n_queries])
     separator = build(model, start="difference", descent={"subtract": False, "rematch": False})
@@ -302,7 +302,7 @@ def test_an_aligned_reference_is_taken_off_the_mixture(model: str, n_queries: in
         ((Query(noise(800), RATE), Query(noise(800), 16000)), "query 2 is at 16000 Hz.*8000 Hz: resample"),
     ],
 )
-def test_queries_that_cannot_serve_are_refused(queries: tuple[Query, ...], reason: str) -> None:
+def test_unusable_queries_are_refused(queries: tuple[Query, ...], reason: str) -> None:
     with pytest.raises(CannotSeparate, match=reason):
         build("energy_reference").separate(replace(by_query(), queries=queries))
 
@@ -326,7 +326,7 @@ def in_turns() -> Mixture:
     return Mixture(references.sum(dim=0, keepdim=True), RATE, 2, references=references)
 
 
-def test_clusters_of_frames_tell_sources_in_turns_apart() -> None:
+def test_clusters_of_frames_separate_sources_that_take_turns() -> None:
     improved = gains_db(build("energy"), in_turns())
     assert improved.min() > 6
 
@@ -398,7 +398,7 @@ def test_the_latency_is_as_stated() -> None:
 
 
 @pytest.mark.parametrize("model", ["energy_reference", "energy_reference_textbook", "energy"])
-def test_blocks_leave_no_trace(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_equal_the_whole(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     separator, mixture = build(model), by_query()
     mixture = replace(mixture, audio=mixture.audio[:, :7777].contiguous())
     whole = separator.separate(mixture.only(separator.info.needs)).sources

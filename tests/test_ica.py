@@ -92,7 +92,7 @@ def test_it_is_the_fastica_of_scikit_learn(
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
 @pytest.mark.parametrize("deflation", [False, True], ids=["symmetric", "deflation"])
-def test_components_are_white_and_mixing_leads_back(contrast: Contrast, deflation: bool) -> None:
+def test_components_are_white_and_mixing_inverts_the_matrix(contrast: Contrast, deflation: bool) -> None:
     x = noise(4, 3).double() @ sparse(3) + 5.0
     found = fast_ica(x, 3, contrast=contrast, deflation=deflation)
     centred = x - x.mean(dim=1, keepdim=True)
@@ -103,7 +103,7 @@ def test_components_are_white_and_mixing_leads_back(contrast: Contrast, deflatio
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
-def test_what_it_finds_does_not_depend_on_the_mixing(contrast: Contrast) -> None:
+def test_the_components_do_not_depend_on_the_mixing(contrast: Contrast) -> None:
     s = sparse(3)
     one, other = (noise(3, 3, seed=seed).double() @ s for seed in (4, 5))
     ys = [
@@ -135,7 +135,7 @@ def mixed(references: Tensor, n_channels: int, seed: int = 0) -> Mixture:
 
 @pytest.mark.parametrize("n_channels", [2, 3, 6])
 @pytest.mark.parametrize("window_samples", [None, 64, 512])
-def test_sources_that_never_meet_are_told_apart(n_channels: int, window_samples: int | None) -> None:
+def test_sources_without_overlap_are_separated(n_channels: int, window_samples: int | None) -> None:
     references = torch.zeros(2, 8000)
     references[0, :3000], references[1, 4000:] = 0.1 * noise(3000).pow(3), 0.02 * noise(4000, seed=1).pow(3)
     mixture = mixed(references, n_channels)
@@ -171,7 +171,7 @@ def test_speech_is_separated_at_40_db(n_sources: int) -> None:
     assert scores > textbook
 
 
-def test_what_principal_components_drop_is_shared() -> None:
+def test_the_part_outside_the_principal_components_is_shared() -> None:
     references = 0.1 * noise(2, 6000).pow(3)
     clean = mixed(references, 5)
     noisy = Mixture(clean.audio + 0.01 * noise(5, 6000, seed=3), RATE, n_sources=2)
@@ -180,7 +180,7 @@ def test_what_principal_components_drop_is_shared() -> None:
     assert best_si_sdr(estimates, references) > 18
 
 
-def test_long_recordings_are_judged_by_some_of_their_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_recordings_use_some_of_their_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     references = 0.1 * noise(2, 60000).pow(3)
     mixture = mixed(references, 2)
     whole = FastICA().separate(mixture).sources
@@ -214,7 +214,7 @@ def test_too_few_channels_are_refused_with_the_number() -> None:
     assert torch.equal(silent, torch.zeros(2, 50))
 
 
-def test_no_convergence_is_a_reservation() -> None:
+def test_no_convergence_is_a_warning() -> None:
     mixture = mixed(0.1 * noise(3, 4000).pow(3), 3)
     with pytest.warns(SeparationWarning, match="did not converge in 1 iterations"):
         FastICA(window_samples=None, max_iterations=1).separate(mixture)
@@ -254,7 +254,7 @@ class Doubtful(Identity):
         return super().separate(mixture)
 
 
-def test_a_reservation_shows_in_the_row_and_under_the_table() -> None:
+def test_a_warning_shows_in_the_row_and_under_the_table() -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         rows = Worker(Contender("doubtful", Doubtful), OneMixture(), ("si_sdr",)).score(0)

@@ -26,7 +26,7 @@ def blobs(n_clusters: int = 5, each: int = 40, distance: float = 30.0) -> tuple[
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_clusters_that_lie_apart_are_found(seed: int, dtype: torch.dtype) -> None:
+def test_distant_clusters_are_found(seed: int, dtype: torch.dtype) -> None:
     points, truth = blobs()
     found = kmeans(points.to(dtype) + 1000, 5, n_restarts=3, seed=seed)
     for cluster in range(5):
@@ -100,7 +100,7 @@ def test_the_seed_decides() -> None:
     assert kmeans(points, 8, n_restarts=10, seed=3).inertia <= first.inertia
 
 
-def test_neither_place_nor_turn_of_the_axes_matters() -> None:
+def test_neither_translation_nor_rotation_matters() -> None:
     points = normal(100, 4)
     turn = torch.linalg.qr(normal(4, 4, seed=9)).Q
     one, other = kmeans(points, 3), kmeans(points @ turn + 5.0, 3)
@@ -118,7 +118,7 @@ def test_an_empty_cluster_takes_the_farthest_point() -> None:
 @pytest.mark.parametrize(
     "points", [torch.zeros(5, 2), torch.tensor([[1.0], [1.0], [2.0]])], ids=["zero", "two"]
 )
-def test_fewer_distinct_points_than_clusters_are_no_trouble(points: Tensor) -> None:
+def test_fewer_distinct_points_than_clusters_are_allowed(points: Tensor) -> None:
     found = kmeans(points, 3)
     assert found.inertia == 0
     assert found.centres.isfinite().all()
@@ -126,7 +126,7 @@ def test_fewer_distinct_points_than_clusters_are_no_trouble(points: Tensor) -> N
     assert kmeans(points, 2, weights=torch.zeros(len(points))).inertia >= 0
 
 
-def test_what_can_t_be_clustered_is_refused() -> None:
+def test_invalid_points_are_refused() -> None:
     for count in (0, 4):
         with pytest.raises(SepnetError, match=f"3 points can't be put into {count} clusters"):
             kmeans(normal(3, 2), count)

@@ -57,7 +57,7 @@ def test_pit_is_the_brute_force(metric: Metric, n_estimates: int, n_references: 
 
 
 @pytest.mark.parametrize("n_sources", [2, 3, 4])
-def test_pit_does_not_see_the_order_of_the_estimates(n_sources: int) -> None:
+def test_pit_does_not_depend_on_the_order_of_the_estimates(n_sources: int) -> None:
     estimates, references = noise(4, n_sources, 64), noise(4, n_sources, 64, seed=1)
     loss, indices = pit(partial(pairwise, negative(si_sdr)), estimates, references)
     shuffle = torch.roll(torch.arange(n_sources), 1)

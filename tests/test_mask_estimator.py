@@ -26,7 +26,7 @@ from tests.separator_cases import RATE, SEPARATORS, SIGNALS, build, noise, with_
 
 
 class Dictated(nn.Module):
-    """A network that says what it was told, whatever it sees: (out,) at each frame."""
+    """A network with the same given outputs (out,) at each frame, whatever its input."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def _variant(request: pytest.FixtureRequest) -> MaskEstimator:
     return estimator(**VARIANTS[request.param])
 
 
-def test_the_loss_does_not_know_the_order_of_the_references(variant: MaskEstimator) -> None:
+def test_the_loss_does_not_depend_on_the_order_of_the_references(variant: MaskEstimator) -> None:
     given = batch()
     turned = replace(given, sources=given.sources.flip(1))
     for name, value in variant.loss(given).items():
@@ -83,7 +83,7 @@ def test_the_loss_does_not_know_the_order_of_the_references(variant: MaskEstimat
 
 
 @pytest.mark.parametrize("gain", [1e-3, 1e3])
-def test_the_loss_does_not_know_the_level(variant: MaskEstimator, gain: float) -> None:
+def test_the_loss_does_not_depend_on_the_level(variant: MaskEstimator, gain: float) -> None:
     given = batch()
     scaled = replace(given, mixture=gain * given.mixture, sources=gain * given.sources)
     for name, value in variant.loss(given).items():
@@ -116,7 +116,7 @@ def test_silence_does_not_break_the_gradient(variant: MaskEstimator, silent: str
         assert losses["si_sdri"] == 0
 
 
-def test_what_is_logged_is_what_evaluation_finds(variant: MaskEstimator) -> None:
+def test_the_logged_improvement_is_that_of_an_evaluation(variant: MaskEstimator) -> None:
     given = batch(n_items=1, time=4000)
     mixture = Mixture(given.mixture[0], RATE)
     sources = variant.separate(mixture).sources
@@ -176,9 +176,7 @@ def test_spectral_losses_are_those_of_the_paper(phase_sensitive: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("learned", [False, True])
-def test_activations_make_the_masks_that_they_should(
-    activation: str, logit: float, share: float, learned: bool
-) -> None:
+def test_activations_make_the_right_masks(activation: str, logit: float, share: float, learned: bool) -> None:
     bank = LearnedFilterbank(n_filters=32, rectified=True) if learned else STFT(hop_samples=128)
     model = estimator(
         filterbank=bank,
@@ -225,7 +223,7 @@ def test_complex_masks_turn_the_phase() -> None:
     ],
     ids=("log_magnitude", "compressed", "complex", "spectral objective"),
 )
-def test_what_wants_an_stft_refuses_learned_filters(settings: dict[str, Any]) -> None:
+def test_settings_that_need_an_stft_refuse_learned_filters(settings: dict[str, Any]) -> None:
     with pytest.raises(SepnetError, match=r"want an STFT, but the filterbank is LearnedFilterbank"):
         estimator(filterbank=LearnedFilterbank(), **settings)
 
@@ -259,7 +257,7 @@ def test_conv_tasnet_has_the_size_of_torchaudio_s() -> None:
 
 
 @pytest.mark.parametrize("changed_from", [0, 100, 1000, 2500])
-def test_a_causal_model_knows_nothing_of_the_future(changed_from: int) -> None:
+def test_a_causal_model_does_not_depend_on_the_future(changed_from: int) -> None:
     separator = build("pit_causal")
     assert separator.info.latency_seconds == 0.032
     audio = 0.1 * noise(1, 4000)
@@ -270,7 +268,7 @@ def test_a_causal_model_knows_nothing_of_the_future(changed_from: int) -> None:
     assert (another[:, changed_from:] - one[:, changed_from:]).abs().max() > 1e-2
 
 
-def test_what_waits_for_the_end_has_no_latency() -> None:
+def test_a_model_that_needs_the_whole_recording_has_no_latency() -> None:
     assert build("pit").info.latency_seconds is None
     network = partial(TCN, n_channels=8, n_hidden=12, n_blocks=2, n_repeats=1, separable=True, causal=True)
     assert estimator(network=network).info.latency_seconds is None  # the level of the whole clip
@@ -309,7 +307,7 @@ def test_it_learns_one_mixture(objective: Objective) -> None:
 # The conv autoencoder, and classes in fixed slots
 
 
-def test_outputs_that_stand_for_classes_are_labelled_and_trained_in_order() -> None:
+def test_outputs_of_classes_are_labelled_and_trained_in_order() -> None:
     separator = build("conv_autoencoder")
     assert isinstance(separator, MaskEstimator)
     audio = 0.1 * noise(1, 2000)
@@ -401,7 +399,7 @@ def test_sources_are_counted_and_the_loudest_are_given(bands: tuple[int, ...], g
         torch.testing.assert_close(sources.sum(dim=0), mixture.audio[0], atol=1e-5 * gain, rtol=0)
 
 
-def test_what_always_gives_the_same_number_does_not_count() -> None:
+def test_a_fixed_number_of_sources_is_not_estimated() -> None:
     fixed, mixture = build("pit"), with_all_hints(SIGNALS["half a second"])
     assert isinstance(fixed, MaskEstimator)
     assert (fixed.info.n_sources, fixed.info.counts_sources) == (2, False)
@@ -410,7 +408,7 @@ def test_what_always_gives_the_same_number_does_not_count() -> None:
     assert counting("estimated").estimate_n_sources(Mixture(torch.zeros(1, 3000), RATE)) == 1
 
 
-def test_a_network_that_leaves_the_absent_silent_has_the_least_loss() -> None:
+def test_silent_outputs_for_absent_sources_have_the_least_loss() -> None:
     """Three outputs for two sources: the third is silent, and a leak into it costs."""
     references = in_bands(0, 1)[None]
     batch = Batch(references.sum(dim=1, keepdim=True), references, ("a",), RATE)
@@ -433,7 +431,7 @@ def test_more_sources_than_outputs_are_refused() -> None:
         counting("given").loss(Batch(references.sum(dim=1, keepdim=True), references, ("a",), RATE))
 
 
-def test_a_source_that_is_all_of_its_mixture_has_no_say_in_the_gain() -> None:
+def test_a_source_alone_in_its_mixture_is_left_out_of_the_gain() -> None:
     """Of it and a mixture of two the gain is that of the two; of it alone it is 0 dB."""
     two = in_bands(0, 1)[None]
     one = torch.cat([two[:, :1], torch.zeros_like(two[:, :1])], dim=1)
@@ -446,7 +444,7 @@ def test_a_source_that_is_all_of_its_mixture_has_no_say_in_the_gain() -> None:
     assert gains[2] == 0.0
 
 
-def test_silence_is_given_back_as_silence_of_its_own() -> None:
+def test_silence_is_separated_into_new_tensors_of_silence() -> None:
     for model in ("pit", "pit_causal", "pit_locoformer"):
         audio = torch.zeros(1, 2000)
         sources = build(model).separate(Mixture(audio, RATE)).sources
@@ -475,7 +473,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         WaveformObjective(allow_silence=True)
 
 
-def test_an_objective_that_knows_no_silence_is_refused() -> None:
+def test_an_objective_that_is_undefined_for_silence_is_refused() -> None:
     with pytest.raises(SepnetError, match=r"with source_count=given outputs may have to be silent"):
         MaskEstimator(
             filterbank=STFT(hop_samples=64),

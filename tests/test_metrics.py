@@ -72,7 +72,7 @@ def test_closed_forms_on_orthogonal_signals(gain: float, noise_gain: float, leve
     assert thresholded_snr(e, s, max_db=20.0).item() == pytest.approx(-db(error + 0.01), abs=1e-4)
 
 
-def test_sdr_closed_form_forgives_a_filter_and_charges_what_is_orthogonal_to_all_delays() -> None:
+def test_sdr_allows_a_filter_and_penalises_noise_orthogonal_to_all_delays() -> None:
     samples, taps = 3000, 512
     s = torch.zeros(samples, dtype=torch.float64)
     s[: samples - taps] = noise(samples - taps)  # each delayed copy fits whole

@@ -57,7 +57,7 @@ def test_one_output_vector_a_frame(network: nn.Module, frames: int) -> None:
     assert network(torch.zeros(1, N_IN, frames)).isfinite().all()
 
 
-def test_items_of_a_batch_do_not_see_each_other(network: nn.Module) -> None:
+def test_items_of_a_batch_are_independent(network: nn.Module) -> None:
     features = noise(4, N_IN, 30)
     together = network(features)
     for item in range(4):
@@ -109,7 +109,7 @@ def test_the_receptive_field_of_a_tcn(kernel: int, n_blocks: int, n_repeats: int
 
 
 @pytest.mark.parametrize("separable", [True, False])
-def test_a_causal_tcn_sees_the_past_alone(separable: bool) -> None:
+def test_a_causal_tcn_depends_on_the_past_alone(separable: bool) -> None:
     torch.manual_seed(0)
     tcn = TCN(
         N_IN, N_OUT, n_channels=8, n_hidden=12, n_blocks=3, n_repeats=2, separable=separable, causal=True
@@ -124,8 +124,8 @@ def test_the_cumulative_norm_is_that_of_the_paper() -> None:
     nn.init.normal_(norm.bias)
     found = norm(x)
     for frame in range(12):
-        heard = x[:, :, : frame + 1].flatten(1)  # (batch, channel and frame)
-        mean, variance = heard.mean(dim=1, keepdim=True), heard.var(dim=1, correction=0, keepdim=True)
+        past = x[:, :, : frame + 1].flatten(1)  # (batch, channel and frame)
+        mean, variance = past.mean(dim=1, keepdim=True), past.var(dim=1, correction=0, keepdim=True)
         expected = (x[:, :, frame] - mean) / variance.sqrt() * norm.weight[:, 0] + norm.bias[:, 0]
         torch.testing.assert_close(found[:, :, frame], expected, atol=1e-5, rtol=1e-5)
 
@@ -145,7 +145,7 @@ def test_chunks_hold_each_frame_twice_and_join_again(frames: int, chunk: int) ->
     torch.testing.assert_close(join(chunks, frames), x)
 
 
-def test_a_dual_path_sees_the_whole_clip() -> None:
+def test_a_dual_path_depends_on_the_whole_clip() -> None:
     torch.manual_seed(0)
     network = DPRNN(N_IN, N_OUT, n_channels=8, n_hidden=6, chunk_frames=4, n_blocks=1)
     for module in network.modules():
@@ -161,7 +161,7 @@ def test_an_odd_chunk_is_refused() -> None:
         DPRNN(N_IN, N_OUT, chunk_frames=5)
 
 
-def test_a_blstm_sees_the_whole_clip() -> None:
+def test_a_blstm_depends_on_the_whole_clip() -> None:
     torch.manual_seed(0)
     blstm = BLSTM(N_IN, N_OUT, n_hidden=12, n_layers=1)
     for frame in (0, 10, 19):
@@ -234,7 +234,7 @@ def test_an_autoencoder_takes_clips_of_any_length(frames: int) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 17])
-def test_blocks_that_say_the_same_are_faded_into_it(frames: int) -> None:
+def test_equal_blocks_are_cross_faded_into_the_same(frames: int) -> None:
     """With a decoder that repeats its block, what comes out is what went in, and twice it for the second."""
     network = autoencoder()
     network.encoder = nn.Identity()
@@ -243,17 +243,17 @@ def test_blocks_that_say_the_same_are_faded_into_it(frames: int) -> None:
     torch.testing.assert_close(network(x), torch.cat([x, x.clamp(-0.5, 0.5)], dim=1))
 
 
-def test_an_autoencoder_hears_its_two_blocks_alone() -> None:
+def test_an_autoencoder_depends_on_its_two_blocks_alone() -> None:
     """Blocks of 6 frames at a hop of 3: frame 10 is in those of the frames 6 to 11 and 9 to 14."""
     x = torch.randn(1, N_IN, 24, requires_grad=True)
     autoencoder()(x)[..., 10].sum().backward()
     assert x.grad is not None
-    heard = x.grad.abs().sum(dim=1)[0].nonzero().flatten().tolist()
-    assert heard == list(range(6, 15))
+    reached = x.grad.abs().sum(dim=1)[0].nonzero().flatten().tolist()
+    assert reached == list(range(6, 15))
 
 
 @pytest.mark.parametrize("settings", [{"block_frames": 7}, {"kernel_frames": 8}])
-def test_blocks_that_can_not_be(settings: dict[str, int]) -> None:
+def test_invalid_blocks_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(SepnetError, match="has to be even and at least kernel_frames="):
         autoencoder(**settings)
     with pytest.raises(SepnetError, match="n_out=15 a multiple of n_in=7"):
@@ -269,21 +269,21 @@ def test_the_small_locoformer_is_of_the_size_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 2, 9])
-def test_a_locoformer_takes_any_length_and_one_clip_does_not_hear_another(frames: int) -> None:
+def test_a_locoformer_takes_any_length_and_clips_are_independent(frames: int) -> None:
     torch.manual_seed(0)
     network = Locoformer(10, 20, n_channels=8, n_hidden=8, n_heads=2, n_groups=2, n_blocks=2).eval()
     clips = torch.randn(3, 10, frames)
     together = network(clips)
     assert together.shape == (3, 20, frames)
     torch.testing.assert_close(together[1:2], network(clips[1:2]), atol=1e-5, rtol=1e-4)
-    # Attention along both: each output bin and frame hears every input.
+    # Attention along both: each output bin and frame depends on every input.
     clip = torch.randn(1, 10, 4, requires_grad=True)
     network(clip)[0, 0, 0].backward()
     assert clip.grad is not None
     assert (clip.grad != 0).all()
 
 
-def test_rotation_tells_distances_alone() -> None:
+def test_rotation_depends_on_distances_alone() -> None:
     query, key = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
     products = rotate(query.expand(20, 8)) @ rotate(key.expand(20, 8)).T
     for distance in (0, 1, 7):
@@ -302,14 +302,14 @@ def test_groups_are_at_unit_rms() -> None:
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 4])
-def test_the_feed_forward_network_hears_its_neighbours(kernel: int) -> None:
+def test_the_feed_forward_network_depends_on_its_neighbours(kernel: int) -> None:
     torch.manual_seed(0)
     network = ConvSwiGLU(6, 8, kernel)
     z = torch.randn(1, 21, 6, requires_grad=True)
     network(z)[0, 10].sum().backward()
     assert z.grad is not None
-    heard = z.grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
-    assert heard == list(range(10 - kernel + 1, 10 + kernel))  # of two convolutions
+    reached = z.grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
+    assert reached == list(range(10 - kernel + 1, 10 + kernel))  # of two convolutions
 
 
 def test_channels_have_to_be_shared_evenly() -> None:

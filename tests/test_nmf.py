@@ -224,7 +224,7 @@ def test_the_penalty_does_not_drive_the_level_into_the_dictionary(divergence: An
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_items_do_not_see_each_other(divergence: Any) -> None:
+def test_items_of_a_batch_are_independent(divergence: Any) -> None:
     X = torch.cat([uniform(4, 20, 25), 1e4 * spectrogram(4, 3, 20, 25)])
     start = nmf.random_start(X, 3, torch.Generator().manual_seed(0))
     settings: Any = {"divergence": divergence, "n_iterations": 100, "tolerance": 1e-3}
@@ -237,7 +237,7 @@ def test_items_do_not_see_each_other(divergence: Any) -> None:
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 @pytest.mark.parametrize("together", [(1, 2), (1, 3), (4, 1), (9, 1), (2, 4)])
-def test_items_and_frames_are_cut_up_without_a_trace(
+def test_splitting_items_and_frames_changes_nothing(
     divergence: Any, together: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X = spectrogram(6, 9, 20, 25)
@@ -251,7 +251,7 @@ def test_items_and_frames_are_cut_up_without_a_trace(
     torch.testing.assert_close(found[1].objective, found[0].objective)
 
 
-def test_large_items_are_cut_and_small_ones_put_together() -> None:
+def test_large_items_are_split_and_small_ones_grouped() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -276,7 +276,7 @@ def test_the_model_follows_the_level(divergence: Any) -> None:
 
 @pytest.mark.parametrize("start", ["random", "nndsvd"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_what_is_of_low_rank_is_found_again(divergence: Any, start: Any) -> None:
+def test_a_low_rank_matrix_is_recovered(divergence: Any, start: Any) -> None:
     # Each component alone in some bin and in some frame: then the factors are unique but for order and level.
     W = torch.cat([torch.eye(3, dtype=torch.float64), uniform(9, 3)])[None]
     H = torch.cat([torch.eye(3, dtype=torch.float64), uniform(3, 20, seed=1)], dim=1)[None]
@@ -347,7 +347,7 @@ def test_small_numbers_do_not_become_denormal() -> None:
     torch.testing.assert_close(found.model, X)
 
 
-def test_a_component_of_zeros_stays_harmless() -> None:
+def test_a_component_of_zeros_does_no_harm() -> None:
     X = uniform(1, 20, 30).float()
     W, H = nmf.random_start(X, 4, torch.Generator().manual_seed(0))
     W[0, 5], W[0, :, 1], H[0, 2] = 0, 0, 0
@@ -358,7 +358,7 @@ def test_a_component_of_zeros_stays_harmless() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"n_components": 0}, "n_components=0"),
         ({"n_restarts": 0}, "n_restarts=0"),
@@ -369,9 +369,9 @@ def test_a_component_of_zeros_stays_harmless() -> None:
         ({"X": torch.zeros(1, 8, 0)}, "nothing to factorise"),
     ],
 )
-def test_what_can_t_be_factorised_is_refused(change: dict[str, Any], told: str) -> None:
+def test_invalid_matrices_are_refused(change: dict[str, Any], message: str) -> None:
     settings: Any = {"X": uniform(1, 8, 10), "n_components": 2, "n_iterations": 1, **change}
-    with pytest.raises(SepnetError, match=told):
+    with pytest.raises(SepnetError, match=message):
         nmf.factorise(settings.pop("X"), **{"divergence": "frobenius", **settings})
 
 
@@ -397,7 +397,7 @@ def test_choosing_groups_never_raises_its_objective(divergence: Any) -> None:
         assert (falls[0] < 0).all()
 
 
-def test_few_groups_explain_what_few_groups_made() -> None:
+def test_block_sparsity_chooses_the_groups_that_are_present() -> None:
     dictionary = uniform(1, 40, 24, seed=1) ** 4  # eight groups of three
     truth = torch.zeros(1, 24, 50, dtype=torch.float64)
     truth[:, 6:9], truth[:, 15:18] = uniform(1, 3, 50), uniform(1, 3, 50, seed=2)
@@ -429,7 +429,7 @@ def test_gains_are_shares_of_the_power_of_the_models() -> None:
 
 @pytest.mark.parametrize(("window", "hop"), [(64, 16), (60, 16), (32, 32)])
 @pytest.mark.parametrize("time", [1, 50, 777, 1000])
-def test_blocks_give_what_the_whole_gives(window: int, hop: int, time: int) -> None:
+def test_blocks_equal_the_whole(window: int, hop: int, time: int) -> None:
     stft = STFT(window_samples=window, hop_samples=hop, window="hann" if window > hop else "boxcar")
     signal = uniform(time).float() - 0.5
     bins = torch.linspace(0, 1, stft.n_bins)
@@ -445,7 +445,7 @@ def test_blocks_give_what_the_whole_gives(window: int, hop: int, time: int) -> N
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
 
 
-def test_an_excerpt_of_a_long_signal_is_short_and_from_all_over() -> None:
+def test_an_excerpt_covers_a_long_signal_evenly() -> None:
     stft = STFT(window_samples=64, hop_samples=16, window="hann")
     clock = torch.arange(100_000) / 100_000
     signal = torch.sin(2 * torch.pi * 3000 * clock + 8000 * torch.pi * clock**2)  # a rising tone
@@ -487,7 +487,7 @@ def gain_db(separator: Any, references: Tensor, **hints: Any) -> float:
     return float(improvement(si_sdr, estimates, references, mixture.audio).mean())
 
 
-def test_one_component_a_source_finds_what_has_one_spectrum() -> None:
+def test_one_component_a_source_separates_sources_of_one_spectrum() -> None:
     clock = torch.arange(2 * RATE) / RATE
     tones = torch.stack([torch.sin(2 * torch.pi * hertz * clock) for hertz in (300.0, 1100.0, 2500.0)])
     levels = 0.5 + 0.5 * torch.sin(2 * torch.pi * torch.tensor([[1.0], [1.7], [2.3]]) * clock)
@@ -627,11 +627,11 @@ def test_labelled_dictionaries_give_their_own_sources_in_order() -> None:
 
 
 def test_the_speakers_with_the_most_audio_are_learnt() -> None:
-    heard = [*clips(), Query(notes(70, -1.0), RATE, "plain"), Query(notes(71, 0.5), RATE, "bright")]
-    told = SupervisedNMF(n_groups=2, n_components=3, n_iterations=3, fit_seconds=10.0).fit(heard)
-    assert told == {"groups": 2.0, "seconds_of_audio": 20.0}
-    assert SupervisedNMF(n_groups=2, n_components=3)._choose(heard) == ["bright", "plain"]
-    assert SupervisedNMF(n_groups=3, n_components=3)._choose(heard) == ["bright", "plain", "dull"]
+    training_clips = [*clips(), Query(notes(70, -1.0), RATE, "plain"), Query(notes(71, 0.5), RATE, "bright")]
+    figures = SupervisedNMF(n_groups=2, n_components=3, n_iterations=3, fit_seconds=10.0).fit(training_clips)
+    assert figures == {"groups": 2.0, "seconds_of_audio": 20.0}
+    assert SupervisedNMF(n_groups=2, n_components=3)._choose(training_clips) == ["bright", "plain"]
+    assert SupervisedNMF(n_groups=3, n_components=3)._choose(training_clips) == ["bright", "plain", "dull"]
 
 
 def test_the_groups_that_are_in_a_mixture_are_chosen() -> None:
@@ -644,7 +644,7 @@ def test_the_groups_that_are_in_a_mixture_are_chosen() -> None:
     assert gain_db(model, references) > 6
 
 
-def test_what_is_unknown_is_learnt_from_the_mixture() -> None:
+def test_the_unknown_source_is_learnt_from_the_mixture() -> None:
     clock = torch.arange(4 * RATE) / RATE
     known = notes(105, SHAPES["dull"])
     unknown = 0.1 * (torch.sin(2 * torch.pi * 3100 * clock) + torch.sin(2 * torch.pi * 2700 * clock))
@@ -657,7 +657,7 @@ def test_what_is_unknown_is_learnt_from_the_mixture() -> None:
         model.separate(replace(mixture, n_sources=3))
 
 
-def test_fitting_does_not_know_the_level_of_a_clip() -> None:
+def test_fitting_ignores_the_level_of_a_clip() -> None:
     one, other = (SupervisedNMF(n_groups=2, n_components=4, n_iterations=20) for _ in range(2))
     one.fit(clips(("dull", "bright")))
     other.fit(
@@ -670,7 +670,7 @@ def test_fitting_does_not_know_the_level_of_a_clip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "change", "told"),
+    ("settings", "change", "message"),
     [
         ({}, iter, "not an iterator"),
         ({"n_groups": 6}, list, "6 groups can't be learnt from 5 speakers: lower model.n_groups"),
@@ -683,19 +683,21 @@ def test_fitting_does_not_know_the_level_of_a_clip() -> None:
         ),
     ],
 )
-def test_what_can_t_be_fitted_to_is_refused(settings: dict[str, Any], change: Any, told: str) -> None:
+def test_clips_that_cannot_be_learnt_from_are_refused(
+    settings: dict[str, Any], change: Any, message: str
+) -> None:
     model = SupervisedNMF(**{"n_groups": 2, "n_components": 3, "n_iterations": 2, **settings})
-    with pytest.raises(SepnetError, match=told):
+    with pytest.raises(SepnetError, match=message):
         model.fit(change(clips(seconds=0.5)))
 
 
-def test_settings_that_can_t_be_are_refused() -> None:
-    for wrong, told in (
+def test_settings_out_of_range_are_refused() -> None:
+    for wrong, message in (
         ({"n_groups": 0}, "n_groups=0: give positive"),
         ({"labels": ("a", "a")}, "2 groups can't have the labels a, a"),
         ({"labels": ("a",)}, "2 groups can't have the labels a"),
     ):
-        with pytest.raises(SepnetError, match=told):
+        with pytest.raises(SepnetError, match=message):
             SupervisedNMF(**{"n_groups": 2, "n_components": 3, **wrong})
     with pytest.raises(CannotSeparate, match="2 dictionaries, so it separates 1 to 2 sources, not 3"):
         SupervisedNMF(n_groups=2, n_components=3).separate(Mixture(torch.ones(1, 99), RATE, n_sources=3))
@@ -737,8 +739,8 @@ def test_it_is_trained_like_any_other_model(
     assert metrics["groups"] == 3
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["data_fingerprint"] == data.fingerprint
-    told = capsys.readouterr().out
-    assert f"SI-SDRi {metrics['si_sdri_db']:.2f} dB on 3 validation mixtures" in told
+    message = capsys.readouterr().out
+    assert f"SI-SDRi {metrics['si_sdri_db']:.2f} dB on 3 validation mixtures" in message
     # What it learnt is what the same model learns from the same clips.
     again = artifact.build(config.model)
     again.fit(data.clips())
@@ -749,13 +751,13 @@ def test_it_is_trained_like_any_other_model(
     assert separation.sources.shape == (2, mixtures[0].audio.shape[1])
 
 
-def test_so_many_validation_mixtures_are_scored(corpus: Path, tmp_path: Path) -> None:
+def test_the_given_number_of_validation_mixtures_is_scored(corpus: Path, tmp_path: Path) -> None:
     train(compose(settings(corpus, tmp_path, "data.valid.n_mixtures=3", "loader.n_valid=1", base=WORDS)))
     assert json.loads((only_run(tmp_path) / "metrics.json").read_text())["n_valid"] == 1
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "message"),
     [
         ("resume=true", "SupervisedNMF learns all at once, so there is nothing to go on with"),
         ("model.n_groups=9", "9 groups can't be learnt from 4 speakers"),
@@ -765,15 +767,13 @@ def test_so_many_validation_mixtures_are_scored(corpus: Path, tmp_path: Path) ->
         ("model.labels=[drums, bass, voice]", "no clips of drums, bass, voice"),
     ],
 )
-def test_what_can_t_be_trained_leaves_nothing_behind(
-    corpus: Path, tmp_path: Path, word: str, told: str
-) -> None:
-    with pytest.raises(SepnetError, match=told):
+def test_a_refused_training_leaves_no_files(corpus: Path, tmp_path: Path, word: str, message: str) -> None:
+    with pytest.raises(SepnetError, match=message):
         train(compose(settings(corpus, tmp_path, word, base=WORDS)))
     assert not list(tmp_path.glob("runs/*"))
 
 
-def test_ctrl_c_is_answered_with_a_sentence(
+def test_ctrl_c_prints_one_sentence(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> dict[str, float]:

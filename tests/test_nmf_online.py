@@ -86,7 +86,7 @@ def test_iterations_are_those_of_scikit_learn(divergence: Divergence) -> None:
 
 
 @every_divergence
-def test_each_iteration_brings_a_frame_nearer(divergence: Divergence) -> None:
+def test_each_iteration_lowers_the_divergence(divergence: Divergence) -> None:
     W, X = dictionary(), frames(5)
     distances = [
         [distance(x, W @ h, divergence) for x, h in zip(X, activate(X, W, divergence, n), strict=True)]
@@ -96,14 +96,14 @@ def test_each_iteration_brings_a_frame_nearer(divergence: Divergence) -> None:
 
 
 @every_divergence
-def test_frames_do_not_see_each_other(divergence: Divergence) -> None:
+def test_frames_are_independent(divergence: Divergence) -> None:
     W, X = dictionary(), frames(6)
     alone = torch.cat([activate(x[None], W, divergence, 10) for x in X])
     torch.testing.assert_close(activate(X, W, divergence, 10), alone, rtol=1e-12, atol=1e-14)
 
 
 @every_divergence
-def test_what_frames_add_is_a_bound_that_touches(divergence: Divergence) -> None:
+def test_the_sums_of_the_frames_are_a_tight_bound(divergence: Divergence) -> None:
     """For any other dictionary the distances rise by no more than (1) does."""
     W, X = dictionary(), frames(8)
     H = activate(X, W, divergence, 10)
@@ -136,7 +136,7 @@ def test_the_dictionary_is_the_minimum_of_the_bound(divergence: Divergence) -> N
 
 
 @every_divergence
-def test_frames_teach_the_spectra_that_they_are_made_of(divergence: Divergence) -> None:
+def test_the_dictionary_learns_the_spectra_of_the_frames(divergence: Divergence) -> None:
     """Each frame once, as it comes in: later ones are described far better than the first."""
     n_frames, kept = 1500, 0.99
     X = random(n_frames, N_COMPONENTS, seed=2).pow(4) @ dictionary(seed=9).T

@@ -55,7 +55,7 @@ def test_one_bin_and_frame_a_cell_is_the_ideal_mask() -> None:
     torch.testing.assert_close(cell_mask(sources, torch.eye(BINS)), wiener_mask(sources))
 
 
-def test_bands_lie_where_the_mel_scale_has_them() -> None:
+def test_bands_lie_on_the_mel_scale() -> None:
     blocks = mel_blocks(BINS, RATE, n_mels=128, n_mels_each=16)
     assert blocks.shape == (BINS, 8)
     assert (blocks.sum(dim=1) == 1).all()

@@ -67,7 +67,7 @@ def test_oracles_are_the_ceiling_and_order_by_sparseness() -> None:
     assert gains[wiener_mask] > gains[ideal_ratio_mask] + 0.5
 
 
-def test_oracles_separate_what_never_meets() -> None:
+def test_oracles_separate_sources_without_overlap() -> None:
     references = torch.zeros(2, 8000)
     references[0, :3000], references[1, 4000:] = 0.1 * noise(3000), 0.1 * noise(4000, seed=1)
     for mask in (ideal_binary_mask, ideal_ratio_mask, wiener_mask):

@@ -111,9 +111,9 @@ def pushed(stream: StreamingSeparator, signal: Tensor, sizes: list[int]) -> Tens
         parts.append(stream.push(block))
         assert parts[-1].shape == (stream.n_sources, len(block))
         begin += size
-    owed = stream.finish()
-    assert owed.shape == (stream.n_sources, stream.latency_samples)
-    return torch.cat([*parts, owed], dim=1)
+    remaining = stream.finish()
+    assert remaining.shape == (stream.n_sources, stream.latency_samples)
+    return torch.cat([*parts, remaining], dim=1)
 
 
 def assert_same(stream: StreamingSeparator, found: Tensor, whole: Tensor) -> None:
@@ -122,7 +122,7 @@ def assert_same(stream: StreamingSeparator, found: Tensor, whole: Tensor) -> Non
 
 
 @pytest.mark.parametrize("size", ["1", "7", "hop", "hop + 1", "5000", "random"])
-def test_blocks_are_the_whole_at_once(name: str, size: str) -> None:
+def test_blocks_equal_the_whole_recording(name: str, size: str) -> None:
     stream = open_stream(name)
     rng = np.random.default_rng(0)
     sizes = {
@@ -169,7 +169,7 @@ def test_latency_is_as_reported_and_at_most_40_ms(name: str) -> None:
     assert int(out.abs().argmax()) == 900 + stream.latency_samples
 
 
-def test_what_came_out_cannot_hang_on_what_comes_later(name: str) -> None:
+def test_outputs_do_not_depend_on_later_inputs(name: str) -> None:
     signal, stream, cut = signal_of(2500), open_stream(name), 1990  # no end of a hop
     other = signal.clone()
     other[cut:] = torch.randn(2500 - cut, generator=torch.Generator().manual_seed(0))
@@ -181,12 +181,12 @@ def test_what_came_out_cannot_hang_on_what_comes_later(name: str) -> None:
     )  # and so the latency is no longer than it has to be
 
 
-def test_reset_forgets_and_copies_go_their_own_ways(name: str) -> None:
+def test_reset_forgets_and_copies_are_independent(name: str) -> None:
     signal, stream = signal_of(3000), open_stream(name)
     first = stream.push(signal[:1111])
     twin = stream.copy()
     kept = twin.push(signal[1111:])
-    stream.push(10 * signal[:777])  # the other one hears something else
+    stream.push(10 * signal[:777])  # the other one gets other input
     stream.reset()
     assert torch.equal(stream.push(signal[:1111]), first)
     first.zero_()  # what was given out is the caller's
@@ -252,7 +252,7 @@ def test_a_network_of_learnt_filters_with_skips(separable: bool) -> None:
 
 
 def test_an_hour_later_the_norms_are_still_exact() -> None:
-    """What would be heard after an hour of sound, against the sums of an hour in exact arithmetic."""
+    """The output after an hour of sound, against the sums of an hour in exact arithmetic."""
     torch.manual_seed(0)
     network = TCN(4, 3, n_channels=4, n_hidden=5, n_blocks=1, n_repeats=1, separable=True, causal=True).eval()
     step, n_frames = TCNStep(network), 225_000
@@ -290,12 +290,12 @@ def test_the_step_is_a_function_of_tensors_and_writes_into_none() -> None:
 
 
 @pytest.mark.parametrize("model", ["nmf", "hpss", "identity", "fastica", "repet", "irm"])
-def test_methods_that_wait_for_the_end_say_what_to_take_instead(model: str) -> None:
+def test_methods_that_need_the_whole_recording_name_an_alternative(model: str) -> None:
     with pytest.raises(CannotSeparate, match=f"^{model} looks at the whole recording.*pit-causal-2spk-8k"):
         StreamingSeparator(model)
 
 
-def test_wrapped_separators_say_so_too() -> None:
+def test_wrapped_separators_are_refused_too() -> None:
     with pytest.raises(CannotSeparate, match=r"^Consistent looks at the whole recording"):
         StreamingSeparator(Consistent(separator("pit_causal")))
 
@@ -319,14 +319,16 @@ def test_wrapped_separators_say_so_too() -> None:
     ],
     ids=["level", "network", "count", "mapping"],
 )
-def test_mask_estimators_that_wait_say_why(overrides: dict[str, Any], reason: str) -> None:
+def test_mask_estimators_that_need_the_whole_recording_say_why(
+    overrides: dict[str, Any], reason: str
+) -> None:
     node = OmegaConf.load(artifact.config_folder() / "model" / "pit_causal.yaml")
     model = artifact.build(OmegaConf.merge(node, TINY, overrides))
     with pytest.raises(CannotSeparate, match=reason):
         StreamingSeparator(model)
 
 
-def test_what_is_not_known_beforehand_is_asked_for() -> None:
+def test_missing_or_wrong_setups_are_refused() -> None:
     one = [(by_query().queries[0].audio, RATE)]
     with pytest.raises(CannotSeparate, match="8000 Hz: resample"):
         StreamingSeparator(separator("pit_causal"), sample_rate=16000)
@@ -356,7 +358,7 @@ def test_what_is_not_known_beforehand_is_asked_for() -> None:
     ],
     ids=["nan", "infinity", "3 axes", "a number", "no channels", "integers"],
 )
-def test_a_block_that_is_no_sound_is_refused_and_not_heard(block: Tensor | np.ndarray, sentence: str) -> None:
+def test_an_invalid_block_is_refused_and_changes_nothing(block: Tensor | np.ndarray, sentence: str) -> None:
     signal, stream = signal_of(1000), open_stream("pit_causal")
     first = stream.push(signal[:500])
     with pytest.raises(SepnetError, match=sentence):
@@ -379,7 +381,7 @@ def test_examples_at_another_rate_are_resampled() -> None:
     assert stream.labels == ("query 1", "query 2")
 
 
-def test_the_blind_energies_go_by_an_earlier_recording() -> None:
+def test_the_blind_energies_learn_from_an_enrollment() -> None:
     node = OmegaConf.load(artifact.config_folder() / "model" / "energy.yaml")
     model = artifact.build(OmegaConf.merge(node, {"descent": {"steps": 3}}))
     earlier, signal = by_query(1.5).audio[0], signal_of(2000)
@@ -406,24 +408,24 @@ def test_a_real_pipe(tmp_path: Path) -> None:
     whole = model.separate(Mixture(signal[None] / 32768, RATE)).sources
     assert not found[:, :256].any()
     torch.testing.assert_close(found[:, 256:], whole, atol=2e-5, rtol=0)  # half a step of 16 bits
-    told = done.stderr.decode()
-    assert "latency 32 ms" in told
-    assert "the last 1 bytes are no complete sample" in told
-    assert "after 0.75 s of sound" in told
+    message = done.stderr.decode()
+    assert "latency 32 ms" in message
+    assert "the last 1 bytes are no complete sample" in message
+    assert "after 0.75 s of sound" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_that_goes_away_ends_it(
+def test_it_ends_when_the_reader_goes_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (heard, speaks), (reads, told) = os.pipe(), os.pipe()
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: heard))
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: told))
-    os.write(speaks, bytes(4000))
-    os.close(reads)
+    (stdin, feed), (reader, stdout) = os.pipe(), os.pipe()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: stdin))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: stdout))
+    os.write(feed, bytes(4000))
+    os.close(reader)
     live.run_pipe(open_stream("pit_causal"), live.Pcm("f32le", 1), slice(None))
     assert "the reader of the output has gone after 0.12 s" in capsys.readouterr().err
-    for each in (heard, speaks, told):
+    for each in (stdin, feed, stdout):
         os.close(each)
 
 
@@ -431,21 +433,21 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def test_samples_that_come_in_pieces_and_that_clip(capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_and_clipped_samples(capsys: pytest.CaptureFixture[str]) -> None:
     pcm = live.Pcm("s16le", 2)
     data = np.array([[1, 9], [-32768, 9], [32767, 9]], dtype="<i2").tobytes()
-    heard = np.concatenate([pcm.decode(data[k : k + 1]) for k in range(len(data))])
-    np.testing.assert_array_equal(heard * 32768, [1, -32768, 32767])
+    decoded = np.concatenate([pcm.decode(data[k : k + 1]) for k in range(len(data))])
+    np.testing.assert_array_equal(decoded * 32768, [1, -32768, 32767])
     out = live.Pcm("s16le", 1)
-    assert np.frombuffer(out.encode(heard[None]), "<i2").tolist() == [1, -32768, 32767]
+    assert np.frombuffer(out.encode(decoded[None]), "<i2").tolist() == [1, -32768, 32767]
     assert capsys.readouterr().err == ""
     loud = np.array([[1.5, 0.5], [-1.5, 1.0]], dtype=np.float32)
     assert np.frombuffer(out.encode(loud), "<i2").tolist() == [32767, -32768, 16384, 32767]
     out.encode(loud)
     assert out.n_clipped == 6
-    told = capsys.readouterr()
-    assert told.err.count("can't be taken back") == 1
-    assert told.out == ""
+    message = capsys.readouterr()
+    assert message.err.count("can't be taken back") == 1
+    assert message.out == ""
     exact = live.Pcm("f32le", 1)
     np.testing.assert_array_equal(exact.decode(exact.encode(loud[:1])), loud[0])
 
@@ -455,11 +457,11 @@ def settings(**changed: Any) -> Any:
     return OmegaConf.merge(config, {"live": True}, changed)
 
 
-def test_samples_that_are_no_numbers_become_zeros_and_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nan_and_infinity_become_zeros_and_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     pcm = live.Pcm("f32le", 1)
     sound = np.array([0.1, np.nan, 0.2, -np.inf, 0.3], dtype="<f4")
-    heard = np.concatenate([pcm.decode(sound[:2].tobytes()), pcm.decode(sound[2:].tobytes())])
-    np.testing.assert_array_equal(heard, np.array([0.1, 0.0, 0.2, 0.0, 0.3], np.float32))
+    decoded = np.concatenate([pcm.decode(sound[:2].tobytes()), pcm.decode(sound[2:].tobytes())])
+    np.testing.assert_array_equal(decoded, np.array([0.1, 0.0, 0.2, 0.0, 0.3], np.float32))
     assert pcm.n_bad == 2
     assert capsys.readouterr().err.count("are taken for zeros") == 1
 
@@ -479,7 +481,7 @@ def test_samples_that_are_no_numbers_become_zeros_and_are_counted(capsys: pytest
     ],
     ids=str,
 )
-def test_live_settings_that_cannot_be(changed: dict[str, Any], sentence: str) -> None:
+def test_invalid_live_settings_are_refused(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SepnetError, match=sentence):
         live.live(settings(**changed))
 
@@ -566,7 +568,7 @@ def test_the_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     ):
         monkeypatch.setattr(streaming, name, value)
     streaming.run(OmegaConf.create({"model": "nmf_online", "repetitions": 1, "hour": True}))
-    told = capsys.readouterr().out
-    assert "latency 256 samples, 32 ms" in told
-    assert told.count("real-time factor") == 4
-    assert told.count("MiB resident") == 2
+    message = capsys.readouterr().out
+    assert "latency 256 samples, 32 ms" in message
+    assert message.count("real-time factor") == 4
+    assert message.count("MiB resident") == 2

@@ -75,9 +75,7 @@ class ConvAutoencoder(nn.Module):
                 nn.ReLU(),
                 nn.Unflatten(1, (n_horizontal, n_valid)),
                 nn.ConvTranspose1d(n_horizontal, n_vertical, kernel_frames),
-                nn.Conv1d(
-                    n_vertical, n_in, 1
-                ),  # with a kernel of one frame a transposed convolution is the same
+                nn.Conv1d(n_vertical, n_in, 1),  # as a transposed one, whose kernel is one frame
             )
             for _ in range(n_out // n_in)
         )
