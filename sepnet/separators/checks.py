@@ -1,10 +1,10 @@
-"""Checks of a mixture that several separators share."""
+"""Checks of mixtures and settings that several separators share."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from sepnet.types import CannotSeparate, Mixture, missing_hint
+from sepnet.types import CannotSeparate, Mixture, SepnetError, missing_hint
 
 
 def require_rate(mixture: Mixture, sample_rate: int, *, made: str) -> None:
@@ -45,3 +45,16 @@ def require_references(mixture: Mixture) -> Tensor:
     if mixture.references is None:
         raise missing_hint("references")
     return mixture.references
+
+
+def require_positive(**settings: float) -> None:
+    """Refuse settings that are not positive.
+
+    Args:
+        settings: The values by name, for the message.
+
+    Raises:
+        SepnetError: One or more are zero or negative.
+    """
+    if wrong := [f"{name}={value}" for name, value in settings.items() if value <= 0]:
+        raise SepnetError(f"{', '.join(wrong)}: give positive numbers")

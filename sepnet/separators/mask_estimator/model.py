@@ -10,7 +10,6 @@ after Y. Luo, N. Mesgarani, "Conv-TasNet", TASLP 2019.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -19,24 +18,27 @@ from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import running_level, unit_level
-from sepnet.dsp.filterbank import STFT, Filterbank
+from sepnet.dsp.filterbank import Filterbank
 from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.networks.tcn import TCN
 from sepnet.separators.checks import require_rate
 from sepnet.separators.frame_stream import FrameStream, StreamSetup
+from sepnet.separators.mask_estimator.checks import (
+    Level,
+    SourceCount,
+    check_choices,
+    check_counting,
+    check_transform,
+)
 from sepnet.separators.mask_estimator.masking import Activation, Features, Masking
 from sepnet.separators.mask_estimator.objectives import (
     Estimate,
     Objective,
     SpectralObjective,
-    WaveformObjective,
 )
 from sepnet.separators.mask_estimator.step import MaskEstimatorStep, MaskEstimatorStream
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
-
-Level = Literal["whole", "running"]
-SourceCount = Literal["fixed", "given", "estimated"]
 
 N_LOGGED_MIXTURES = 4  # of a batch, whose improvement is logged where the loss needs no waveforms
 SOLE_SOURCE_PEAK = 1e-4  # a rest below this amplitude (80 dB below unit level): the source is all there is
@@ -95,15 +97,15 @@ class MaskEstimator(nn.Module):
         quiet_db: float = 20.0,
     ) -> None:
         super().__init__()
-        _check_choices(features, activation, level, source_count)
-        _check_transform(filterbank, features, activation, objective)
+        check_choices(features, activation, level, source_count)
+        check_transform(filterbank, features, activation, objective)
         if labels is not None and not pit and len(labels) != n_sources:
             raise SepnetError(
                 f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
                 "to agree"
             )
         if source_count != "fixed":
-            _check_counting(source_count, quiet_db, None if pit else labels, objective)
+            check_counting(source_count, quiet_db, None if pit else labels, objective)
         self.filterbank, self.objective = filterbank, objective
         self.n_outputs, self.sample_rate = n_sources, sample_rate
         self.source_count, self.quiet_db = source_count, quiet_db
@@ -262,43 +264,3 @@ def _mean_improvement(estimate: Estimate, references: Tensor, order: Tensor) -> 
     active = (references.abs().amax(dim=-1) > 0) & (rest.abs().amax(dim=-1) > SOLE_SOURCE_PEAK)
     # 0 dB where there is nothing to gain: a NaN would spoil the mean of the whole epoch.
     return gains[active].sum() / active.sum().clamp_min(1)
-
-
-def _check_choices(features: str, activation: str, level: str, source_count: str) -> None:
-    for value, choices in (
-        (features, get_args(Features)),
-        (activation, get_args(Activation)),
-        (level, get_args(Level)),
-        (source_count, get_args(SourceCount)),
-    ):
-        if value not in choices:
-            raise SepnetError(f"{value!r} is none of {', '.join(choices)}")
-
-
-def _check_counting(
-    source_count: str, quiet_db: float, labels: Sequence[str] | None, objective: Objective
-) -> None:
-    if quiet_db <= 0 or labels is not None:
-        raise SepnetError(
-            f"source_count={source_count} with quiet_db={quiet_db} and labels={labels}: quiet_db has to be "
-            "positive, and classes are not counted (labels=null)"
-        )
-    if isinstance(objective, WaveformObjective) and not objective.allow_silence:
-        raise SepnetError(
-            f"with source_count={source_count} outputs may have to be silent: set objective.allow_silence, "
-            "and a metric that is defined for silence (thresholded_snr)"
-        )
-
-
-def _check_transform(
-    filterbank: Filterbank, features: Features, activation: Activation, objective: Objective
-) -> None:
-    spectral = (
-        activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
-    )
-    if spectral and not isinstance(filterbank, STFT):
-        raise SepnetError(
-            f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, "
-            f"but the filterbank is {type(filterbank).__name__}: take features=coefficients, another "
-            "activation than complex, and a WaveformObjective"
-        )

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sepnet.dsp import nmf
 from sepnet.dsp.filterbank import STFT
+from sepnet.separators.checks import require_positive
 from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.separators.frame_stream import StreamSetup
 from sepnet.separators.nmf.step import Dictionaries, NMFStream
@@ -71,17 +72,15 @@ class OnlineNMF:
     ) -> None:
         if divergence not in ("kullback_leibler", "itakura_saito"):
             raise SepnetError(f"divergence={divergence!r} is none of kullback_leibler, itakura_saito")
-        positive = {
-            "n_components": n_components,
-            "n_residual": n_residual,
-            "n_iterations": n_iterations,
-            "mask_exponent": mask_exponent,
-            "window_seconds": window_seconds,
-            "memory_seconds": memory_seconds,
-            "update_frames": update_frames,
-        }
-        if wrong := [f"{name}={value}" for name, value in positive.items() if value <= 0]:
-            raise SepnetError(f"{', '.join(wrong)}: give positive numbers")
+        require_positive(
+            n_components=n_components,
+            n_residual=n_residual,
+            n_iterations=n_iterations,
+            mask_exponent=mask_exponent,
+            window_seconds=window_seconds,
+            memory_seconds=memory_seconds,
+            update_frames=update_frames,
+        )
         self.n_components, self.n_residual, self.divergence = n_components, n_residual, divergence
         self.n_iterations, self.mask_exponent, self.seed = n_iterations, mask_exponent, seed
         self.window_seconds, self.memory_seconds = window_seconds, memory_seconds

@@ -31,7 +31,7 @@ from sepnet.dsp import nmf
 from sepnet.dsp.blocks import excerpt, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
-from sepnet.separators.checks import require_n_sources, require_rate
+from sepnet.separators.checks import require_n_sources, require_positive, require_rate
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 UNKNOWN_LABEL = "unknown"
@@ -94,21 +94,19 @@ class SupervisedNMF(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        positive = {
-            "n_groups": n_groups,
-            "n_components": n_components,
-            "n_unknown_components": n_unknown_components,
-            "n_iterations": n_iterations,
-            "magnitude_power": magnitude_power,
-            "mask_exponent": mask_exponent,
-            "fit_seconds": fit_seconds,
-            "window_seconds": window_seconds,
-            "learn_seconds": learn_seconds,
-            "block_seconds": block_seconds,
-            "sample_rate": sample_rate,
-        }
-        if wrong := [f"{name}={value}" for name, value in positive.items() if value <= 0]:
-            raise SepnetError(f"{', '.join(wrong)}: give positive numbers")
+        require_positive(
+            n_groups=n_groups,
+            n_components=n_components,
+            n_unknown_components=n_unknown_components,
+            n_iterations=n_iterations,
+            magnitude_power=magnitude_power,
+            mask_exponent=mask_exponent,
+            fit_seconds=fit_seconds,
+            window_seconds=window_seconds,
+            learn_seconds=learn_seconds,
+            block_seconds=block_seconds,
+            sample_rate=sample_rate,
+        )
         if labels is not None and (len(labels) != n_groups or len(set(labels)) != n_groups):
             raise SepnetError(
                 f"{n_groups} groups can't have the labels {', '.join(labels) or '(none)'}: give a different "
