@@ -258,3 +258,14 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
         for name, value in node.items():
             yield f"{prefix}{name}"
             yield from _keys(value, f"{prefix}{name}.")
+
+
+def mapping(node: Any, name: str) -> dict[str, Any]:
+    """The settings of a model that a command was given, as a dictionary.
+
+    Raises:
+        SepnetError: ``node`` is no mapping.
+    """
+    if not isinstance(node, DictConfig | None):
+        raise SepnetError(f"{name}={node} names no setting: write {name}={{preset: selective}}")
+    return {} if node is None else {str(key): value for key, value in node.items()}

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from sepnet import artifact
+from sepnet.cli import app
 from sepnet.data import audio
-from sepnet.inference.events import settings
 from sepnet.inference.stream import StreamingSeparator
 from sepnet.types import SepnetError
 
@@ -98,7 +98,7 @@ def live(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     queries = [config.query] if config.query is None or isinstance(config.query, str) else config.query
     examples = [audio.read(file) for file in queries if file is not None]
     stream = StreamingSeparator(
-        artifact.load(name, settings(config)),
+        artifact.load(name, app.mapping(config.set, "set")),
         sample_rate=pcm.rate,
         n_sources=config.n_sources,
         queries=[(sound.mean(axis=0), rate) for sound, rate in examples],

@@ -1,4 +1,4 @@
-"""From a recording to its sources: one pipeline for the library, the command line, the server and the evaluator."""
+"""From a recording to its sources: one pipeline for library, command line, server and evaluator."""
 
 from sepnet.inference.api import find, separate
 

@@ -49,11 +49,11 @@ def separate(
             weights where there is none.
         n_sources: For methods that have to be told; "auto": as many as a method that counts finds.
         query: An example (time,) of the sound to find and its rate in Hz, for methods that take one.
-        consistent: Whether what the estimates lack of the mixture is shared among them, so that they sum to it.
+        consistent: Whether the estimates are made to sum to the mixture.
         full_band: Whether the estimates of a model at a lower rate get their share of the band above it.
 
     Returns:
-        The sources (source, time) as channel 0 hears them, at the rate, the length and the level of the input.
+        The sources (source, time) as channel 0 hears them, with the rate, length and level of the input.
 
     Raises:
         CannotSeparate: The method cannot serve this recording.

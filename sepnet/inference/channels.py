@@ -14,7 +14,8 @@ from sepnet.types import CannotSeparate, Mixture, Separator, SepnetError
 
 Channels = Literal["each", "all", "mean"] | int
 """``each``: every channel is separated, and each source has as many; ``all``: the separator hears all
-channels, and sources are as channel 0 hears them; ``mean``: their mean is separated; a number: that channel."""
+channels, and gives the sources as channel 0 hears them; ``mean``: their mean is separated; a number: that
+channel."""
 NAMES = ("each", "all", "mean")
 
 
@@ -28,8 +29,8 @@ def check_channels(channels: Channels, n_channels: int) -> None:
     if channels in NAMES or (is_number and 0 <= int(channels) < n_channels):
         return
     raise SepnetError(
-        f"channels={channels}, but the recording has {n_channels} channels: give each, mean, all, or a number "
-        f"below {n_channels}"
+        f"channels={channels}, but the recording has {n_channels} channels: give each, mean, all, or a "
+        f"number below {n_channels}"
     )
 
 

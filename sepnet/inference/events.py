@@ -1,104 +1,119 @@
-"""What scripts/separate.py writes of a sound that was found by example: a folder for each file.
+"""What is written of a sound that was found by an example of it: a folder for each recording.
 
-<file>_<class>/target.wav, residual.wav
-               event.json                  what was found, when, how sure, and how the mask came to be
-               <class>_comparison.png      mixture, mask, target and residual
-               <class>_timeline.png        likeness over time, and the segments
+<file>_<class>/target.wav, residual.wav      they sum to the recording
+               event.json                    what was found, when, how sure, and how the mask came to be
+               <class>_comparison.png        mixture, mask, target and residual
+               <class>_timeline.png          similarity over time, and the segments
 """
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import json
 import math
-import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from omegaconf import DictConfig
+from torch import Tensor
 
-from sepnet import artifact, inference
 from sepnet.data import audio
 from sepnet.evaluation.query_figures import comparison_figure, timeline_figure
 from sepnet.evaluation.query_scores import QueryScores, query_scores
+from sepnet.inference.api import find
+from sepnet.inference.channels import check_channels, select_channels
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
+from sepnet.inference.job import RecordingError, SeparationJob, is_finished
+from sepnet.inference.outputs import UNSAFE_IN_NAMES
 from sepnet.query.detection.detector import Detection
 from sepnet.query.event import Event, EventFinder
 from sepnet.query.optimisation.dgmo import OptimisedMask
-from sepnet.types import SepnetError
+from sepnet.types import Mixture, SepnetError
 
-UNSAFE = re.compile(r"[^\w.-]+")  # in a class, for a file name
-Sound = tuple[np.ndarray, int]
+MAX_EVENT_SECONDS = 300.0  # of a recording that is searched as a whole
+SUBTYPE = "FLOAT"
 
 
-def write_event(
-    config: DictConfig,
-    finder: EventFinder,
-    recording: Recording,
-    mixture: np.ndarray,
-    rate: int,
-    query: Sound | None,
-    meant: dict[str, Any],
-) -> None:
-    """Find the query in a mixture (channel, time), and write what came of it.
+def find_in_file(job: SeparationJob, finder: EventFinder, recording: Recording) -> None:
+    """Find the query in one recording, and write what came of it.
 
-    meant: what tells this search from any other; done already, it is not done again.
+    Args:
+        job: What is done; its pipeline's channels and its output's ``overwrite`` and ``subtype`` are used.
+        finder: What finds.
+        recording: The file, and where its folder goes.
 
-    Raises SepnetError without a query, for a reference that does not fit, and where files would be
-    overwritten unasked.
+    Raises:
+        RecordingError: It cannot be searched, or a setting has no meaning here; the sentence names the file.
     """
-    if query is None:
-        raise SepnetError(f"{config.model} finds what a query is an example of: give query=example.wav")
-    if not config.overwrite and (there := _standing(recording, meant)):
-        print(f"{recording.file}: found already, see {there}")
-        return
-    event = inference.find(mixture, rate, query, finder)
-    scores = None if config.reference is None else _scores(config, event, mixture, rate)
-    name = UNSAFE.sub("_", event.name)
-    folder = recording.folder / f"{recording.stem}_{name}"
-    if folder.exists() and not config.overwrite:
-        raise SepnetError(f"{folder} exists already: give overwrite=true, or another folder with out=")
-    told = describe(event, rate) | {
-        "file": str(recording.file),
-        "query": str(config.query),
-        "model": str(config.model),
-        "settings": artifact.describe(config.model, settings(config)),
-        "scores": None if scores is None else asdict(scores),
-        "search": meant,
+    try:
+        _check_settings(job)
+        _find(job, finder, recording)
+    except SepnetError as error:
+        message = str(error)
+        named = message if str(recording.file) in message else f"{recording.file}: {message}"
+        raise RecordingError(named) from error
+
+
+def _check_settings(job: SeparationJob) -> None:
+    """Refuse settings that an event cannot honour."""
+    settings, output = job.pipeline.settings, job.output
+    refused = {
+        "n_sources": settings.n_sources is not None,
+        "channels=each": settings.channels == "each",
+        "format": output.format not in (None, "wav"),
+        "gain": output.gain is not None,
+        "report": output.report,
+        "consistent=false": not settings.consistent,
     }
-    with _whole(folder) as place:
-        for part, sound in zip(EVENT_PARTS, (event.target, event.residual), strict=True):
-            audio.write(place / part, sound.numpy(), rate, subtype=config.subtype or "FLOAT")
-        (place / EVENT).write_text(json.dumps(_finite(told), indent=2, ensure_ascii=False) + "\n")
-        _draw(event, place, name, mixture, rate)
-    print(f"{recording.file}: {summary(event)}{_worth(scores)} -> {folder}")
+    if wrong := [name for name, is_set in refused.items() if is_set]:
+        raise SepnetError(
+            f"{job.model} finds one sound in one channel, and writes target.wav, residual.wav and pictures: "
+            f"leave out {', '.join(wrong)}"
+        )
 
 
-def _standing(recording: Recording, meant: dict[str, Any]) -> Path | None:
-    """The folder that just this search has left, if there is one."""
+def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None:
+    if job.query is None:
+        raise SepnetError(f"{job.model} finds what a query is an example of: give query=example.wav")
+    fingerprint, output = job.fingerprint(recording), {"subtype": job.output.subtype or SUBTYPE}
     for record in recording.folder.glob(f"{glob.escape(recording.stem)}_*/{EVENT}"):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            if json.loads(record.read_text()).get("search") == meant:
-                return record.parent
-    return None
+        if not job.output.overwrite and is_finished(record, fingerprint, output):
+            print(f"{recording.file}: found already, see {record.parent}")
+            return
+    sound, rate = audio.read(recording.file)
+    check_channels(job.pipeline.settings.channels, len(sound))
+    mixture = select_channels(Mixture(torch.from_numpy(sound), rate), job.pipeline.settings.channels)
+    query = job.query[0]
+    event = find(mixture.audio, rate, (query.audio, query.sample_rate), finder)
+    scores = None if job.reference is None else _scores(job.reference, event, mixture)
+    name = UNSAFE_IN_NAMES.sub("_", event.name)
+    folder = recording.folder / f"{recording.stem}_{name}"
+    if folder.exists() and not job.output.overwrite:
+        raise SepnetError(f"{folder} exists already: give overwrite=true, or another folder with out=")
+    record = describe(event, rate) | {
+        "files": list(EVENT_PARTS),
+        "file": str(recording.file),
+        "query": str(job.query[1]),
+        "model": str(job.model),
+        "scores": None if scores is None else asdict(scores),
+        "output": output,
+        "job": fingerprint,
+    }
+    with _complete_folder(folder) as place:
+        for part, signal in zip(EVENT_PARTS, (event.target, event.residual), strict=True):
+            audio.write(place / part, signal.numpy(), rate, subtype=output["subtype"])
+        (place / EVENT).write_text(json.dumps(_finite(record), indent=2, ensure_ascii=False) + "\n")
+        _draw(event, place, name, mixture.audio[0], rate)
+    print(f"{recording.file}: {summary(event)}{_score_text(scores)} -> {folder}")
 
 
-def settings(config: DictConfig) -> dict[str, Any]:
-    """What ``set`` says in the place of the model's file. Raises SepnetError where it is no mapping."""
-    if config.set is not None and not isinstance(config.set, DictConfig):
-        raise SepnetError(f"set={config.set} names no setting: write set={{preset: selective}}")
-    return dict(config.set or {})
-
-
-@contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder to write to that takes its name once all is in it; interrupted, it leaves nothing."""
+@contextmanager
+def _complete_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which takes its name once all is in it; interrupted, it leaves nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         place = Path(temporary) / folder.name
@@ -112,8 +127,11 @@ def _whole(folder: Path) -> Iterator[Path]:
 def summary(event: Event) -> str:
     """One sentence on what was found."""
     found, tags = event.detection, event.tags
-    sure = tags.probability
-    how = f"heard as {tags.label} ({sure:.2f})" if event.class_known else "of no class that the tagger knows"
+    how = (
+        f"tagged as {tags.label} ({tags.probability:.2f})"
+        if event.class_known
+        else "of no class that the tagger knows"
+    )
     if not found.found:
         miss = found.nearest_miss
         near = (
@@ -130,7 +148,7 @@ def describe(event: Event, rate: int) -> dict[str, Any]:
     """The event in plain containers: times in seconds, frames and bands left out."""
     return {
         "class": event.name,
-        "heard": {
+        "query_tags": {
             "class": event.tags.label,
             "probability": event.tags.probability,
             "known": event.class_known,
@@ -139,7 +157,7 @@ def describe(event: Event, rate: int) -> dict[str, Any]:
         "sample_rate": rate,
         "detection": _detection(event.detection),
         "optimisation": None if event.optimisation is None else _optimisation(event.optimisation),
-        "seconds": dict(event.compute_seconds),
+        "compute_seconds": dict(event.compute_seconds),
     }
 
 
@@ -168,18 +186,17 @@ def _optimisation(optimised: OptimisedMask) -> dict[str, Any]:
     }
 
 
-def _scores(config: DictConfig, event: Event, mixture: np.ndarray, rate: int) -> QueryScores:
-    reference, own_rate = audio.read(config.reference)
-    if own_rate != rate or reference.shape[-1] != mixture.shape[-1]:
+def _scores(reference: Path, event: Event, mixture: Mixture) -> QueryScores:
+    sound, rate = audio.read(reference)
+    if rate != mixture.sample_rate or sound.shape[-1] != mixture.audio.shape[-1]:
         raise SepnetError(
-            f"the reference {config.reference} has {reference.shape[-1]} samples at {own_rate} Hz, but the "
-            f"mixture {mixture.shape[-1]} at {rate} Hz: give the sound as it lies in the mixture"
+            f"the reference {reference} has {sound.shape[-1]} samples at {rate} Hz, but the mixture "
+            f"{mixture.audio.shape[-1]} at {mixture.sample_rate} Hz: give the sound as it lies in the mixture"
         )
-    true = torch.from_numpy(np.ascontiguousarray(reference.mean(axis=0), dtype=np.float32))
-    return query_scores(event.target, torch.from_numpy(np.ascontiguousarray(mixture[0])), true)
+    return query_scores(event.target, mixture.audio[0], torch.from_numpy(sound.mean(axis=0)))
 
 
-def _worth(scores: QueryScores | None) -> str:
+def _score_text(scores: QueryScores | None) -> str:
     if scores is None:
         return ""
     return (
@@ -188,11 +205,11 @@ def _worth(scores: QueryScores | None) -> str:
     )
 
 
-def _draw(event: Event, folder: Path, name: str, mixture: np.ndarray, rate: int) -> None:
-    found = event.detection
+def _draw(event: Event, folder: Path, name: str, mixture: Tensor, rate: int) -> None:
+    detection = event.detection
     comparison_figure(
         folder / f"{name}_comparison.png",
-        mixture=torch.from_numpy(np.ascontiguousarray(mixture[0])),
+        mixture=mixture,
         mask=event.mask_linear,
         target=event.target,
         residual=event.residual,
@@ -201,14 +218,14 @@ def _draw(event: Event, folder: Path, name: str, mixture: np.ndarray, rate: int)
     )
     timeline_figure(
         folder / f"{name}_timeline.png",
-        times_seconds=found.times.mean(dim=1).tolist(),
-        probability=None if found.probability is None else found.probability.tolist(),
-        similarity=found.similarity.tolist(),
-        score=found.score.tolist(),
-        threshold=found.threshold,
-        gate=found.gate.tolist(),
-        segments=found.segments,
-        seconds=found.seconds,
+        times_seconds=detection.times.mean(dim=1).tolist(),
+        probability=None if detection.probability is None else detection.probability.tolist(),
+        similarity=detection.similarity.tolist(),
+        score=detection.score.tolist(),
+        threshold=detection.threshold,
+        gate=detection.gate.tolist(),
+        segments=detection.segments,
+        seconds=detection.seconds,
         title=summary(event),
     )
 

@@ -1,4 +1,4 @@
-"""The recordings that a command is given: files, folders, patterns, standard input; result names."""
+"""The recordings that a command is given: files, folders, patterns, standard input; and where results go."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from pathlib import Path
 from sepnet.data import audio
 from sepnet.types import SepnetError
 
-RECORD = "_separation.json"  # after the stem of the recording
+RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
 EVENT, EVENT_PARTS = "event.json", ("target.wav", "residual.wav")  # in a folder of their own
 STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A sound file, and the folder and the first part of the name of what comes of it."""
+    """A sound file, and where its results go.
+
+    Attributes:
+        file: The sound file.
+        folder: Of the results.
+        stem: With which their names begin.
+    """
 
     file: Path
     folder: Path
@@ -30,27 +36,33 @@ class Recording:
 
     @property
     def record(self) -> Path:
-        """Where it is written how it was separated."""
-        return self.folder / f"{self.stem}{RECORD}"
+        """The file that tells how the recording was separated."""
+        return self.folder / f"{self.stem}{RECORD_SUFFIX}"
 
 
 @contextlib.contextmanager
 def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[tuple[Recording, ...]]:
-    """The recordings that the words mean.
+    """The recordings that the words of a command line name.
 
-    A folder stands for the sound files in it and below, but for those that sepnet wrote itself; a word with
-    ``*``, ``?`` or ``[`` that is no file for those that fit; ``-`` for standard input, a copy of which is
-    kept until the end. out: the folder for the results, in which the folders of folders are made again;
-    None: beside each file. Raises SepnetError for what is no sound file, before anything is done, and for two
-    recordings whose results would have the same names.
+    Args:
+        words: Sound files; folders, for all sound files in them and below but those that sepnet wrote;
+            patterns with ``*``, ``?`` or ``[``; ``-`` for standard input, which is copied until the context
+            ends.
+        out: The folder of the results, which repeats the folders of a folder; None: beside each file.
+
+    Yields:
+        The recordings, each once.
+
+    Raises:
+        SepnetError: A word names no sound file, or the results of two recordings would have the same names.
     """
     with contextlib.ExitStack() as stack:
-        found = [recording for word in words for recording in _meant(str(word), out, stack)]
+        found = [recording for word in words for recording in _expand(str(word), out, stack)]
         if not found:
-            raise SepnetError("no sound file was given: python scripts/separate.py mix.wav")
-        named: dict[Path, Recording] = {}
+            raise SepnetError("no sound file was given: name one, such as mix.wav")
+        unique: dict[Path, Recording] = {}
         for recording in found:
-            other = named.setdefault(recording.record.absolute(), recording)
+            other = unique.setdefault(recording.record.absolute(), recording)
             if other.file.resolve() != recording.file.resolve():
                 raise SepnetError(
                     f"{other.file} and {recording.file} would both become "
@@ -58,21 +70,21 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
                 )
             _check_name(recording.file)
             audio.info(recording.file)
-        yield tuple(named.values())
+        yield tuple(unique.values())
 
 
-def _meant(word: str, out: str | Path | None, stack: contextlib.ExitStack) -> Iterator[Recording]:
+def _expand(word: str, out: str | Path | None, stack: contextlib.ExitStack) -> Iterator[Recording]:
     if not word:
         raise SepnetError("one of the files has no name: is a variable of the shell empty?")
     path = Path(word)
     if word == STDIN:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        yield Recording(_kept(folder), Path(out or "."), "stdin")
+        yield Recording(_save_stdin(folder), Path(out or "."), "stdin")
     elif path.is_dir():
-        there = sorted(file for file in path.rglob("*") if file.suffix.lower() in audio.SUFFIXES)
-        ours = _written_by_us(path)
-        files = [file for file in there if file.absolute() not in ours and not file.name.startswith(".")]
-        files = [file for file in files if file.is_file()]  # no folders, and no links to nothing
+        sounds = sorted(file for file in path.rglob("*") if file.suffix.lower() in audio.SUFFIXES)
+        own = _own_results(path)
+        files = [file for file in sounds if file.absolute() not in own and not file.name.startswith(".")]
+        files = [file for file in files if file.is_file()]  # no folders, and no dangling links
         if not files:
             raise SepnetError(
                 f"there is no sound file in {path}: give a folder with {sorted(audio.SUFFIXES)}"
@@ -81,10 +93,10 @@ def _meant(word: str, out: str | Path | None, stack: contextlib.ExitStack) -> It
             parent = file.parent if out is None else Path(out) / file.parent.relative_to(path)
             yield Recording(file, parent, file.stem)
     elif not path.exists() and glob.has_magic(word):
-        fitting = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207 (any root)
-        files = [file for file in fitting if file.is_file()]
+        matches = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207 (any root)
+        files = [file for file in matches if file.is_file()]
         if not files:
-            raise SepnetError(f"no file fits {word}: check the pattern")
+            raise SepnetError(f"no file matches {word}: check the pattern")
         for file in files:
             yield Recording(file, Path(out) if out else file.parent, file.stem)
     else:
@@ -95,23 +107,23 @@ def _check_name(file: Path) -> None:
     try:
         str(file).encode()
     except UnicodeEncodeError:
-        told = str(file).encode(errors="replace").decode()
-        raise SepnetError(f"the name of {told} is no UTF-8: rename the file") from None
+        name = str(file).encode(errors="replace").decode()
+        raise SepnetError(f"the name of {name} is not UTF-8: rename the file") from None
 
 
-def _kept(folder: Path) -> Path:
-    """Standard input as a file, for sound files are not read from front to back alone."""
+def _save_stdin(folder: Path) -> Path:
+    """Standard input as a file, because sound files are not read from front to back only."""
     file = folder / "stdin.wav"
     with file.open("wb") as stream:
         shutil.copyfileobj(sys.stdin.buffer, stream)
     return file
 
 
-def _written_by_us(folder: Path) -> set[Path]:
-    """The sound files that records in a folder name as their own."""
-    written = {event.parent.absolute() / part for event in folder.rglob(EVENT) for part in EVENT_PARTS}
-    for record in folder.rglob(f"*{RECORD}"):
+def _own_results(folder: Path) -> set[Path]:
+    """The sound files in a folder that sepnet wrote, by its records."""
+    results = {event.parent.absolute() / part for event in folder.rglob(EVENT) for part in EVENT_PARTS}
+    for record in folder.rglob(f"*{RECORD_SUFFIX}"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             names = json.loads(record.read_text())["files"]
-            written |= {(record.parent / name).absolute() for name in names}
-    return written
+            results |= {(record.parent / name).absolute() for name in names}
+    return results

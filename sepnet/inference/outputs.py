@@ -1,180 +1,220 @@
-"""What is written of a recording once it is separated: its sources, a picture, and how they came about."""
+"""What is written of a separated recording: its sources, a picture, and a record of how they came about."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
 
 from sepnet.data import audio
 from sepnet.data.blocks import SUBTYPE_OF, largest_gain, write_blocks
 from sepnet.evaluation.spectrograms import Stretch, recording_figure, spectrogram
-from sepnet.inference.checkpoint import Progress, Work
-from sepnet.inference.events import UNSAFE
+from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording
 from sepnet.types import SepnetError
 
-MOST_FLAC_CHANNELS = 8
-DOUBTFUL = 0.7  # a confidence: below, a stitch is told
+MAX_FLAC_CHANNELS = 8
+MIN_CONFIDENCE = 0.7  # of a stitch; below it the sources may have changed places
+MAX_LISTED_STITCHES = 5
+UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
-def write(config: DictConfig, recording: Recording, header: audio.AudioInfo, work: Work) -> None:
-    """The files of the sources, and the record; then the work is removed."""
-    progress, rate = work.progress, header.sample_rate
-    targets = targets_of(recording, config, progress.labels, progress.n_sources)
-    refuse_standing(targets, config, progress.written)
-    subtype = config.subtype or SUBTYPE_OF[targets[0].suffix]
-    gain = _gain(config.gain, progress.peak, subtype)
-    progress.written = [target.name for target in targets]
-    work.keep()  # stopped in between, it goes on
-    for number, target in enumerate(targets):
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """How the sources of a recording are written.
+
+    Attributes:
+        format: Of the files: wav, flac, ogg, aiff; None: wav.
+        subtype: Of the samples, as soundfile names them; None: FLOAT, and PCM_24 for flac.
+        gain: By which all sources are multiplied; ``auto``: as much as is needed to keep integers from
+            clipping; None: 1.
+        report: Whether a picture of the spectrograms is written, too.
+        overwrite: Whether files that exist are written over, and finished jobs done again.
+
+    Raises:
+        SepnetError: A value is out of range, or the format cannot hold such samples.
+    """
+
+    format: str | None = None
+    subtype: str | None = None
+    gain: float | Literal["auto"] | None = None
+    report: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.suffix not in SUBTYPE_OF:
+            known = ", ".join(name.removeprefix(".") for name in SUBTYPE_OF)
+            raise SepnetError(f"format={self.format} cannot be written: give {known}")
+        audio.file_format(Path(f"source{self.suffix}"), self.sample_type)
+        is_number = isinstance(self.gain, int | float) and not isinstance(self.gain, bool)
+        if self.gain not in (None, "auto") and not (is_number and 0 < float(self.gain) < math.inf):
+            raise SepnetError(f"gain={self.gain}: give auto, or a positive number")
+
+    @property
+    def suffix(self) -> str:
+        """Of the files, with its dot."""
+        return f".{self.format or 'wav'}"
+
+    @property
+    def sample_type(self) -> str:
+        """The subtype that is written."""
+        return self.subtype or SUBTYPE_OF[self.suffix]
+
+    def describe(self) -> dict[str, Any]:
+        """The form of the results in plain containers, for their record."""
+        return {
+            "format": self.suffix.removeprefix("."),
+            "subtype": self.sample_type,
+            "gain": self.gain,
+            "report": self.report,
+        }
+
+    def check_channels(self, n_channels: int) -> None:
+        """Refuse a format that cannot hold so many channels, before anything is separated."""
+        if self.suffix == ".flac" and n_channels > MAX_FLAC_CHANNELS:
+            raise SepnetError(
+                f"a FLAC file holds {MAX_FLAC_CHANNELS} channels, but each source has {n_channels}: give "
+                "format=wav, or channels=mean"
+            )
+
+    def paths(self, recording: Recording, labels: Sequence[str] | None, n_sources: int) -> list[Path]:
+        """The file of each source, named by its label, or s1, s2, ... where it has none."""
+        names = labels or [f"s{number + 1}" for number in range(n_sources)]
+        safe = [UNSAFE_IN_NAMES.sub("_", name) for name in names]
+        return [recording.folder / f"{recording.stem}_{name}{self.suffix}" for name in safe]
+
+    def check_overwrite(self, paths: Sequence[Path], own: Sequence[str] = ()) -> None:
+        """Refuse to write over files unasked, but for those named in ``own``, which this job has begun."""
+        existing = [str(path) for path in paths if path.exists() and path.name not in own]
+        if existing and not self.overwrite:
+            raise SepnetError(
+                f"{', '.join(existing)} exist already: give overwrite=true, or another folder with out="
+            )
+
+
+def write_sources(
+    recording: Recording,
+    header: audio.AudioInfo,
+    checkpoint: SeparationCheckpoint,
+    output: OutputSettings,
+) -> None:
+    """Write the sources and their record, print a line about them, and remove the checkpoint.
+
+    Raises:
+        SepnetError: Files exist, cannot be written, or would clip; the checkpoint is then kept.
+    """
+    progress, rate = checkpoint.progress, header.sample_rate
+    paths = output.paths(recording, progress.labels, progress.n_sources)
+    output.check_overwrite(paths, progress.written)
+    gain = _gain(output, progress.peak)
+    progress.written = [path.name for path in paths]
+    checkpoint.save_progress()  # stopped in between, the next run may write over them
+    for number, path in enumerate(paths):
         write_blocks(
-            target,
-            work.blocks(number, gain),
+            path,
+            checkpoint.blocks(number, gain),
             rate,
-            n_channels=work.n_channels,
+            n_channels=checkpoint.n_channels,
             n_samples=progress.n_samples,
-            subtype=subtype,
+            subtype=output.sample_type,
         )
-    if config.report:
-        _draw(recording, work, targets, rate)
-    record = _record(config, recording, header, progress, targets, gain)
+    if output.report:
+        _draw(recording, checkpoint, paths, rate)
+    record = _record(output, header, progress, paths, gain)
     with audio.replacing(recording.record) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    work.remove()
-    _tell(recording, header, progress, targets, gain)
-
-
-def asked(config: DictConfig) -> dict[str, Any]:
-    """The form that the results are to have."""
-    return {name: config[name] for name in ("format", "subtype", "gain", "report")}
+    checkpoint.remove()
+    _print_summary(recording, header, progress, paths, gain)
 
 
 def _record(
-    config: DictConfig,
-    recording: Recording,
-    header: audio.AudioInfo,
-    progress: Progress,
-    targets: list[Path],
-    gain: float,
+    output: OutputSettings, header: audio.AudioInfo, progress: Progress, paths: list[Path], gain: float
 ) -> dict[str, Any]:
     confidences = [stitch["confidence"] for stitch in progress.stitches if "confidence" in stitch]
     return {
-        "files": [target.name for target in targets],
+        "files": [path.name for path in paths],
         "seconds": round(header.seconds, 3),
         "sample_rate": header.sample_rate,
         "channels": header.channels,
-        "asked": asked(config),
+        "output": output.describe(),
         "gain": gain,
         "peak": gain * progress.peak,
-        "left_over_db": _left_over_db(progress),
+        "residual_db": _residual_db(progress),
         "stitches": progress.stitches,
-        "least_confidence": min(confidences, default=None),
-        "doubtful": [stitch for stitch in progress.stitches if stitch.get("confidence", 1.0) < DOUBTFUL],
+        "min_confidence": min(confidences, default=None),
+        "uncertain_stitches": _uncertain(progress),
         "compute_seconds": round(progress.compute_seconds, 3),
-        "separation": progress.meant,
+        "job": progress.job,
     }
 
 
-def _tell(
-    recording: Recording, header: audio.AudioInfo, progress: Progress, targets: list[Path], gain: float
+def _print_summary(
+    recording: Recording, header: audio.AudioInfo, progress: Progress, paths: list[Path], gain: float
 ) -> None:
-    left_over = _left_over_db(progress)
-    if not progress.power:
-        told = "silent"
-    elif left_over is None:
-        told = "their sum is the mixture"
+    residual_db = _residual_db(progress)
+    if not progress.mixture_energy:
+        text = "silent"
+    elif residual_db is None:
+        text = "the sources sum to the mixture"
     else:
-        told = f"their sum is within {left_over:.0f} dB of the mixture"
+        text = f"the sources sum to the mixture within {residual_db:.0f} dB"
     if gain != 1.0:
-        told += f", all multiplied by {gain:g}"
+        text += f", all multiplied by {gain:g}"
     print(
-        f"{recording.file}: {header.seconds:.2f} s at {header.sample_rate} Hz, {told} -> "
-        f"{', '.join(str(target) for target in targets)}"
+        f"{recording.file}: {header.seconds:.2f} s at {header.sample_rate} Hz, {text} -> "
+        f"{', '.join(str(path) for path in paths)}"
     )
-    doubtful = [stitch for stitch in progress.stitches if stitch.get("confidence", 1.0) < DOUBTFUL]
-    if doubtful:
-        times = ", ".join(clock(stitch["seconds"]) for stitch in doubtful[:5])
+    if uncertain := _uncertain(progress):
+        times = ", ".join(clock(stitch["seconds"]) for stitch in uncertain[:MAX_LISTED_STITCHES])
+        more = " and later" if len(uncertain) > MAX_LISTED_STITCHES else ""
         print(
-            f"{recording.file}: the sources may have changed places at {times}"
-            f"{' and later' if len(doubtful) > 5 else ''}; see {recording.record}"
+            f"{recording.file}: the sources may have changed places at {times}{more}; see {recording.record}"
         )
 
 
-def _left_over_db(progress: Progress) -> float | None:
-    """How far the sum of the sources is from the mixture; None where nothing but rounding is left."""
-    if progress.left_over <= 1e-12 * progress.power:
+def _uncertain(progress: Progress) -> list[dict[str, Any]]:
+    return [stitch for stitch in progress.stitches if stitch.get("confidence", 1.0) < MIN_CONFIDENCE]
+
+
+def _residual_db(progress: Progress) -> float | None:
+    """The level of mixture - sum of sources relative to the mixture; None where only rounding is left."""
+    if progress.residual_energy <= 1e-12 * progress.mixture_energy:
         return None
-    return round(10 * math.log10(progress.left_over / progress.power), 1)
+    return round(10 * math.log10(progress.residual_energy / progress.mixture_energy), 1)
 
 
-def _gain(wanted: str | float | None, peak: float, subtype: str) -> float:
-    """What all sources are multiplied by. Raises SepnetError where they would clip."""
-    fitting = largest_gain(peak, subtype)
-    gain = 1.0 if wanted is None else min(1.0, fitting) if wanted == "auto" else float(wanted)
-    if gain > fitting:
+def _gain(output: OutputSettings, peak: float) -> float:
+    """The factor of all sources. Raises SepnetError where they would clip."""
+    largest = largest_gain(peak, output.sample_type)
+    if output.gain == "auto":
+        return min(1.0, largest)
+    gain = 1.0 if output.gain is None else float(output.gain)
+    if gain > largest:
         raise SepnetError(
-            f"the sources reach {gain * peak:.4g} of full scale, which {subtype} would clip: give "
-            f"gain={fitting:g} or less, gain=auto, or subtype=FLOAT; what was separated is kept for that"
+            f"the sources reach {gain * peak:.4g} of full scale, which {output.sample_type} would clip: give "
+            f"gain={largest:g} or less, gain=auto, or subtype=FLOAT; nothing is separated again for that"
         )
     return gain
 
 
-def targets_of(
-    recording: Recording, config: DictConfig, labels: list[str] | None, n_sources: int
-) -> list[Path]:
-    """The file of each source, named by its label, or s1, s2, ... where it has none."""
-    names = labels or [f"s{number + 1}" for number in range(n_sources)]
-    return [recording.folder / f"{recording.stem}_{UNSAFE.sub('_', name)}.{config.format}" for name in names]
+def _draw(recording: Recording, checkpoint: SeparationCheckpoint, paths: list[Path], rate: int) -> None:
+    """Spectrograms of the sum of the sources, and of each of them."""
+    n_samples, n_sources = checkpoint.progress.n_samples, checkpoint.progress.n_sources
 
+    def total(start: int, n: int) -> Float[np.ndarray, " time"]:
+        return np.asarray(sum(checkpoint.excerpt(number, start, n) for number in range(n_sources)))
 
-def check_form(config: DictConfig, n_channels: int) -> None:
-    """Raises SepnetError for a form that the results can't have: before anything is separated."""
-    suffix = f".{config.format}"
-    if suffix not in SUBTYPE_OF:
-        known = ", ".join(name.removeprefix(".") for name in SUBTYPE_OF)
-        raise SepnetError(f"format={config.format} can't be written: say {known}")
-    audio.file_format(Path(f"source{suffix}"), config.subtype or SUBTYPE_OF[suffix])
-    if suffix == ".flac" and n_channels > MOST_FLAC_CHANNELS:
-        raise SepnetError(
-            f"a FLAC holds {MOST_FLAC_CHANNELS} channels, but each source has {n_channels}: take format=wav, "
-            "or channels=mean"
-        )
-    gain = config.gain
-    if gain not in (None, "auto") and not (_is_number(gain) and 0 < gain < math.inf):
-        raise SepnetError(f"gain={gain} is no factor: say auto, or a positive number")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def refuse_standing(targets: list[Path], config: DictConfig, ours: Sequence[str] = ()) -> None:
-    """Raises SepnetError for files that would be written over unasked, but for ``ours``."""
-    standing = [str(path) for path in targets if path.exists() and path.name not in ours]
-    if standing and not config.overwrite:
-        raise SepnetError(
-            f"{', '.join(standing)} exist already: give overwrite=true, or another folder with out="
-        )
-
-
-def _draw(recording: Recording, work: Work, targets: list[Path], rate: int) -> None:
-    """The sum of the sources, and each of them."""
-    n_samples, n_sources = work.progress.n_samples, work.progress.n_sources
-
-    def together(start: int, count: int) -> Float[np.ndarray, " time"]:
-        return np.asarray(sum(work.stretch(number, start, count) for number in range(n_sources)))
-
-    signals: list[Stretch] = [together, *(partial(work.stretch, number) for number in range(n_sources))]
-    names = ["their sum", *(target.stem.removeprefix(f"{recording.stem}_") for target in targets)]
+    signals: list[Stretch] = [total, *(partial(checkpoint.excerpt, number) for number in range(n_sources))]
+    names = ["sum of the sources", *(path.stem.removeprefix(f"{recording.stem}_") for path in paths)]
     recording_figure(
         recording.folder / f"{recording.stem}_report.png",
         [spectrogram(signal, n_samples, rate) for signal in signals],
@@ -185,5 +225,5 @@ def _draw(recording: Recording, work: Work, targets: list[Path], rate: int) -> N
 
 
 def clock(seconds: float) -> str:
-    """1:02:03"""
+    """A time as 1:02:03."""
     return str(timedelta(seconds=round(seconds)))

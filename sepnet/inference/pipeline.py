@@ -1,6 +1,6 @@
-"""The one road from a recording to its sources, for the library, the command line, the server and the evaluator.
+"""The one road from a recording to its sources, for library, command line, server and evaluator.
 
-    recording -> count -> channels -> chunks -> rate -> separator -> rate -> band -> consistency -> join -> sources
+    recording -> count -> channels -> chunks -> rate -> separator -> band -> consistency -> join -> sources
 
 count        how many sources there are, where the separator can estimate it and nobody says it
 channels     which channels are separated, and how each of them hears the sources (channels.py)
@@ -135,8 +135,8 @@ class Pipeline:
         info, wanted = separator.info, self.settings.n_sources
         if isinstance(wanted, int) and info.n_sources not in (None, wanted):
             raise CannotSeparate(
-                f"the model was made for {info.n_sources} sources, not {wanted}: leave n_sources out, or take "
-                "another model"
+                f"the model was made for {info.n_sources} sources, not {wanted}: leave n_sources out, or "
+                "take another model"
             )
         if wanted == "auto" and not info.counts_sources:
             raise SepnetError("the model cannot count sources: give their number, n_sources=2")
@@ -171,8 +171,8 @@ class Pipeline:
         n_channels, n_samples = mixture.audio.shape
         if n_output_channels(self.settings.channels, n_channels) > 1:
             raise SepnetError(
-                f"channels={self.settings.channels} gives sources of {n_channels} channels, which are written "
-                "to files alone: give all, mean, or a number"
+                f"channels={self.settings.channels} gives sources of {n_channels} channels, which only files "
+                "hold: give all, mean, or a number"
             )
 
         def read(start: int, stop: int) -> Mixture:

@@ -1,0 +1,79 @@
+"""One job: what is done to each recording of a command, and how to tell whether it was done before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sepnet
+from sepnet import artifact
+from sepnet.inference.files import Recording
+from sepnet.inference.outputs import OutputSettings
+from sepnet.inference.pipeline import Pipeline
+from sepnet.types import Query, SepnetError
+
+
+class RecordingError(SepnetError):
+    """One recording cannot be separated; others may be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationJob:
+    """What is done to each recording.
+
+    Attributes:
+        model: The name or the folder that the separator was loaded from.
+        pipeline: What separates.
+        output: How results are written.
+        model_settings: Settings of the model other than those in its file.
+        query: The example to go by, and the file that it comes from; for methods that take one.
+        reference: A sound file with what the query should find, to score the result by.
+    """
+
+    model: str | Path
+    pipeline: Pipeline
+    output: OutputSettings
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    query: tuple[Query, Path] | None = None
+    reference: Path | None = None
+
+    def fingerprint(self, recording: Recording) -> dict[str, Any]:
+        """What tells the separation of a recording from any other, in plain containers.
+
+        The form of the results is not part of it: they can be written again in another form.
+        """
+        stat = recording.file.stat()
+        folder = artifact.locate(self.model)
+        weights = folder / artifact.WEIGHTS if folder.is_dir() else folder
+        model = artifact.describe(self.model, self.model_settings)
+        return {
+            "file": recording.file.name,
+            "bytes": stat.st_size,
+            "modified": stat.st_mtime,
+            "model": str(self.model),
+            "model_settings": json.loads(json.dumps(model, default=str)),
+            "weights_sha1": _sha1(weights) if weights.is_file() else None,
+            "query_sha1": None if self.query is None else _sha1(self.query[1]),
+            "reference_sha1": None if self.reference is None else _sha1(self.reference),
+            "pipeline": self.pipeline.describe(),
+            "sepnet": sepnet.__version__,
+        }
+
+
+def is_finished(record: Path, job: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
+    """Whether a record tells of this very job, written in this form, and all its files are still there."""
+    try:
+        told = json.loads(record.read_text())
+        files = [record.parent / name for name in told["files"]]
+        return told["job"] == job and told["output"] == output and all(file.is_file() for file in files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _sha1(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha1").hexdigest()
