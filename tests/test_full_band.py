@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -58,6 +59,37 @@ class PerfectAt8k:
     def separate(self, mixture: Mixture) -> Separation:
         assert mixture.sample_rate == MODEL_RATE
         return Separation(self.sources[:, : mixture.audio.shape[-1]])
+
+
+def frame_by_frame(estimates: Tensor, mixture: Tensor, rate: int, window: int) -> Tensor:
+    """The same through the recording's STFT: every frame is transformed, shared, and transformed back."""
+    kept = in_band(mixture, rate)
+    signals = torch.cat([estimates, (kept - estimates.sum(dim=0))[None]]).double().numpy()
+    lost, hop = (mixture - kept).double().numpy(), window // 2
+    taper = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window))
+    hertz = np.fft.rfftfreq(window, 1 / rate)
+    extended = np.pad(signals[:-1], ((0, 0), (hop, 2 * window)))
+    for start in range(0, signals.shape[-1] + hop, hop):  # in signals with a hop of zeros before them
+        frames = np.pad(signals, ((0, 0), (hop, 2 * window)))[:, start : start + window]
+        powers = np.abs(np.fft.rfft(frames * taper**2)) ** 2
+        octave = powers[:, (hertz >= EDGE / 2) & (hertz <= EDGE)].sum(axis=-1)
+        top = powers[:, (hertz >= 3 * EDGE / 4) & (hertz <= EDGE)].sum(axis=-1)
+        two_octaves = powers[:, (hertz >= EDGE / 4) & (hertz <= EDGE)].sum(axis=-1)
+        active = octave / octave.sum()
+        weights = active / (active + 0.01) * (top / two_octaves + 0.03) ** 2
+        spectrum = np.fft.rfft(np.pad(lost, (hop, 2 * window))[start : start + window] * taper)
+        shares = (weights / weights.sum())[:-1, None] * spectrum
+        extended[:, start : start + window] += np.fft.irfft(shares, n=window) * taper
+    return torch.from_numpy(extended[:, hop : hop + signals.shape[-1]]).float()
+
+
+@pytest.mark.parametrize(("rate", "window"), [(16000, 1024), (44100, 2822)])
+def test_it_is_a_share_of_each_frame_of_the_recordings_stft(rate: int, window: int) -> None:
+    sources = torch.stack([band(50, rate / 2, rate=rate, seed=1), 2 * band(300, 3000, rate=rate, seed=2)])
+    sources *= 1 + torch.sin(2 * math.pi * torch.tensor([[3.0], [5.0]]) * torch.arange(rate) / rate)
+    estimates, mixture = 0.9 * in_band(sources, rate), sources.sum(dim=0)
+    expected = frame_by_frame(estimates, mixture, rate, window)
+    torch.testing.assert_close(extend(estimates, mixture, rate), expected, atol=2e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rate", [11025, 16000, 22050, 44100, 48000, 192000])

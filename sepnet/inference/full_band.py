@@ -18,8 +18,8 @@ bins, adds s_k[m] w[n - m h]^2 lost[n] after windowing with w before and after t
 frames is (2) with g_k[n] = sum_m w[n - m h]^2 s_k[m], so that neither the transform nor its inverse has to be
 computed. w^2 is a Hann window of twice the hop, and the g_k pass from frame to frame along a cosine.
 
-The shares. With E the edge, P_k the power of an estimate in a frame from E/2 to E (its top octave), U_k from
-3E/4 to E, and V_k from E/4 to E:
+The shares. With E the edge, in each frame: P_k the power of an estimate from E/2 to E (its top octave), U_k
+from 3E/4 to E, and V_k from E/4 to E:
 
     activity    a_k = q_k / (q_k + 0.01),      q_k = P_k / sum_j P_j,
     brightness  b_k = U_k / V_k + 0.03,                                                        (3)
@@ -36,6 +36,7 @@ who is there at all, which a model's leakage of 20 dB and more below the loudest
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -48,6 +49,25 @@ HOP_SECONDS = 0.032  # windows of 64 ms
 HALF_ACTIVE = 0.01  # of the power in the top octave: a source 20 dB below all others together counts half
 MIN_BRIGHTNESS = 0.03
 BRIGHTNESS_EXPONENT = 2.0
+ShareRule = Callable[[Tensor], Tensor]
+"""Powers (source, band, frame) in the quarters of the model's band -> shares (source, frame), 1 in total."""
+
+
+def shares_by_brightness(powers: Float[Tensor, "source band frame"]) -> Float[Tensor, "source frame"]:
+    """Equation (3).
+
+    Args:
+        powers: In the quarters of the model's band, from the lowest to the one below the edge.
+
+    Returns:
+        Shares that sum to 1; zero in a frame of silence.
+    """
+    top_octave, top_quarter = powers[:, 2:].sum(dim=1), powers[:, 3]
+    activity = ratio(top_octave, top_octave.sum(dim=0))
+    activity = activity / (activity + HALF_ACTIVE)
+    brightness = ratio(top_quarter, powers[:, 1:].sum(dim=1)) + MIN_BRIGHTNESS
+    weights = activity * brightness**BRIGHTNESS_EXPONENT
+    return ratio(weights, weights.sum(dim=0))
 
 
 def extend_to_full_band(
@@ -56,6 +76,8 @@ def extend_to_full_band(
     *,
     sample_rate: int,
     edge_hz: float,
+    rule: ShareRule = shares_by_brightness,
+    hop_seconds: float = HOP_SECONDS,
 ) -> Float[Tensor, "source time"]:
     """Give each estimate its share of the mixture above the edge of the model's band.
 
@@ -64,10 +86,12 @@ def extend_to_full_band(
         mixture: What was separated, at ``sample_rate``.
         sample_rate: In Hz.
         edge_hz: Where the model's band ends, in Hz.
+        rule: What makes shares of the powers of the estimates and, last, of the remainder.
+        hop_seconds: From frame to frame; a window is twice as long.
 
     Returns:
         The estimates up to half of ``sample_rate``. They sum to the mixture where ``estimates`` sum to what
-        the model was given; else each is short of its share of the remainder.
+        the model was given; else they lack the share of the remainder.
 
     Example:
         >>> import torch
@@ -78,41 +102,32 @@ def extend_to_full_band(
     model_rate = round(2 * edge_hz)
     if sample_rate <= model_rate:
         return estimates
-    n_samples, hop = mixture.shape[-1], max(1, round(HOP_SECONDS * sample_rate))
+    n_samples, hop = mixture.shape[-1], max(1, round(hop_seconds * sample_rate))
     in_band = resample(resample(mixture, sample_rate, model_rate), model_rate, sample_rate)[:n_samples]
     remainder = in_band - estimates.sum(dim=0)
     edge_bin = edge_hz / sample_rate * 2 * hop
+    # One signal after the other: a spectrum takes twice the memory of its signal.
     powers = torch.stack([_band_powers(signal, hop, edge_bin) for signal in (*estimates, remainder)])
-    shares = _shares(powers)[:-1].to(estimates.dtype)
+    shares = rule(powers)[:-1].to(estimates.dtype)
     return torch.addcmul(estimates, _interpolate(shares, hop)[:, :n_samples], mixture - in_band)
 
 
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """The quotient, and zero where the denominator is not positive."""
+    positive = denominator > 0
+    return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
+
+
 def _band_powers(signal: Float[Tensor, " time"], hop: int, edge_bin: float) -> Float[Tensor, "band frame"]:
-    """Powers from E/4 to E/2, from there to 3E/4, and from there to E, in frames around multiples of hop."""
+    """Powers in the quarters of the band, in frames around the multiples of the hop."""
     n_frames = -(-len(signal) // hop) + 1
     padded = torch.nn.functional.pad(signal, (hop, n_frames * hop - len(signal)))
     window = torch.hann_window(2 * hop, dtype=signal.dtype, device=signal.device)
     spectrum = torch.stft(padded, 2 * hop, hop, window=window, center=False, return_complex=True)
-    # In double precision: the square of a faint signal must not underflow.
-    bounds = [math.ceil(part * edge_bin) for part in (0.25, 0.5, 0.75)] + [math.floor(edge_bin) + 1]
+    bounds = [math.ceil(edge_bin * quarter / 4) for quarter in range(4)] + [math.floor(edge_bin) + 1]
     bands = [spectrum[low:high] for low, high in pairwise(bounds)]
+    # In double precision: the square of a faint signal must not underflow.
     return torch.stack([band.abs().double().square().sum(dim=0) for band in bands])
-
-
-def _shares(powers: Float[Tensor, "source band frame"]) -> Float[Tensor, "source frame"]:
-    """Equation (3); zero in a frame of silence."""
-    second_octave, third_quarter, fourth_quarter = powers.unbind(dim=1)
-    top_octave = third_quarter + fourth_quarter
-    activity = _ratio(top_octave, top_octave.sum(dim=0))
-    activity = activity / (activity + HALF_ACTIVE)
-    brightness = _ratio(fourth_quarter, second_octave + top_octave) + MIN_BRIGHTNESS
-    weights = activity * brightness**BRIGHTNESS_EXPONENT
-    return _ratio(weights, weights.sum(dim=0))
-
-
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """The quotient, and zero where the denominator is."""
-    return numerator / torch.where(denominator > 0, denominator, 1.0)
 
 
 def _interpolate(shares: Float[Tensor, "source frame"], hop: int) -> Float[Tensor, "source time"]:
