@@ -4,7 +4,7 @@
 
 Mixtures of two speakers at 16 kHz are separated by a model at 8 kHz; each rule of ``rules`` then shares the
 band from 4 to 8 kHz among the estimates (sepnet.inference.full_band). The floor is to drop the band, or to
-split it evenly; the ceiling are the shares of the true sources in each frame. ``--root`` holds
+split it evenly; the ceiling is the shares of the true sources in each frame. ``--root`` holds
 <split>/<speaker>/<file>, sound files at 16 kHz.
 """
 
@@ -63,10 +63,9 @@ def draw_sources(root: Path, split: str, n_mixtures: int, seconds: float, seed: 
         yield torch.from_numpy((gains[:, None] * np.stack(pair)).astype(np.float32))
 
 
-def separate(separator: Separator, sources: Tensor) -> Case:
+def separate(separator: Separator, sources: Tensor, model_rate: int) -> Case:
     """The case of two sources."""
-    mixture, model_rate = sources.sum(dim=0), separator.info.sample_rate
-    assert model_rate is not None
+    mixture = sources.sum(dim=0)
     inside = Mixture(resample(mixture[None], RATE, model_rate), model_rate)
     estimates = resample(separator.separate(inside).sources, model_rate, RATE)[:, : len(mixture)]
     order = best_permutation(pairwise(si_sdr, estimates[None], sources[None]))
@@ -185,11 +184,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     separator = sepnet.load(options.model)
-    edge_hz = separator.info.sample_rate / 2
+    model_rate = separator.info.sample_rate
+    if model_rate is None or model_rate >= RATE:
+        parser.error(f"--model {options.model} returns the whole band: name one that works below {RATE} Hz")
+    edge_hz = model_rate / 2
     rows: dict[str, list[list[float]]] = {}
     drawn = draw_sources(options.root, options.split, options.n_mixtures, options.seconds, options.seed)
     for sources in drawn:
-        case = separate(separator, sources)
+        case = separate(separator, sources, model_rate)
         for name, estimates in rules(case, edge_hz):
             rows.setdefault(name, []).append(score(case, estimates, edge_hz))
     scores = {name: np.array(values) for name, values in rows.items()}
