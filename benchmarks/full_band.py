@@ -1,16 +1,14 @@
 """Rules that share the band above a model's among its estimates, scored on mixtures of real voices.
 
-    python benchmarks/full_band.py --root ../shared/audio/an4_16k
+    python benchmarks/run.py what=full_band speech_root=../shared/audio/an4_16k split=dev
 
 Mixtures of two speakers at 16 kHz are separated by a model at 8 kHz; each rule of ``rules`` then shares the
 band from 4 to 8 kHz among the estimates (sepnet.inference.full_band). The floor is to drop the band, or to
-split it evenly; the ceiling is the shares of the true sources in each frame. ``--root`` holds
-<split>/<speaker>/<file>, sound files at 16 kHz.
+split it evenly; the ceiling is the shares of the true sources in each frame.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 from scipy.signal import firwin
 from torch import Tensor
 
@@ -28,13 +27,47 @@ from sepnet.dsp.resample import resample
 from sepnet.evaluation.statistics import summarise
 from sepnet.inference.full_band import ShareRule, extend_to_full_band, ratio, shares_by_brightness
 from sepnet.metrics import best_permutation, pairwise, permute, pesq, si_sdr, si_sdr_improvement, snr
-from sepnet.types import Mixture, Separator
+from sepnet.types import Mixture, Separator, SepnetError
 
 RATE = 16000
+SECONDS = 4.0
+SEED = 0
 MAX_LEVEL_DIFFERENCE_DB = 5.0
 RMS = 0.05
 SHIPPED, FLOOR, EVEN = "activity and brightness (shipped)", "dropped", "split evenly"
 COLUMNS = ("SI-SDR improvement", "wide-band PESQ", "SNR above the edge", "SI-SDR improvement above the edge")
+
+
+def run(config: DictConfig) -> None:
+    """Print the table of rules, and the differences of the shipped rule from an even split.
+
+    Raises:
+        SepnetError: ``config.speech_root`` is missing, or the model returns the whole band.
+    """
+    if config.speech_root is None:
+        raise SepnetError("speech_root is missing: name a folder of <split>/<speaker>/<file> at 16 kHz")
+    torch.set_num_threads(1)
+    model = config.model or "pit-2spk-8k"
+    separator = sepnet.load(model)
+    model_rate = separator.info.sample_rate
+    if model_rate is None or model_rate >= RATE:
+        raise SepnetError(f"model={model} returns the whole band: name one that works below {RATE} Hz")
+    edge_hz = model_rate / 2
+    rows: dict[str, list[list[float]]] = {}
+    for sources in draw_sources(Path(config.speech_root), config.split, config.n_separated):
+        case = separate(separator, sources, model_rate)
+        for name, estimates in rules(case, edge_hz):
+            rows.setdefault(name, []).append(score(case, estimates, edge_hz))
+    scores = {name: np.array(values) for name, values in rows.items()}
+    print(
+        f"{config.n_separated} mixtures of 2 speakers ({config.split}), {SECONDS} s, 0 to "
+        f"{MAX_LEVEL_DIFFERENCE_DB:.0f} dB apart, seed {SEED}, {model}; in brackets: the difference from "
+        f"{FLOOR}, 95 % interval"
+    )
+    print(table(scores))
+    for column in range(len(COLUMNS)):
+        gains = scores[SHIPPED][:, column] - scores[EVEN][:, column]
+        print(f"{SHIPPED} less {EVEN}, {COLUMNS[column]}: {interval(gains)}")
 
 
 @dataclass(frozen=True)
@@ -46,15 +79,15 @@ class Case:
     estimates: Tensor
 
 
-def draw_sources(root: Path, split: str, n_mixtures: int, seconds: float, seed: int) -> Iterator[Tensor]:
+def draw_sources(root: Path, split: str, n_mixtures: int) -> Iterator[Tensor]:
     """Two sources (source, time) after the other, each a speaker's utterances in a row."""
     speakers = sorted(folder for folder in (root / split).iterdir() if folder.is_dir())
-    n_samples, rng = round(seconds * RATE), np.random.default_rng(seed)
+    n_samples, rng = round(SECONDS * RATE), np.random.default_rng(SEED)
     for _ in range(n_mixtures):
         pair = []
         for index in rng.choice(len(speakers), 2, replace=False):
             paths = sorted(speakers[index].iterdir())
-            pieces = [read(paths[place])[0][0] for place in rng.permutation(len(paths))]
+            pieces = [read(paths[place], sample_rate=RATE)[0][0] for place in rng.permutation(len(paths))]
             signal = np.concatenate(pieces)[:n_samples]
             signal = np.pad(signal, (0, n_samples - len(signal)))
             pair.append(RMS * signal / np.sqrt(np.mean(signal**2)))
@@ -171,40 +204,3 @@ def interval(differences: NDArray[np.float64]) -> str:
     """The mean and its 95 % interval."""
     summary = summarise(differences)
     return f"{summary.mean:+.2f}, {summary.low:+.2f} to {summary.high:+.2f}"
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder of <split>/<speaker>/<file>")
-    parser.add_argument("--split", default="dev")
-    parser.add_argument("--model", default="pit-2spk-8k")
-    parser.add_argument("--n-mixtures", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    separator = sepnet.load(options.model)
-    model_rate = separator.info.sample_rate
-    if model_rate is None or model_rate >= RATE:
-        parser.error(f"--model {options.model} returns the whole band: name one that works below {RATE} Hz")
-    edge_hz = model_rate / 2
-    rows: dict[str, list[list[float]]] = {}
-    drawn = draw_sources(options.root, options.split, options.n_mixtures, options.seconds, options.seed)
-    for sources in drawn:
-        case = separate(separator, sources, model_rate)
-        for name, estimates in rules(case, edge_hz):
-            rows.setdefault(name, []).append(score(case, estimates, edge_hz))
-    scores = {name: np.array(values) for name, values in rows.items()}
-    print(
-        f"{options.n_mixtures} mixtures of 2 speakers ({options.split}), {options.seconds} s, 0 to "
-        f"{MAX_LEVEL_DIFFERENCE_DB:.0f} dB apart, seed {options.seed}, {options.model}; in brackets: the "
-        f"difference from {FLOOR}, 95 % interval"
-    )
-    print(table(scores))
-    for column in range(len(COLUMNS)):
-        gains = scores[SHIPPED][:, column] - scores[EVEN][:, column]
-        print(f"{SHIPPED} less {EVEN}, {COLUMNS[column]}: {interval(gains)}")
-
-
-if __name__ == "__main__":
-    main()

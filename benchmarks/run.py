@@ -14,6 +14,7 @@ if str(FOLDER.parent) not in sys.path:  # run as a script, Python looks in the s
 from benchmarks import (  # noqa: E402
     detection,
     export,
+    full_band,
     gaussians,
     identities,
     lengths,
@@ -31,6 +32,7 @@ from sepnet.types import SepnetError  # noqa: E402
 BENCHMARKS = {
     "detection": detection.run,
     "export": export.run,
+    "full_band": full_band.run,
     "gaussians": gaussians.run,
     "identities": identities.run,
     "lengths": lengths.run,
