@@ -138,6 +138,27 @@ def test_what_acts_on_each_sample_alone_is_the_same_in_chunks(seconds: float) ->
     assert parted.labels == ("low", "high")
 
 
+def test_one_chunk_fades_into_the_next() -> None:
+    chunks = list(plan_chunks(2000, chunk_samples=1000, overlap_samples=200))
+    joiner = ChunkJoiner(1, RATE, in_order=True)
+    joined = torch.cat(
+        [
+            joiner.push(chunk, torch.full((1, 1, chunk.stop - chunk.start), float(number)), next_start)[0]
+            for number, (chunk, next_start) in enumerate(
+                zip(chunks, [chunk.start for chunk in chunks[1:]] + [None], strict=True)
+            )
+        ],
+        dim=-1,
+    )[0, 0]
+    assert len(joined) == 2000
+    steps = joined.diff()
+    for number, chunk in enumerate(chunks[1:], start=1):
+        assert joined[chunk.done - 1] == number - 1
+        assert joined[chunk.done + chunk.fade] == number
+    assert bool((steps >= 0).all())
+    assert float(steps.max()) < 2 / chunks[1].fade  # no step that clicks
+
+
 # Identities
 
 
