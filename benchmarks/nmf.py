@@ -66,7 +66,7 @@ def run(config: DictConfig) -> None:
             return torch.from_numpy(W)[None], torch.from_numpy(H)[None]
 
         def ours(n_clips: int, divergence: nmf.Divergence = divergence) -> tuple[Tensor, Tensor]:
-            result = nmf.descend(
+            result = nmf.factorise_from(
                 X[:n_clips],
                 *(factor[:n_clips] for factor in start),
                 divergence=divergence,

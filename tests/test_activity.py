@@ -9,7 +9,7 @@ import pytest
 from conftest import white_noise
 
 from sepnet.data.activity import Cut, active_stretches, draw_bursts, fade, loop_stretches, spans
-from sepnet.dsp.activity import active_frames, bridged, gate
+from sepnet.dsp.activity import active_frames, active_runs, active_samples
 from sepnet.types import SepnetError
 
 RATE = 8000
@@ -48,14 +48,16 @@ def test_a_click_counts_only_where_there_is_nothing_else() -> None:
     (alone,) = active_stretches(sounding((1.0, 1.04)), RATE)
     assert alone == pytest.approx((1.0, 1.14))
     assert active_stretches(np.zeros(RATE, dtype=np.float32), RATE) == []
-    assert not gate(np.zeros(100, dtype=np.float32), RATE).any()
+    assert not active_samples(np.zeros(100, dtype=np.float32), RATE).any()
 
 
 def test_activity_does_not_know_the_level() -> None:
     samples = sounding((0.5, 0.9), (2.0, 4.0), floor=0.02)
     for gain in (1e-4, 1e3):
         assert active_stretches(np.float32(gain) * samples, RATE) == active_stretches(samples, RATE)
-        np.testing.assert_array_equal(gate(np.float32(gain) * samples, RATE), gate(samples, RATE))
+        np.testing.assert_array_equal(
+            active_samples(np.float32(gain) * samples, RATE), active_samples(samples, RATE)
+        )
 
 
 def test_frames_and_runs_agree_with_loops() -> None:
@@ -65,8 +67,8 @@ def test_frames_and_runs_agree_with_loops() -> None:
     expected = [float((frame**2).mean()) > loudest / 1000 for frame in frames]
     active = active_frames(samples, 160)
     assert active.tolist() == expected
-    assert bridged(active, 0) == [(15, 25), (35, 36), (45, 65)]
-    assert bridged(active, 10) == [(15, 65)]
+    assert active_runs(active, 0) == [(15, 25), (35, 36), (45, 65)]
+    assert active_runs(active, 10) == [(15, 65)]
 
 
 def test_a_loop_of_a_constant_has_no_seam() -> None:

@@ -1,4 +1,4 @@
-"""Query by example as a whole: its starts, what it tells, and what becomes of queries that can't be used."""
+"""Query by example as a whole: first masks, events, settings that do not fit, and the command line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def tagger() -> Tagger:
 
 
 def finder(**settings: object) -> AstDgmo:
-    """With a tagger that has learnt nothing, and thresholds that let all of it pass."""
+    """A method with an untrained tagger, and thresholds that every window passes."""
     everything = {"min_threshold": 1e-6, "max_threshold": 1e-5}
     given = {
         "tagger": tagger(), "start": MelStitching(), "detector": everything, "dgmo": None,
@@ -108,7 +108,7 @@ def test_stitching_keeps_the_active_frames_by_the_profile_of_their_bands() -> No
     torch.testing.assert_close(flat, gate[:, None].expand_as(flat))
 
 
-def test_contrast_takes_away_what_sounds_while_the_query_does_not() -> None:
+def test_contrast_removes_what_sounds_without_the_query() -> None:
     time = torch.arange(6 * RATE) / RATE
     hum = 0.1 * torch.sin(2 * torch.pi * 300 * time)
     whistle = 0.1 * torch.sin(2 * torch.pi * 3000 * time) * ((time > 2) & (time < 4))
@@ -118,7 +118,7 @@ def test_contrast_takes_away_what_sounds_while_the_query_does_not() -> None:
     assert si_sdr(parted.target, whistle) > 20
 
 
-def test_semantic_masks_follow_similarity_and_the_sort_of_sound() -> None:
+def test_semantic_masks_follow_similarity_and_the_kind_of_sound() -> None:
     signal, similarity = noise(4 * RATE), torch.linspace(0, 1, 13)
     given = scene(signal, noise(RATE), found(0.0, 4.0, 4.0, similarity), label="music")
     mask = SemanticMask(semantic_blending=1.0, similarity_smoothing=0.0)(given)
@@ -131,15 +131,15 @@ def test_semantic_masks_follow_similarity_and_the_sort_of_sound() -> None:
     assert other.min() < 1
 
 
-def test_smoothing_keeps_what_is_constant() -> None:
+def test_smoothing_keeps_constants_and_symmetry() -> None:
     torch.testing.assert_close(gaussian_smooth(torch.full((9,), 0.3), 1.5), torch.full((9,), 0.3))
     peak = gaussian_smooth(torch.eye(9)[4], 1.0)
     assert peak.argmax() == 4
     torch.testing.assert_close(peak, peak.flip(0))
 
 
-def test_patches_that_are_like_the_query_are_kept() -> None:
-    """Rows 0 and 1 of four point as the query's do, but only in the second half of the windows."""
+def test_patches_that_resemble_the_query_are_kept() -> None:
+    """The lowest row equals that of the query, but only in the second half of the windows."""
     signal = noise(4 * RATE)
     given = scene(signal, noise(RATE), found(0.0, 4.0, 4.0))
     n_windows = len(given.mixture_tags.times)
@@ -180,7 +180,7 @@ def test_starts_are_masks(start: object) -> None:
 # ---------------------------------------------------------------- the separator
 
 
-def test_an_event_tells_how_its_target_came_to_be() -> None:
+def test_an_event_has_the_results_of_all_stages() -> None:
     signal = noise(3 * RATE)
     mixture = Mixture(signal[None], RATE, queries=(Query(noise(RATE, seed=1), RATE, "bark"),))
     method = finder(dgmo=DGMO(opt_steps=2))
@@ -200,14 +200,14 @@ def test_an_event_tells_how_its_target_came_to_be() -> None:
     assert torch.equal(separation.sources[0], event.target)
 
 
-def test_without_embedding_terms_the_loss_does_not_hear_the_tagger() -> None:
+def test_without_an_embedding_the_loss_has_no_embedding_terms() -> None:
     mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE),))
     (event,) = finder(dgmo=DGMO(opt_steps=1), loss_embedding="none").find(mixture)
     assert event.optimisation is not None
     assert not {"target", "residual", "negative"} & set(event.optimisation.terms)
 
 
-def test_what_is_not_found_is_silent_and_no_error() -> None:
+def test_a_sound_that_is_not_found_gives_a_silent_target() -> None:
     signal = noise(2 * RATE)
     mixture = Mixture(signal[None], RATE, queries=(Query(noise(RATE, seed=1), RATE, "bark"),))
     (event,) = finder(detector={"min_threshold": 1.1, "max_threshold": 1.2}, dgmo=DGMO()).find(mixture)
@@ -218,7 +218,7 @@ def test_what_is_not_found_is_silent_and_no_error() -> None:
     assert event.detection.nearest_miss is not None
 
 
-def test_a_class_of_which_the_tagger_is_not_sure_is_found_by_similarity() -> None:
+def test_an_uncertain_class_is_found_by_similarity() -> None:
     mixture = Mixture(noise(1, 2 * RATE), RATE, queries=(Query(noise(RATE, seed=1), RATE, "gong"),))
     (event,) = finder(min_probability=1.0).find(mixture)
     assert not event.class_known
@@ -235,14 +235,14 @@ def test_mixtures_shorter_than_a_window(n_samples: int) -> None:
     torch.testing.assert_close(separation.sources.sum(dim=0), signal[0], atol=1e-6, rtol=0)
 
 
-def test_of_several_queries_each_has_a_target() -> None:
+def test_each_of_several_queries_has_a_target() -> None:
     queries = tuple(Query(noise(RATE, seed=seed), RATE) for seed in (1, 2, 3))
     separation = finder().separate(Mixture(noise(1, RATE), RATE, queries=queries))
     assert separation.labels == ("query 1", "query 2", "query 3")
     assert separation.sources.shape == (3, RATE)
 
 
-def test_masks_and_tagger_are_of_one_rate() -> None:
+def test_masks_and_tagger_need_the_same_rate() -> None:
     with pytest.raises(SepnetError, match=r"masking\.sample_rate=16000"):
         finder(masking=MelMasking(sample_rate=8000, window_samples=256, hop_samples=128, n_mels=32))
 
@@ -255,7 +255,7 @@ def test_unknown_presets_and_numbers_are_refused() -> None:
     assert finder(preset="selective").detector.percentile == 96.0
 
 
-def test_the_embedding_of_the_loss_is_one_that_exists() -> None:
+def test_a_missing_embedding_of_the_start_is_refused() -> None:
     blend = BlendedStart(starts=[SpectralContrast(), MelStitching()], weights=[1, 1])
     for start in (SpectralContrast(), blend):
         assert not provides_embedder(start)
@@ -266,7 +266,7 @@ def test_the_embedding_of_the_loss_is_one_that_exists() -> None:
         finder(loss_embedding="network")
 
 
-def test_the_loss_goes_by_the_embedding_of_the_start_where_it_is_chosen() -> None:
+def test_the_loss_uses_the_embedding_that_is_chosen() -> None:
     """A start whose embedder counts its calls, inside a blend."""
 
     class OwnEmbedding(SpectralContrast):
@@ -390,7 +390,9 @@ def test_the_command_writes_what_was_found(sounds: Path, capsys: pytest.CaptureF
     assert "exists already: give overwrite=true" in capsys.readouterr().err
 
 
-def test_folders_are_gone_through_and_made_again(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_are_searched_and_written_with_their_structure(
+    sounds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("a", "b"):
         (sounds / "takes" / name).mkdir(parents=True)
         shutil.copy(sounds / "mix.wav", sounds / "takes" / name / "take.wav")
@@ -404,7 +406,7 @@ def test_folders_are_gone_through_and_made_again(sounds: Path, capsys: pytest.Ca
     assert capsys.readouterr().out.count("found already") == 4
 
 
-def test_standard_input_is_found_in_beside_the_reader(
+def test_results_of_standard_input_go_to_the_current_folder(
     sounds: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path_factory.mktemp("here")
@@ -424,7 +426,7 @@ def test_standard_input_is_found_in_beside_the_reader(
         (["query=QUERY", "reference=SHORT"], "has 1000 samples at 16000 Hz, but the mixture 32000"),
     ],
 )
-def test_bad_input_is_told_and_leaves_nothing(
+def test_bad_input_is_refused_and_leaves_no_files(
     sounds: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     soundfile.write(sounds / "short.wav", noise(1000, seed=5).numpy(), RATE)
@@ -440,7 +442,7 @@ def test_bad_input_is_told_and_leaves_nothing(
     assert not [path for path in sounds.iterdir() if path.is_dir()]
 
 
-def test_an_interrupted_run_leaves_nothing_half_done(
+def test_an_interrupted_run_leaves_no_partial_folder(
     sounds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["model=ast_contrast", f"query={sounds / 'bark.wav'}", SEEN]
@@ -461,25 +463,25 @@ def test_an_interrupted_run_leaves_nothing_half_done(
     assert soundfile.info(folder / "target.wav").subtype == "PCM_24"
 
 
-def test_set_is_a_mapping(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_set_has_to_be_a_mapping(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         separated(sounds, "model=ast_contrast", f"query={sounds / 'bark.wav'}", "set=5")
     assert ended.value.code == 2
     assert "set=5 names no setting" in capsys.readouterr().err
 
 
-def test_a_reference_is_for_what_finds(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_needs_a_method_that_finds(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         separated(sounds, "model=hpss", f"reference={sounds / 'gt.wav'}")
     assert "hpss is none" in capsys.readouterr().err
 
 
-def test_settings_are_for_what_was_not_trained(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_of_trained_models_are_refused(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         separated(sounds, "model=pit-2spk-8k", "set={n_sources:3}")
     assert "keeps the settings that it was trained with" in capsys.readouterr().err
 
 
-def test_a_query_is_wanted() -> None:
+def test_a_query_is_required() -> None:
     with pytest.raises(CannotSeparate, match="queries"):
         finder().find(Mixture(noise(1, RATE), RATE))

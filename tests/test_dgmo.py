@@ -1,4 +1,4 @@
-"""The optimisation of a mask: each term by hand, what it does to a mask, and what the guard lets pass."""
+"""The optimisation of a mask: each term of the loss, its effect on a mask, and the decisions of the guard."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_each_term_is_its_formula() -> None:
     assert loss_terms.similarity(axes, axes[:1], torch.tensor([1.0, 1.0, 2.0])).item() == pytest.approx(0.25)
 
 
-def test_the_floor_of_log_mels_makes_silence_equal() -> None:
+def test_below_the_floor_all_powers_are_equal() -> None:
     mixture = torch.tensor([[1.0, 1e-9, 0.0]])
     reference = torch.tensor([[1.0, 0.0, 1e-10]])
     assert loss_terms.reference_distance(torch.ones(1, 3), mixture, reference).item() < 1e-3
@@ -83,7 +83,7 @@ def moved(dgmo: DGMO, task: OptimisationTask) -> Tensor:
     return dgmo.optimise(task).mask - task.start
 
 
-def test_the_reference_is_what_the_mask_goes_to(task: OptimisationTask) -> None:
+def test_the_mask_approaches_the_reference(task: OptimisationTask) -> None:
     low = MASKING.mel_powers(tones(440)[0])
     mask = only(reference=1.0).optimise(replace(task, reference=low)).mask
     powers = MASKING.mel_powers(task.mixture).mean(dim=0)
@@ -98,7 +98,7 @@ def test_the_reference_is_what_the_mask_goes_to(task: OptimisationTask) -> None:
 
 
 @pytest.mark.parametrize("name", ["tv", "sat", "proximity"])
-def test_each_of_the_mask_alone_pulls_its_way(name: str, task: OptimisationTask) -> None:
+def test_terms_of_the_mask_alone_decrease(name: str, task: OptimisationTask) -> None:
     generator = torch.Generator().manual_seed(0)
     start = 0.2 + 0.6 * torch.rand(task.start.shape, generator=generator)
     term: Callable[[Tensor], Tensor] = {
@@ -113,15 +113,15 @@ def test_each_of_the_mask_alone_pulls_its_way(name: str, task: OptimisationTask)
     assert term(optimised.mask) < 0.7 * term(start)
 
 
-def test_proximity_holds_the_reference_back(task: OptimisationTask) -> None:
+def test_proximity_limits_the_change(task: OptimisationTask) -> None:
     task = replace(task, reference=MASKING.mel_powers(tones(440)[0]))
     free, held = (moved(only(reference=0.1, proximity=weight), task).abs().mean() for weight in (0.0, 10.0))
     assert held < 0.7 * free
 
 
 @pytest.mark.parametrize("name", ["target", "residual", "negative"])
-def test_embeddings_are_pulled_and_pushed(name: str, task: OptimisationTask) -> None:
-    """By gradients through mask, synthesis, windows and tagger; each similarity moves to its side."""
+def test_embedding_terms_move_similarities(name: str, task: OptimisationTask) -> None:
+    """The gradient passes embedder, windows, synthesis and mask."""
     embed = tagger()
 
     def embeddings(signal: Tensor) -> Tensor:
@@ -145,8 +145,8 @@ def test_embeddings_are_pulled_and_pushed(name: str, task: OptimisationTask) -> 
     assert all(parameter.grad is None for parameter in embed.parameters())  # frozen
 
 
-def test_the_floor_is_what_the_losses_hear(task: OptimisationTask) -> None:
-    """An empty mask is heard at the floor: 0.08^2 of the mixture's powers."""
+def test_the_loss_sees_the_mask_above_its_floor(task: OptimisationTask) -> None:
+    """An empty mask counts as 0.08, so its powers are 0.08^2 times those of the mixture."""
     powers = MASKING.mel_powers(task.mixture)
     settings = {f"lambda_{name}": 0.0 for name in WEIGHTS if name != "reference"}
     dgmo = DGMO(guard=False, opt_steps=1, floor_db=200, **settings)  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_the_floor_is_what_the_losses_hear(task: OptimisationTask) -> None:
     assert dgmo.optimise(louder).losses[0] == pytest.approx(-2 * math.log(0.08), abs=0.03)
 
 
-def test_the_curve_is_kept_and_its_terms_sum_to_it(task: OptimisationTask) -> None:
+def test_the_recorded_terms_sum_to_the_losses(task: OptimisationTask) -> None:
     embed = tagger()
     task = replace(
         task, reference=MASKING.mel_powers(tones(440)[0]), embed=embed,
@@ -197,7 +197,7 @@ def in_out(wanted: Tensor, other: Tensor) -> Callable[[Tensor, Tensor], float]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_guard_takes_what_is_better_and_leaves_what_is_worse(
+def test_the_guard_accepts_better_masks_and_rejects_worse_ones(
     kind: ParameteriseMask, task: OptimisationTask
 ) -> None:
     low, high = tones(440, 2500)
@@ -223,7 +223,7 @@ def test_the_guard_takes_what_is_better_and_leaves_what_is_worse(
     assert far.decision.mean_change > 0.01
 
 
-def test_what_is_no_better_is_not_taken(task: OptimisationTask) -> None:
+def test_an_equal_score_is_rejected(task: OptimisationTask) -> None:
     found = DGMO(guard=True).optimise(replace(task, in_out_score=lambda target, residual: 0.25))
     assert not found.decision.accepted
     assert (found.decision.score_before, found.decision.score_after) == (0.25, 0.25)
@@ -241,7 +241,7 @@ def test_a_loss_that_is_not_finite_ends_the_descent_and_returns_the_start(task: 
     assert "not finite" in found.decision.reason
 
 
-def test_windows_cover_all_and_those_of_weight_are_heard(task: OptimisationTask) -> None:
+def test_windows_with_the_largest_weights_are_embedded(task: OptimisationTask) -> None:
     signal = torch.arange(1.0, 11.0)
     assert zero_padded_windows(signal, 4, 3).tolist() == [[1, 2, 3, 4], [4, 5, 6, 7], [7, 8, 9, 10]]
     assert zero_padded_windows(signal[:9], 4, 3).tolist() == [[1, 2, 3, 4], [4, 5, 6, 7], [7, 8, 9, 0]]
@@ -303,7 +303,7 @@ def test_descent_is_adam() -> None:
     assert descend(free, lambda mask: mask.sum(), steps=0, lr=0.1) == ()
 
 
-def test_bad_settings_and_tasks_are_told(task: OptimisationTask) -> None:
+def test_bad_settings_and_tasks_are_refused(task: OptimisationTask) -> None:
     with pytest.raises(SepnetError, match="guard needs an in/out score"):
         DGMO(guard=True).optimise(task)
     for settings, told in (

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sepnet import artifact
 from sepnet.dsp.adam import adam
-from sepnet.dsp.energy import centroid, energy, energy_gradient, energy_loss, split
-from sepnet.dsp.mfcc import correlation, mel_filters, mfcc
+from sepnet.dsp.energy import energy_gradient, energy_loss, frame_energy, spectral_centroid, split_frames
+from sepnet.dsp.mfcc import mel_filters, mfcc, pearson_correlation
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr, snr
 from sepnet.separators.energy import descent as energy_descent
 from sepnet.separators.energy.blind import Energy
@@ -83,23 +83,23 @@ def test_a_plain_descent_only_scales_the_frame() -> None:
     frames = start.clone()
     for _ in range(3000):
         frames = frames - 0.005 * energy_gradient(frames, target)
-    expected = (target / energy(start)).sqrt()[:, None] * start
+    expected = (target / frame_energy(start)).sqrt()[:, None] * start
     torch.testing.assert_close(frames[1:], expected[1:], atol=1e-6, rtol=1e-5)
     assert frames[0].abs().max() < 0.05  # to nothing the way is long: the slope falls with the frame
 
 
 def test_frames_of_a_signal_and_their_energies() -> None:
     signal = torch.arange(1.0, 8.0)
-    assert split(signal, 3).tolist() == [[1, 2, 3], [4, 5, 6], [7, 0, 0]]
-    assert energy(split(signal, 3)).tolist() == [14, 77, 49]
+    assert split_frames(signal, 3).tolist() == [[1, 2, 3], [4, 5, 6], [7, 0, 0]]
+    assert frame_energy(split_frames(signal, 3)).tolist() == [14, 77, 49]
 
 
 @pytest.mark.parametrize("hertz", [500.0, 1000.0, 3000.0])
 def test_the_centroid_of_a_tone_is_the_tone(hertz: float) -> None:
     tone = torch.sin(2 * math.pi * hertz * torch.arange(800) / RATE)
     powers = torch.fft.rfft(tone * torch.hann_window(800)).abs().square()
-    assert float(centroid(powers)) * RATE / 2 == pytest.approx(hertz, abs=1)
-    assert centroid(torch.zeros(2, 9)).tolist() == [0, 0]
+    assert float(spectral_centroid(powers)) * RATE / 2 == pytest.approx(hertz, abs=1)
+    assert spectral_centroid(torch.zeros(2, 9)).tolist() == [0, 0]
 
 
 # MFCC
@@ -131,8 +131,8 @@ def test_mfcc_do_not_depend_on_the_level() -> None:
 def test_the_correlation_is_pearsons() -> None:
     one, other = noise(3, 12), noise(3, 12, seed=1)
     expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(one.numpy(), other.numpy(), strict=True)]
-    np.testing.assert_allclose(correlation(one, other).numpy(), expected, atol=1e-6)
-    assert correlation(torch.ones(1, 12), other[:1]).tolist() == [0]
+    np.testing.assert_allclose(pearson_correlation(one, other).numpy(), expected, atol=1e-6)
+    assert pearson_correlation(torch.ones(1, 12), other[:1]).tolist() == [0]
 
 
 # The descent
@@ -151,12 +151,12 @@ def test_adam_is_adam() -> None:
         mean = (one * torch.stack(slopes)).sum(dim=0) / one.sum()
         size = ((two * torch.stack(slopes).square()).sum(dim=0) / two.sum()).sqrt()
         point = point - rate * (steps - step + 1) / steps * mean / (size + 1e-4)
-    torch.testing.assert_close(adam(start, slope, steps=steps, rate=rate), point)
+    torch.testing.assert_close(adam(start, slope, steps=steps, lr=rate), point)
 
 
 def test_rows_that_have_settled_stay() -> None:
     start = torch.tensor([[1.0], [5.0]])
-    found = adam(start, lambda x: x, steps=50, rate=0.1, settled=lambda x: x.abs().amax(dim=-1) < 2)
+    found = adam(start, lambda x: x, steps=50, lr=0.1, has_converged=lambda x: x.abs().amax(dim=-1) < 2)
     assert found[0] == 1
     assert 0 < float(found[1]) < 4
 
@@ -219,7 +219,7 @@ def test_frame_energies_of_the_textbook_form_are_the_targets() -> None:
     found = fit(EnergyDescent(cells="frames", learning_rate=0.02, normalise=False)).frames(
         mixture, mixture.expand(2, -1, -1), shares
     )
-    torch.testing.assert_close(energy(found), shares * energy(mixture), rtol=0.01, atol=0)
+    torch.testing.assert_close(frame_energy(found), shares * frame_energy(mixture), rtol=0.01, atol=0)
 
 
 def test_rematching_puts_swapped_segments_back() -> None:
@@ -380,7 +380,7 @@ def test_frame_by_frame_gives_the_same_output(model: str, n_frames: int) -> None
     wait = round(separator.descent.latency_seconds / separator.descent.frame_seconds) - 1
     assert stream.lag_samples == 80 * wait
     state, found = stream.initial_state(), []
-    for frame in split(mixture.audio[0], 80):
+    for frame in split_frames(mixture.audio[0], 80):
         given, state = stream.step(frame, state)
         found.append(given)
     found = torch.cat([*found, stream.flush(state)], dim=1)

@@ -1,4 +1,4 @@
-"""Masks of Gaussians: the sparse rendering against the definition, its gradient, and where they begin."""
+"""Masks of Gaussians: the sparse rendering against the definition, its gradient, and matching pursuit."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def test_a_single_one_is_its_closed_form() -> None:
     torch.testing.assert_close(render(both, T, N), sum(render(each, T, N) for each in apart))
 
 
-def test_two_in_one_place_survive_as_a_product() -> None:
+def test_two_at_one_place_combine_by_a_product() -> None:
     twice = one(0.5, (40.0, 12.0), (4.0, 3.0), 0.0)
     twice = Gaussians(*(getattr(twice, entry.name).repeat_interleave(2, 0) for entry in fields(twice)))
     assert render(twice, T, N)[40, 12].item() == pytest.approx(0.75)
 
 
-def test_a_quarter_turn_swaps_the_scales_and_a_half_turn_is_none() -> None:
+def test_rotations_by_quarter_and_half_turns() -> None:
     gaussians = draw(20)
     mask = render(gaussians, T, N)
     swapped = replace(
@@ -117,7 +117,7 @@ def test_gradients_are_those_of_the_dense_formula() -> None:
 
 
 def test_gradients_are_those_of_differences() -> None:
-    """Of no cell so near a border that a difference crosses it, which fails here too."""
+    """For Gaussians without cells so near their border that a finite difference would cross it."""
     gaussians = draw(5, seed=3)
     gaussians = replace(gaussians, means=gaussians.means * torch.tensor([20 / T, 12 / N]))
     assert torch.autograd.gradcheck(
@@ -139,7 +139,7 @@ def test_heights_of_nearly_one_keep_their_gradient(logit: float) -> None:
         assert slopes[0].item() == pytest.approx(math.exp(-logit), rel=1e-3, abs=1e-37)
 
 
-def test_nothing_in_sight_is_an_empty_mask() -> None:
+def test_gaussians_outside_give_an_empty_mask() -> None:
     away = one(0.9, (-500.0, 12.0), (3.0, 3.0), 0.2)
     inputs = leaves(away)
     mask = render(away, T, N)
@@ -151,7 +151,7 @@ def test_one_cell_is_a_mask_too() -> None:
     assert render(one(0.6, (0.0, 0.0), (5.0, 5.0), 0.3), 1, 1).item() == pytest.approx(0.6)
 
 
-def test_pursuit_finds_what_is_there() -> None:
+def test_pursuit_recovers_separate_gaussians() -> None:
     """Gaussians far apart, of sizes that the pursuit tries, are found to the cell."""
     apart = [
         one(0.9, (12.0, 5.0), (3.0, 2.5), 0.0),
@@ -202,7 +202,7 @@ def test_weights_say_which_cells_matter() -> None:
 
 
 @pytest.mark.parametrize("wanted", [torch.zeros(T, N), torch.ones(T, N), torch.full((3, 2), 0.5)])
-def test_plain_masks_are_fitted_too(wanted: Tensor) -> None:
+def test_constant_masks_are_fitted(wanted: Tensor) -> None:
     mask = gaussian_mixture(wanted, n_gaussians=16).render()
     assert mask.shape == wanted.shape
     assert (mask - wanted).abs().mean() < 0.15

@@ -118,7 +118,7 @@ def test_the_components_do_not_depend_on_the_mixing(contrast: Contrast) -> None:
 
 def test_more_components_than_rank_are_refused() -> None:
     x = noise(4, 2).double() @ sparse(2)
-    with pytest.raises(CannotSeparate, match="3 components can't be found in 4 channels of rank 2"):
+    with pytest.raises(CannotSeparate, match="3 components cannot be estimated from 4 channels of rank 2"):
         fast_ica(x, 3)
 
 

@@ -9,7 +9,7 @@ import torchaudio.compliance.kaldi as reference
 from transformers import ASTFeatureExtractor
 from transformers.models.audio_spectrogram_transformer import feature_extraction_audio_spectrogram_transformer
 
-from sepnet.dsp.kaldi_fbank import FLOOR, kaldi_fbank, min_samples_of, n_frames
+from sepnet.dsp.kaldi_fbank import POWER_FLOOR, kaldi_fbank, min_samples_of, n_frames
 from sepnet.types import SepnetError
 
 MEAN, STD = -4.2677393, 4.5689974  # of AudioSet, as the public models have them
@@ -77,7 +77,7 @@ def test_gain_adds_to_the_logarithm_and_an_offset_does_nothing() -> None:
 def test_silence_is_the_floor_and_has_a_finite_gradient() -> None:
     silence = torch.zeros(2, 16000, requires_grad=True)
     features = kaldi_fbank(silence)
-    torch.testing.assert_close(features, torch.full_like(features, float(np.log(FLOOR))))
+    torch.testing.assert_close(features, torch.full_like(features, float(np.log(POWER_FLOOR))))
     features.sum().backward()
     assert silence.grad is not None
     assert torch.isfinite(silence.grad).all()
@@ -89,5 +89,5 @@ def test_gradient_is_that_of_differences() -> None:
 
 
 def test_less_than_a_frame_is_refused() -> None:
-    with pytest.raises(SepnetError, match="399 samples are less than one frame"):
+    with pytest.raises(SepnetError, match="has 399 samples, but a frame of the filter bank 400"):
         kaldi_fbank(torch.zeros(399))

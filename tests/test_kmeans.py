@@ -9,7 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from sepnet.dsp.kmeans import kmeans, lloyd, spread
+from sepnet.dsp.kmeans import kmeans, kmeans_plus_plus, lloyd
 from sepnet.types import SepnetError
 
 
@@ -69,14 +69,14 @@ def test_a_start_is_drawn_by_the_squared_distance() -> None:
     points = torch.tensor([[0.0], [1.0], [3.0]])
     weights = torch.tensor([1e9, 1.0, 1.0])
     far = sum(
-        float(spread(points, 2, weights, torch.Generator().manual_seed(seed))[1]) == 3.0
+        float(kmeans_plus_plus(points, 2, weights, torch.Generator().manual_seed(seed))[1]) == 3.0
         for seed in range(200)
     )
     # The best of four draws: the near one is kept only if all four fall on it, once in ten thousand.
     assert far >= 199
     balanced = torch.tensor([1e9, 9.0, 1.0])
     near = sum(
-        float(spread(points, 2, balanced, torch.Generator().manual_seed(seed))[1]) == 1.0
+        float(kmeans_plus_plus(points, 2, balanced, torch.Generator().manual_seed(seed))[1]) == 1.0
         for seed in range(200)
     )
     assert 5 <= near <= 200  # the same pull on both: either may come
@@ -128,7 +128,7 @@ def test_fewer_distinct_points_than_clusters_are_allowed(points: Tensor) -> None
 
 def test_invalid_points_are_refused() -> None:
     for count in (0, 4):
-        with pytest.raises(SepnetError, match=f"3 points can't be put into {count} clusters"):
+        with pytest.raises(SepnetError, match=f"3 points cannot form {count} clusters"):
             kmeans(normal(3, 2), count)
     with pytest.raises(SepnetError, match="finite"):
         kmeans(torch.full((3, 2), float("nan")), 2)

@@ -13,7 +13,7 @@ SIZES = [(257, 16000, 64), (129, 8000, 40), (1025, 44100, 128), (257, 16000, 1)]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_each_bin_is_shared_out_whole(size: tuple[int, int, int]) -> None:
+def test_the_shares_of_each_bin_sum_to_one(size: tuple[int, int, int]) -> None:
     shares = mel_shares(*size)
     assert shares.shape == (size[0], size[2])
     assert shares.min() >= 0
@@ -57,7 +57,7 @@ def test_a_tone_lies_in_the_band_around_it() -> None:
 
 @pytest.mark.filterwarnings("ignore:At least one mel filterbank")
 def test_too_many_bands_are_refused() -> None:
-    with pytest.raises(SepnetError, match=r"of 200 mel bands hold none of the 129 bins"):
+    with pytest.raises(SepnetError, match=r"of 200 mel bands contain none of the 129 bins"):
         mel_shares(129, 16000, 200)
     with pytest.raises(SepnetError, match="n_mels=0"):
         mel_shares(129, 16000, 0)

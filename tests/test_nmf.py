@@ -21,8 +21,9 @@ from sepnet import artifact
 from sepnet.artifact import newest_run
 from sepnet.cli.train import train
 from sepnet.dsp import nmf
-from sepnet.dsp.blocks import excerpt, mask_in_blocks
+from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.filterbank import STFT
+from sepnet.dsp.nmf_iterations import cache_parts
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr
 from sepnet.separators.nmf.blind import NMF
 from sepnet.separators.nmf.features import pitch
@@ -69,7 +70,7 @@ def test_the_objective_never_rises(divergence: Any, sparsity: float) -> None:
     before = nmf.objective(X, *start, divergence=divergence, sparsity=sparsity)
     first = before
     for _ in range(40):
-        found = nmf.descend(
+        found = nmf.factorise_from(
             X,
             found.dictionary,
             found.activations,
@@ -91,7 +92,7 @@ def test_the_objective_never_rises_in_single_precision(divergence: Any) -> None:
     found = nmf.factorise(X, n_components=5, divergence=divergence, n_iterations=1, tolerance=0)
     for _ in range(60):
         before = found.objective
-        found = nmf.descend(
+        found = nmf.factorise_from(
             X, found.dictionary, found.activations, divergence=divergence, n_iterations=1, tolerance=0
         )
         assert (found.objective <= before * (1 + 1e-5)).all()
@@ -135,7 +136,7 @@ def sklearn(X: Tensor, W: Tensor, H: Tensor, divergence: str, **settings: Any) -
 def test_it_equals_scikit_learn_from_the_same_start(divergence: Any, seed: int) -> None:
     X = uniform(1, 30, 40, seed=seed, lowest=0.01)
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(seed))
-    found = nmf.descend(X, *start, divergence=divergence, n_iterations=60, tolerance=0)
+    found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=60, tolerance=0)
     W, H, _ = sklearn(X[0], start[0][0], start[1][0], divergence)
     torch.testing.assert_close(found.dictionary[0], W, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.activations[0], H, atol=1e-5, rtol=1e-5)
@@ -147,7 +148,7 @@ def test_it_equals_scikit_learn_where_there_are_zeros(divergence: Any) -> None:
     X[X < 0.3] = 0
     X[0, 4] = X[0, :, 7] = 0
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
-    found = nmf.descend(X, *start, divergence=divergence, n_iterations=60, tolerance=0)
+    found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=60, tolerance=0)
     W, H, _ = sklearn(X[0], start[0][0], start[1][0], divergence)
     torch.testing.assert_close(found.model[0], W @ H, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.dictionary[0], W, atol=1e-5, rtol=1e-5)
@@ -157,7 +158,7 @@ def test_it_equals_scikit_learn_where_there_are_zeros(divergence: Any) -> None:
 def test_it_stops_where_scikit_learn_stops(divergence: Any) -> None:
     X = torch.cat([uniform(1, 30, 40, lowest=0.01), uniform(1, 30, 3, lowest=0.01) @ uniform(1, 3, 40)])
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
-    found = nmf.descend(X, *start, divergence=divergence, n_iterations=400, tolerance=1e-3)
+    found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=400, tolerance=1e-3)
     for item in range(2):
         W, H, count = sklearn(X[item], start[0][item], start[1][item], divergence, tol=1e-3, max_iter=400)
         assert found.n_iterations[item] == count < 400
@@ -173,7 +174,7 @@ def test_with_a_given_dictionary_sparsity_is_that_of_scikit_learn(divergence: An
     dictionary = uniform(1, 30, 6, seed=1)
     dictionary = dictionary / dictionary.norm(dim=1, keepdim=True)
     start = torch.full((1, 6, 40), (1 / 6) ** 0.5, dtype=torch.float64)  # it takes no other
-    found = nmf.descend(
+    found = nmf.factorise_from(
         X, dictionary, start, divergence=divergence, n_iterations=60, tolerance=0, sparsity=0.5, n_fixed=6
     )
     assert torch.equal(found.dictionary, dictionary)
@@ -188,7 +189,9 @@ def test_with_a_given_dictionary_sparsity_is_that_of_scikit_learn(divergence: An
         l1_ratio=1.0,
     )
     torch.testing.assert_close(found.activations[0], activations.mT, atol=1e-5, rtol=1e-5)
-    plain = nmf.descend(X, dictionary, start, divergence=divergence, n_iterations=60, tolerance=0, n_fixed=6)
+    plain = nmf.factorise_from(
+        X, dictionary, start, divergence=divergence, n_iterations=60, tolerance=0, n_fixed=6
+    )
     assert found.activations.sum() < 0.98 * plain.activations.sum()
 
 
@@ -217,8 +220,8 @@ def test_the_penalty_does_not_drive_the_level_into_the_dictionary(divergence: An
     X = uniform(1, 30, 40, lowest=0.01)
     W, H = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
     settings: Any = {"divergence": divergence, "n_iterations": 50, "tolerance": 0, "sparsity": 0.5}
-    one = nmf.descend(X, W, H, **settings)
-    other = nmf.descend(X, 100 * W, H / 100, **settings)
+    one = nmf.factorise_from(X, W, H, **settings)
+    other = nmf.factorise_from(X, 100 * W, H / 100, **settings)
     torch.testing.assert_close(other.model, one.model)
     torch.testing.assert_close(other.objective, one.objective)
 
@@ -228,9 +231,9 @@ def test_items_of_a_batch_are_independent(divergence: Any) -> None:
     X = torch.cat([uniform(4, 20, 25), 1e4 * spectrogram(4, 3, 20, 25)])
     start = nmf.random_start(X, 3, torch.Generator().manual_seed(0))
     settings: Any = {"divergence": divergence, "n_iterations": 100, "tolerance": 1e-3}
-    together = nmf.descend(X, *start, **settings)
+    together = nmf.factorise_from(X, *start, **settings)
     for item in range(7):
-        alone = nmf.descend(X[item : item + 1], *(each[item : item + 1] for each in start), **settings)
+        alone = nmf.factorise_from(X[item : item + 1], *(each[item : item + 1] for each in start), **settings)
         torch.testing.assert_close(together.model[item], alone.model[0])
         assert together.n_iterations[item] == alone.n_iterations[0]
 
@@ -255,10 +258,10 @@ def test_large_items_are_split_and_small_ones_grouped() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert nmf._parts(torch.zeros(16, 513, 628)) == (2, 1)
-        assert nmf._parts(torch.zeros(1, 513, 628)) == (1, 2)
-        assert nmf._parts(torch.zeros(16, 10, 10)) == (16, 1)
-        assert nmf._parts(torch.zeros(1, 600_000, 1)) == (1, 1)
+        assert cache_parts(torch.zeros(16, 513, 628)) == (2, 1)
+        assert cache_parts(torch.zeros(1, 513, 628)) == (1, 2)
+        assert cache_parts(torch.zeros(16, 10, 10)) == (16, 1)
+        assert cache_parts(torch.zeros(1, 600_000, 1)) == (1, 1)
     finally:
         torch.set_num_threads(threads)
 
@@ -307,7 +310,7 @@ def test_nndsvd_is_that_of_scikit_learn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         W = begin.fit_transform(X[0].numpy())
-    found = nmf.descend(X, *nmf.nndsvd(X, 5), divergence="frobenius", n_iterations=1, tolerance=0)
+    found = nmf.factorise_from(X, *nmf.nndsvd(X, 5), divergence="frobenius", n_iterations=1, tolerance=0)
     torch.testing.assert_close(found.dictionary[0], torch.from_numpy(W), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
         found.activations[0], torch.from_numpy(begin.components_), atol=1e-4, rtol=1e-4
@@ -320,7 +323,7 @@ def test_fixed_components_stay_and_the_others_learn(divergence: Any) -> None:
     X = torch.cat([known, new], dim=2) @ uniform(1, 3, 60, seed=1) ** 4
     start, activations = nmf.random_start(X, 3, torch.Generator().manual_seed(0))
     start[:, :, :2] = known
-    found = nmf.descend(
+    found = nmf.factorise_from(
         X, start, activations, divergence=divergence, n_iterations=2000, tolerance=0, n_fixed=2
     )
     assert torch.equal(found.dictionary[:, :, :2], known)
@@ -352,7 +355,7 @@ def test_a_component_of_zeros_does_no_harm() -> None:
     W, H = nmf.random_start(X, 4, torch.Generator().manual_seed(0))
     W[0, 5], W[0, :, 1], H[0, 2] = 0, 0, 0
     for divergence in DIVERGENCES:
-        found = nmf.descend(X, W, H, divergence=divergence, n_iterations=30)
+        found = nmf.factorise_from(X, W, H, divergence=divergence, n_iterations=30)
         assert found.model.isfinite().all()
         assert not found.model[0, 5].any()
 
@@ -362,11 +365,11 @@ def test_a_component_of_zeros_does_no_harm() -> None:
     [
         ({"n_components": 0}, "n_components=0"),
         ({"n_restarts": 0}, "n_restarts=0"),
-        ({"start": "nndsvd", "n_components": 9}, "9 of 8 and 10 can't be"),
+        ({"start": "nndsvd", "n_components": 9}, "n_components=9 for 8 bins and 10 frames"),
         ({"sparsity": -0.1}, "sparsity=-0.1"),
-        ({"X": -uniform(1, 8, 10)}, "X is between -0.99"),
-        ({"X": torch.full((1, 8, 10), float("nan"))}, "X is between nan and nan"),
-        ({"X": torch.zeros(1, 8, 0)}, "nothing to factorise"),
+        ({"X": -uniform(1, 8, 10)}, "X has values from -0.99"),
+        ({"X": torch.full((1, 8, 10), float("nan"))}, "X has values from nan to nan"),
+        ({"X": torch.zeros(1, 8, 0)}, "it has no entries"),
     ],
 )
 def test_invalid_matrices_are_refused(change: dict[str, Any], message: str) -> None:
@@ -406,7 +409,7 @@ def test_block_sparsity_chooses_the_groups_that_are_present() -> None:
     free, sparse = (each.reshape(8, -1).sum(dim=1) / each.sum() for each in found)
     assert set(sparse.topk(2).indices.tolist()) == {2, 5}
     assert sparse[[0, 1, 3, 4, 6, 7]].sum() < 0.01 < free[[0, 1, 3, 4, 6, 7]].sum()
-    with pytest.raises(SepnetError, match="24 components can't be 5 groups"):
+    with pytest.raises(SepnetError, match="n_components=24 has to be a multiple of n_groups=5"):
         nmf.activate_groups(noisy, dictionary, 5, penalty=0.1)
 
 
@@ -418,10 +421,12 @@ def test_gains_are_shares_of_the_power_of_the_models() -> None:
     for exponent in (1.0, 2.0):
         expected = parts**exponent / (parts**exponent).sum(dim=0)
         expected[:, :, 3] = 1 / 3
-        torch.testing.assert_close(nmf.gains(W, H, sources, 3, exponent), expected)
-    tiny = nmf.gains(1e-30 * W.float(), 1e-8 * H.float(), sources, 3, 2.0)
-    torch.testing.assert_close(tiny.double(), nmf.gains(W, H, sources, 3, 2.0), atol=1e-4, rtol=1e-4)
-    assert not nmf.gains(W, H, torch.zeros(5, dtype=torch.int64), 2)[1, :, :3].any()  # a source of nothing
+        torch.testing.assert_close(nmf.source_masks(W, H, sources, 3, exponent), expected)
+    tiny = nmf.source_masks(1e-30 * W.float(), 1e-8 * H.float(), sources, 3, 2.0)
+    torch.testing.assert_close(tiny.double(), nmf.source_masks(W, H, sources, 3, 2.0), atol=1e-4, rtol=1e-4)
+    assert not nmf.source_masks(W, H, torch.zeros(5, dtype=torch.int64), 2)[
+        1, :, :3
+    ].any()  # a source of nothing
 
 
 # ---------------------------------------------------------------- in blocks
@@ -449,12 +454,13 @@ def test_an_excerpt_covers_a_long_signal_evenly() -> None:
     stft = STFT(window_samples=64, hop_samples=16, window="hann")
     clock = torch.arange(100_000) / 100_000
     signal = torch.sin(2 * torch.pi * 3000 * clock + 8000 * torch.pi * clock**2)  # a rising tone
-    short = excerpt(signal, stft, max_samples=10_000, piece_samples=1000)
+    short = excerpt_spectrogram(signal, stft, max_samples=10_000, piece_samples=1000)
     assert stft.n_frames(10_000) <= short.shape[1] <= stft.n_frames(10_000) + 80
     peaks = short.abs().argmax(dim=0)
     assert peaks.max() - peaks.min() >= 4  # from its beginning to its end
     assert torch.equal(
-        excerpt(signal[:999], stft, max_samples=1000, piece_samples=100), stft.spectrogram(signal[:999])
+        excerpt_spectrogram(signal[:999], stft, max_samples=1000, piece_samples=100),
+        stft.spectrogram(signal[:999]),
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from sepnet.dsp.nmf_online import FLOOR, activate, renew, statistics
+from sepnet.dsp.nmf_online import FLOOR, activate, frame_statistics, update_dictionary
 from sepnet.dsp.nmf_updates import Divergence
 
 DIVERGENCES: tuple[Divergence, ...] = ("kullback_leibler", "itakura_saito")
@@ -107,7 +107,7 @@ def test_the_sums_of_the_frames_are_a_tight_bound(divergence: Divergence) -> Non
     """For any other dictionary the distances rise by no more than (1) does."""
     W, X = dictionary(), frames(8)
     H = activate(X, W, divergence, 10)
-    added = [statistics(x, W, h, divergence) for x, h in zip(X, H, strict=True)]
+    added = [frame_statistics(x, W, h, divergence) for x, h in zip(X, H, strict=True)]
     A, B = (sum(terms) for terms in zip(*added, strict=True))
 
     def total(other: Tensor) -> float:
@@ -125,13 +125,13 @@ def test_the_sums_of_the_frames_are_a_tight_bound(divergence: Divergence) -> Non
 @every_divergence
 def test_the_dictionary_is_the_minimum_of_the_bound(divergence: Divergence) -> None:
     A, B = random(N_BINS, N_COMPONENTS, seed=3), random(N_BINS, N_COMPONENTS, seed=4)
-    W, in_its_unit, weights = renew(A, B, divergence)
+    W, in_its_unit, weights = update_dictionary(A, B, divergence)
     torch.testing.assert_close(W.sum(dim=0), torch.ones(N_COMPONENTS, dtype=torch.float64))
     least = bound(in_its_unit, weights, W, divergence)
     for seed in range(20):
         other = W * (0.9 + 0.2 * random(N_BINS, N_COMPONENTS, seed=seed))
         assert bound(in_its_unit, weights, other, divergence) > least
-    again, *_ = renew(in_its_unit, weights, divergence)
+    again, *_ = update_dictionary(in_its_unit, weights, divergence)
     torch.testing.assert_close(again, W)
 
 
@@ -148,6 +148,6 @@ def test_the_dictionary_learns_the_spectra_of_the_frames(divergence: Divergence)
     for x in X:
         (h,) = activate(x[None], W, divergence, 20)
         distances.append(distance(x, W @ h, divergence))
-        a, b = statistics(x, W, h, divergence)
-        W, A, B = renew(kept * A + a, kept * B + b, divergence)
+        a, b = frame_statistics(x, W, h, divergence)
+        W, A, B = update_dictionary(kept * A + a, kept * B + b, divergence)
     assert np.mean(distances[-100:]) < 0.2 * np.mean(distances[:20])

@@ -1,4 +1,4 @@
-"""Detection: thresholds against naive ones, segments whose edges are known, and tracks of one mode alone."""
+"""Detection: thresholds against naive ones, segments with known edges, and scores that are not bimodal."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_otsu_moves_and_scales_with_its_values() -> None:
     assert other.eta == pytest.approx(one.eta, rel=1e-5)
 
 
-def test_hysteresis_keeps_what_it_has_begun() -> None:
+def test_hysteresis_keeps_runs_that_reach_the_high_threshold() -> None:
     values = torch.tensor([0.3, 0.5, 0.7, 0.5, 0.3, 0.5, 0.3, 0.7])
     gate = hysteresis_gate(values, low=0.4, high=0.6)
     assert gate.tolist() == [False, True, True, True, False, False, False, True]
@@ -138,7 +138,7 @@ def test_scores_reach_to_both_ends() -> None:
 
 
 @pytest.mark.parametrize("threshold", ["otsu", "hysteresis"])
-def test_always_and_never(threshold: str) -> None:
+def test_sounds_that_occur_always_and_never(threshold: str) -> None:
     """One mode: the level alone decides, and a wavering score is not torn in two."""
     detector = Detector(threshold=threshold)  # type: ignore[arg-type]
     waver = 0.05 * torch.sin(torch.arange(91) / 3)
@@ -157,7 +157,7 @@ def test_always_and_never(threshold: str) -> None:
     assert never.time_mask(100, 160).eq(0).all()
 
 
-def test_gaps_are_merged_then_short_ones_left_out_then_padded() -> None:
+def test_gaps_are_merged_then_short_segments_removed_then_padded() -> None:
     detector = Detector(threshold="fixed", probability_threshold=0.5, use_cosine_gate=False)
     centres = 0.5 + 0.1 * torch.arange(91)
     p = torch.zeros(91)
@@ -190,7 +190,7 @@ def test_the_faithful_percentile_passes_the_same_number_whatever_the_truth() -> 
         assert int((p.square() >= found.threshold).sum()) == 2
 
 
-def test_the_cosine_gate_closes_where_the_sound_is_another() -> None:
+def test_the_cosine_gate_closes_for_other_sounds() -> None:
     c = torch.ones(91)
     c[45:] = 0.2
     gated = detect(track_of(c.sqrt(), c), Detector(threshold="fixed", segment_padding_ms=0))
@@ -223,7 +223,7 @@ def test_confidence_is_measured_by_the_query_itself() -> None:
 # ---------------------------------------------------------------- the soft gate
 
 
-def test_the_soft_gate_follows_the_score_and_is_shut_outside() -> None:
+def test_the_soft_gate_follows_the_score_and_is_closed_outside() -> None:
     p = ramp(2.0, 8.0)
     found = detect(track_of(p), Detector(segment_padding_ms=0, time_mask_sharpening=2.0))
     mask = found.time_mask(1000, 160)
@@ -262,13 +262,13 @@ def test_sharpening_leaves_the_top_and_lowers_the_rest() -> None:
 # ---------------------------------------------------------------- parts and presets
 
 
-def test_lines_between_centres() -> None:
+def test_interpolation_between_centres() -> None:
     centres, values = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0.0, 1.0, 0.0])
     at = torch.tensor([0.0, 1.0, 1.25, 2.0, 3.0, 9.0])
     assert interpolate(centres, values, at).tolist() == pytest.approx([0, 0, 0.25, 1, 0.5, 0])
 
 
-def test_runs_and_unions() -> None:
+def test_active_runs_and_merged_segments() -> None:
     active = torch.tensor([True, False, True, True])
     assert active_segments(active) == [(0.0, 0.01), (0.02, 0.04)]
     assert active_segments(torch.zeros(3, dtype=torch.bool)) == []
@@ -306,6 +306,6 @@ def test_presets_are_ordered_and_each_number_can_be_replaced() -> None:
         ({"min_duration_ms": -1}, "min_duration_ms=-1"),
     ],
 )
-def test_numbers_that_cannot_be(numbers: dict[str, object], says: str) -> None:
+def test_impossible_numbers_are_refused(numbers: dict[str, object], says: str) -> None:
     with pytest.raises((SepnetError, jaxtyping.TypeCheckError), match=says):
         Detector(**numbers)  # type: ignore[arg-type]

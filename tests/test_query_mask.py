@@ -1,4 +1,4 @@
-"""The mask network: what an example changes, what it does not, and that it learns to follow it."""
+"""The mask network: it learns to follow an example, whatever its level and padding."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def batch_of(seed: int, size: int = 8) -> Batch:
     )
 
 
-def test_it_learns_to_give_what_the_example_is_of() -> None:
+def test_it_learns_to_separate_the_sound_of_the_example() -> None:
     net = network(labels=["low", "high"])
     optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     for step in range(60):
@@ -66,7 +66,7 @@ def test_it_learns_to_give_what_the_example_is_of() -> None:
         assert si_sdr(separation.sources[1], other) > 8.0
 
 
-def test_what_fills_up_a_batch_of_examples_does_not_count() -> None:
+def test_padding_of_examples_has_no_influence() -> None:
     net = network().eval()
     short, long = band(True, 1, 1500), band(False, 2, 2600)
     filled = torch.zeros(2, 2600)
@@ -76,7 +76,7 @@ def test_what_fills_up_a_batch_of_examples_does_not_count() -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-def test_the_mask_follows_no_level_and_lies_within_bounds() -> None:
+def test_the_mask_is_independent_of_levels_and_within_bounds() -> None:
     net = network().eval()
     signal, query = band(True, 3) + band(False, 4), band(True, 5)
     mask = net.mask(signal, query)
@@ -95,7 +95,7 @@ def test_target_and_residual_are_the_mixture() -> None:
     assert network().eval().separate(two).labels == ("a", "query 2")
 
 
-def test_a_target_that_is_absent_has_a_loss_and_a_slope() -> None:
+def test_an_absent_target_has_a_finite_loss_and_gradient() -> None:
     net, batch = network(), batch_of(0, size=2)
     silent = torch.cat([torch.zeros_like(batch.sources[:, :1]), batch.sources[:, 1:]], dim=1)
     absent = Batch(
@@ -108,7 +108,7 @@ def test_a_target_that_is_absent_has_a_loss_and_a_slope() -> None:
     assert losses["si_sdri"] == 0
 
 
-def test_mixtures_without_queries_cannot_be_learnt_from() -> None:
+def test_training_without_queries_is_refused() -> None:
     batch = batch_of(0, size=2)
     with pytest.raises(SepnetError, match="query_seconds"):
         network().loss(Batch(batch.mixture, batch.sources, batch.ids, RATE))
@@ -125,7 +125,7 @@ def test_mixtures_without_queries_cannot_be_learnt_from() -> None:
         (Query(torch.ones(2, 4000), RATE), "one channel"),
     ],
 )
-def test_queries_that_cannot_be_used(query: Query, told: str) -> None:
+def test_unusable_queries_are_refused(query: Query, told: str) -> None:
     with pytest.raises(CannotSeparate, match=told):
         network().eval().separate(Mixture(band(True, 1)[None], RATE, queries=(query,)))
 

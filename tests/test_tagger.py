@@ -1,4 +1,4 @@
-"""The tagger: transformers' own network on windows of any length, and the two traps that it steps around."""
+"""The tagger: transformers' network on windows of any length, without its two silent failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the public models come: 128 bands, 10.24 s, patches of 16 every 10; positions differ."""
+    """A folder in the format of the public models: 128 bands, 10.24 s, a patch of 16 every 10."""
     folder = tmp_path_factory.mktemp("ast")
     config = ASTConfig(
         hidden_size=16,
@@ -57,7 +57,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------- one of transformers'
 
 
-def test_a_whole_window_is_what_transformers_makes_of_it(public: Path) -> None:
+def test_a_full_window_has_the_tags_of_transformers(public: Path) -> None:
     tagger = Tagger(pretrained=str(public)).eval()
     sound = noise(2, 16000 * 10 + 3840)  # 1024 frames and no padding
     features = ASTFeatureExtractor()(list(sound.numpy()), sampling_rate=16000, return_tensors="pt")
@@ -74,7 +74,7 @@ def test_a_whole_window_is_what_transformers_makes_of_it(public: Path) -> None:
     )
 
 
-def test_a_second_has_the_learnt_positions_of_the_middle(public: Path) -> None:
+def test_a_second_uses_the_middle_of_the_learnt_positions(public: Path) -> None:
     """Against a network of nine columns into which they are copied one by one: not new ones, and not zero."""
     tagger = Tagger(pretrained=str(public)).eval()
     whole = ASTForAudioClassification.from_pretrained(public)
@@ -123,7 +123,7 @@ def test_the_middle_of_an_even_and_an_odd_grid() -> None:
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
     ],
 )
-def test_a_spoilt_folder_is_one_sentence(public: Path, tmp_path: Path, spoil, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_folder_is_refused_in_one_sentence(public: Path, tmp_path: Path, spoil, says: str) -> None:  # type: ignore[no-untyped-def]
     for path in public.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     spoil(tmp_path)
@@ -140,7 +140,7 @@ def test_weights_without_a_classifier_are_refused(public: Path, tmp_path: Path) 
         Tagger(pretrained=str(tmp_path))
 
 
-def test_a_name_that_is_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SepnetError, match=r"'nobody/nothing'.*name a folder") as told:
@@ -151,7 +151,7 @@ def test_a_name_that_is_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 # ---------------------------------------------------------------- one of our own
 
 
-def test_all_comes_from_one_pass_and_a_batch_is_its_rows() -> None:
+def test_all_tags_come_from_one_pass_and_windows_are_independent() -> None:
     tagger, sound = small(), noise(3, 16000)
     calls = []
     tagger.network.audio_spectrogram_transformer.register_forward_hook(lambda *_: calls.append(1))
@@ -244,7 +244,7 @@ def test_a_query_is_the_mean_of_its_windows_without_the_quiet_ones() -> None:
         (noise(30 * 16000 + 1), "the query is 30.00 s long"),
     ],
 )
-def test_queries_that_say_nothing(sound: torch.Tensor, says: str) -> None:
+def test_unusable_queries_are_refused(sound: torch.Tensor, says: str) -> None:
     with pytest.raises(SepnetError, match=says):
         small().tag_clip(sound)
 
@@ -260,7 +260,7 @@ def test_queries_that_say_nothing(sound: torch.Tensor, says: str) -> None:
         ({"pretrained": "somewhere"}, "leave out labels"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, object], says: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, object], says: str) -> None:
     with pytest.raises(SepnetError, match=says):
         small(**settings)
 
@@ -299,7 +299,7 @@ def test_the_loss_is_the_cross_entropy_of_each_class() -> None:
     torch.testing.assert_close(tagger.loss(batch())["loss"], wanted)
 
 
-def test_it_learns_what_it_hears() -> None:
+def test_it_learns_classes_of_tones() -> None:
     """Tones, a class each, from augmented mixtures; without augmentation it knows them."""
     torch.manual_seed(0)
     augmentation = Augmentation(mixup=0.2, gain_db=3, filter_db=2)
@@ -364,7 +364,7 @@ def test_a_gain_of_the_features_is_that_of_the_sound() -> None:
     torch.testing.assert_close(got, tagger.features(sound * 10 ** (gain_db / 20)), atol=1e-4, rtol=0)
 
 
-def test_holes_are_as_wide_as_they_may_be() -> None:
+def test_masked_stretches_have_all_allowed_widths() -> None:
     augmentation = Augmentation(gain_db=0, filter_db=0, max_time_mask_frames=5, max_mel_mask_bands=3)
     features = noise(200, 40, 20)
     holes = augmentation.augment_features(features, log_power_unit=1.0) != features
@@ -411,7 +411,7 @@ def test_its_own_folder_opens_as_it_was_saved(saved: tuple[Path, Tagger]) -> Non
     assert opened.labels == LABELS
 
 
-def test_its_own_folder_spoilt_is_one_sentence(saved: tuple[Path, Tagger]) -> None:
+def test_its_own_folder_damaged_is_refused_in_one_sentence(saved: tuple[Path, Tagger]) -> None:
     folder, _ = saved
     config = OmegaConf.load(folder / "config.yaml")
     for change, says in (

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from sepnet.dsp.activity import FRAME_SECONDS, PAUSE_SECONDS, active_frames, bridged
+from sepnet.dsp.activity import FRAME_SECONDS, MAX_PAUSE_SECONDS, active_frames, active_runs
 from sepnet.types import SepnetError
 
 DECAY_SECONDS = 0.1
@@ -61,7 +61,7 @@ def active_stretches(samples: Float[np.ndarray, " time"], sample_rate: int) -> l
     frame = max(1, round(FRAME_SECONDS * sample_rate))
     end = len(samples) / sample_rate
     active = active_frames(samples, frame)
-    runs = bridged(active, round(PAUSE_SECONDS / FRAME_SECONDS))
+    runs = active_runs(active, round(MAX_PAUSE_SECONDS / FRAME_SECONDS))
     long = [(a, b) for a, b in runs if b - a >= round(MIN_STRETCH_SECONDS / FRAME_SECONDS)]
     step = frame / sample_rate
     return [(a * step, min(b * step + DECAY_SECONDS, end)) for a, b in long or runs]

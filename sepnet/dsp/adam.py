@@ -1,4 +1,4 @@
-"""Adam on a whole array of small problems at once, without autograd (Kingma and Ba 2015)."""
+"""Adam for many small problems at once, without autograd (Kingma and Ba 2015)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 BETA_1, BETA_2 = 0.8, 0.95  # see adam
+EPSILON = 1e-4  # see adam
 
 
 def adam(
@@ -15,29 +16,38 @@ def adam(
     gradient: Callable[[Tensor], Tensor],
     *,
     steps: int,
-    rate: float,
-    settled: Callable[[Tensor], Tensor] | None = None,
+    lr: float,
+    has_converged: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Adam (Kingma and Ba 2015) from ``start``, each number on its own, the rate falling to zero.
+    """Minimise by Adam; each number has a step size of its own, and the learning rate falls to zero.
 
-    Its memory is short (0.8 and 0.95, for 0.9 and 0.999): in 50 steps a longer one runs past the end, and
-    through zero, where a gain would turn the phase round.
+    The moments decay fast (0.8 and 0.95, not 0.9 and 0.999): in 50 steps slow ones overshoot the minimum, and
+    a gain that passes zero inverts the phase. Epsilon is large compared with rounding, so that a gradient of
+    rounding errors moves nothing.
 
-    settled: which rows of (..., row, number) have arrived, and are left there; all: it ends early. Its
-    epsilon, 1e-4, is large beside rounding, so that a gradient of rounding noise moves nothing.
+    Args:
+        start: Where to start, of any shape.
+        gradient: From the numbers to the gradient at them.
+        steps: How many steps.
+        lr: Learning rate of the first step.
+        has_converged: From the numbers (..., row, number) to whether each row (..., row) has converged. Rows
+            that have are not changed any more; once all have, it stops.
+
+    Returns:
+        The numbers after the last step.
     """
     x, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
     for step in range(1, steps + 1):
-        slope = gradient(x)
-        first = torch.lerp(first, slope, 1 - BETA_1)
-        second = torch.lerp(second, slope.square(), 1 - BETA_2)
-        size = (second / (1 - BETA_2**step)).sqrt() + 1e-4
-        moved = x - rate * (1 - (step - 1) / steps) * first / (1 - BETA_1**step) / size
-        if settled is None:
+        g = gradient(x)
+        first = torch.lerp(first, g, 1 - BETA_1)
+        second = torch.lerp(second, g.square(), 1 - BETA_2)
+        scale = (second / (1 - BETA_2**step)).sqrt() + EPSILON
+        moved = x - lr * (1 - (step - 1) / steps) * first / (1 - BETA_1**step) / scale
+        if has_converged is None:
             x = moved
             continue
-        there = settled(x).unsqueeze(-1)
-        if bool(there.all()):
+        converged = has_converged(x).unsqueeze(-1)
+        if bool(converged.all()):
             break
-        x = torch.where(there, x, moved)
+        x = torch.where(converged, x, moved)
     return x

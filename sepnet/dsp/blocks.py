@@ -1,8 +1,8 @@
 """Time-frequency masking of signals of any length in bounded memory.
 
-A sample lies under the windows of the frames that begin within one window before it. Blocks that begin
-on the frame grid and see one window more on either side therefore give the same samples as the whole
-signal at once, if the mask of a frame depends on that frame alone.
+A sample is covered by the windows of the frames that begin within one window before it. Blocks that begin on
+the frame grid, with one window of context on either side, therefore give the same samples as the whole signal
+at once, if the mask of a frame depends on that frame alone.
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ from torch import Tensor
 
 from sepnet.dsp.filterbank import STFT
 
-MaskOf = Callable[[Complex[Tensor, "bin frame"]], Float[Tensor, "source bin frame"]]
+MaskFunction = Callable[[Complex[Tensor, "bin frame"]], Float[Tensor, "source bin frame"]]
 
 
 def mask_in_blocks(
-    signal: Float[Tensor, " time"], stft: STFT, mask_of: MaskOf, *, block_samples: int
+    signal: Float[Tensor, " time"], stft: STFT, mask_of: MaskFunction, *, block_samples: int
 ) -> Float[Tensor, "source time"]:
-    """Each block's spectrogram under the masks that ``mask_of`` makes for it, back as sound."""
+    """Separate a signal by masks, block by block.
+
+    Args:
+        signal: (time,).
+        stft: The transform.
+        mask_of: From the spectrogram (bin, frame) of a block to masks (source, bin, frame).
+        block_samples: Length of a block, in samples, rounded down to whole hops.
+
+    Returns:
+        The sources, (source, time).
+    """
     hop, context = stft.hop_samples, -(-stft.window_samples // stft.hop_samples) * stft.hop_samples
     length = max(1, block_samples // hop) * hop
     time = signal.shape[-1]
@@ -36,17 +46,24 @@ def mask_in_blocks(
     return torch.cat(parts, dim=1)
 
 
-def excerpt(
+def excerpt_spectrogram(
     signal: Float[Tensor, " time"], stft: STFT, *, max_samples: int, piece_samples: int
 ) -> Complex[Tensor, "bin frame"]:
-    """The spectrogram of the whole signal, or of pieces spread evenly over one that is longer.
+    """Compute the spectrogram of a signal, or of evenly spaced pieces of a long one.
 
-    The pieces hold ``max_samples`` in all, or one piece at the least.
+    Args:
+        signal: (time,).
+        stft: The transform.
+        max_samples: Longest signal that is used as a whole; of a longer one, pieces of this length in total.
+        piece_samples: Length of a piece, in samples; there is at least one.
+
+    Returns:
+        The spectrogram (bin, frame); those of the pieces one after the other.
     """
     time = signal.shape[-1]
     if time <= max_samples:
         return stft.spectrogram(signal)
     piece = min(piece_samples, time)
-    count = max(1, max_samples // piece)
-    starts = torch.linspace(0, time - piece, count).long().tolist()
+    n_pieces = max(1, max_samples // piece)
+    starts = torch.linspace(0, time - piece, n_pieces).long().tolist()
     return torch.cat([stft.spectrogram(signal[start : start + piece]) for start in starts], dim=1)

@@ -1,12 +1,12 @@
-"""Frame energies: the loss of an estimate whose frames shall have given energies, and its gradient.
+"""Frame energies: a loss between the energies of an estimate and target energies, and its gradient.
 
-A frame x^ of an estimate has the energy E^ = sum_n x^[n]^2. To bring it to a target E:
+A frame x^ of an estimate has the energy E^ = sum_n x^[n]^2. Its loss for the target E is
 
     L = (E - E^)^2,      dL/dx^ = 2 (E - E^) (-2 x^) = 4 (E^ - E) x^.                            (1)
 
-The gradient (1) points along x^ itself. So a plain descent only ever scales a frame, and its end is
-sqrt(E / E^) x^ of the start: an energy tells a gain, and leaves the waveform within the frame, and its
-phase, as they were. The same holds for the samples of a frame as for the coefficients of a band.
+The gradient (1) is parallel to x^ itself. So plain gradient descent can only scale a frame, and converges to
+sqrt(E / E^) x^ of the start: an energy determines a gain, but neither the waveform within the frame nor its
+phase. The same holds for the samples of a frame and for the coefficients of a band.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ Frames = Float[Tensor, "*batch frame sample"]
 Energies = Float[Tensor, "*batch frame"]
 
 
-def split(signal: Float[Tensor, "*batch time"], frame_samples: int) -> Frames:
-    """Frames side by side; the last one is filled up with zeros."""
+def split_frames(signal: Float[Tensor, "*batch time"], frame_samples: int) -> Frames:
+    """Split a signal into adjacent frames of ``frame_samples``; the last one is filled up with zeros."""
     missing = -signal.shape[-1] % frame_samples
     padded = F.pad(signal, (0, missing))
     return padded.reshape(*signal.shape[:-1], -1, frame_samples)
 
 
-def energy(frames: Frames) -> Energies:
-    """The sum of squares of each frame."""
+def frame_energy(frames: Frames) -> Energies:
+    """Compute the sum of squares of each frame."""
     return frames.square().sum(dim=-1)
 
 
 def energy_loss(frames: Frames, target: Energies) -> Energies:
-    """L of each frame."""
-    return (target - energy(frames)).square()
+    """Compute the loss L of each frame."""
+    return (target - frame_energy(frames)).square()
 
 
 def energy_gradient(frames: Frames, target: Energies) -> Frames:
-    """The gradient of L in the samples, equation (1)."""
-    return 4 * (energy(frames) - target).unsqueeze(-1) * frames
+    """Compute the gradient (1) of L with respect to the samples."""
+    return 4 * (frame_energy(frames) - target).unsqueeze(-1) * frames
 
 
-def centroid(powers: Float[Tensor, "*batch bin"]) -> Float[Tensor, "*batch"]:
-    """The mean frequency of a power spectrum, as a share of half the sample rate; 0 for silence."""
-    place = torch.linspace(0, 1, powers.shape[-1], device=powers.device, dtype=powers.dtype)
-    return (powers * place).sum(dim=-1) / powers.sum(dim=-1).clamp_min(1e-30)
+def spectral_centroid(powers: Float[Tensor, "*batch bin"]) -> Float[Tensor, "*batch"]:
+    """Compute the mean frequency of power spectra, relative to half the sample rate; 0 for silence."""
+    frequency = torch.linspace(0, 1, powers.shape[-1], device=powers.device, dtype=powers.dtype)
+    return (powers * frequency).sum(dim=-1) / powers.sum(dim=-1).clamp_min(1e-30)

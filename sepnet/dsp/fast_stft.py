@@ -1,7 +1,7 @@
-"""The transform of sepnet.dsp.filterbank.STFT by FFT, for windows of thousands of samples.
+"""The transform of sepnet.dsp.filterbank.STFT, computed by FFT.
 
-Its filters are a matrix of the window's square: 2 GB at 192 kHz and 64 ms. A network's transform has to be
-one of filters, which can be exported; a method for any rate wants this one.
+The filters of ``STFT`` are a matrix of window x window numbers: 2 GB at 192 kHz and 64 ms. Networks need
+filters, because these can be exported; a method for any sample rate uses this transform.
 """
 
 from __future__ import annotations
@@ -13,27 +13,36 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from sepnet.dsp.filterbank import windows
+from sepnet.dsp.filterbank import stft_window
 
 
 class FastSTFT:
-    """As STFT: scale, padding, windows and what is refused; only faster."""
+    """A faster ``STFT``, with the same scale, padding, windows and refusals.
+
+    Args:
+        window_samples: Length of the window, in samples; even.
+        hop_samples: Distance between two frames, in samples.
+        window: As for ``STFT``.
+
+    Raises:
+        SepnetError: As ``STFT``.
+    """
 
     def __init__(self, *, window_samples: int, hop_samples: int, window: str = "sqrt_hann") -> None:
-        analysis, covered = windows(window_samples, hop_samples, window)
+        analysis, coverage = stft_window(window_samples, hop_samples, window)
         self.window_samples, self.hop_samples = window_samples, hop_samples
         self.n_bins = window_samples // 2 + 1
-        self._window, self._covered = torch.from_numpy(analysis).float(), torch.from_numpy(covered).float()
+        self._window, self._coverage = torch.from_numpy(analysis).float(), torch.from_numpy(coverage).float()
         self._scale = torch.full((self.n_bins, 1), 2 * math.sqrt(hop_samples) / window_samples)
         self._scale[[0, -1]] *= math.sqrt(0.5)
 
     def spectrogram(self, signal: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch bin frame"]:
-        """The complex spectrogram."""
-        time, left = signal.shape[-1], self.window_samples - self.hop_samples
+        """Compute the complex spectrogram."""
+        time, padding = signal.shape[-1], self.window_samples - self.hop_samples
         n_frames = (time + self.window_samples - 1) // self.hop_samples
         total = (n_frames - 1) * self.hop_samples + self.window_samples
         spectra = torch.stft(
-            F.pad(signal.reshape(-1, time), (left, total - left - time)),
+            F.pad(signal.reshape(-1, time), (padding, total - padding - time)),
             self.window_samples,
             self.hop_samples,
             window=self._window.to(signal),
@@ -46,8 +55,8 @@ class FastSTFT:
     def invert(
         self, spectrogram: Complex[Tensor, "*batch bin frame"], time: int
     ) -> Float[Tensor, "*batch time"]:
-        """The signal of a complex spectrogram: exact for ``spectrogram(signal)``."""
-        n_frames, left = spectrogram.shape[-1], self.window_samples - self.hop_samples
+        """Compute ``time`` samples from a complex spectrogram: exact for ``spectrogram(signal)``."""
+        n_frames, padding = spectrogram.shape[-1], self.window_samples - self.hop_samples
         scale = self._scale.to(spectrogram.real)
         frames = torch.fft.irfft(spectrogram.reshape(-1, self.n_bins, n_frames) / scale, dim=1)
         total = (n_frames - 1) * self.hop_samples + self.window_samples
@@ -57,5 +66,5 @@ class FastSTFT:
             (1, self.window_samples),
             stride=(1, self.hop_samples),
         )[:, 0, 0]
-        covered = self._covered.to(frames).repeat(-(-total // self.hop_samples))[:total]
-        return (summed / covered)[:, left : left + time].reshape(*spectrogram.shape[:-2], time)
+        coverage = self._coverage.to(frames).repeat(-(-total // self.hop_samples))[:total]
+        return (summed / coverage)[:, padding : padding + time].reshape(*spectrogram.shape[:-2], time)

@@ -1,8 +1,8 @@
 """Analysis and synthesis filterbanks, on asteroid-filterbanks.
 
-A filterbank turns (batch, time) into (batch, channel, frame) and back. Both ends are padded so that
-each sample is covered by as many windows as any other; the STFT then inverts exactly, from the first
-sample to the last, for any length.
+A filterbank transforms (batch, time) to (batch, channel, frame) and back. Both ends are padded, so that every
+sample is coverage by the same number of windows; the STFT is then inverted exactly, from the first sample to
+the last, for any length.
 """
 
 from __future__ import annotations
@@ -19,10 +19,19 @@ from sepnet.types import SepnetError
 
 
 class Filterbank(nn.Module):
-    """An encoder and its decoder with the padding between them.
+    """An encoder and a decoder, with padding.
 
-    Computed in float32 also under autocast: a filterbank in bfloat16 would cap the output at about
-    40 dB SI-SDR.
+    It computes in float32 under autocast, too: in bfloat16 a filterbank would limit the output to about 40 dB
+    SI-SDR.
+
+    Args:
+        encoder: The analysis filters.
+        decoder: The synthesis filters.
+        window_samples: Length of the filters, in samples.
+        hop_samples: Distance between two frames, in samples.
+
+    Raises:
+        SepnetError: The hop is not positive, or longer than the window.
     """
 
     def __init__(self, *, encoder: Encoder, decoder: Decoder, window_samples: int, hop_samples: int) -> None:
@@ -37,34 +46,46 @@ class Filterbank(nn.Module):
         self.n_channels: int = encoder.n_feats_out
 
     def n_frames(self, time: int) -> int:
-        """Frames that ``time`` samples give."""
-        return (time + self.window_samples - 1) // self.hop_samples  # positive: exported, it rounds down too
+        """How many frames a signal of ``time`` samples has."""
+        return (
+            time + self.window_samples - 1
+        ) // self.hop_samples  # positive, so that an exported division rounds down, too
 
     def encode(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch channel frame"]:
-        """Analyse; the number of frames is ``n_frames(time)``."""
+        """Compute the coefficients of signals, of ``n_frames(time)`` frames."""
         time = signal.shape[-1]
-        left = self.window_samples - self.hop_samples
+        padding = self.window_samples - self.hop_samples
         total = (self.n_frames(time) - 1) * self.hop_samples + self.window_samples
         with torch.autocast(signal.device.type, enabled=False):
-            padded = F.pad(signal.float(), (left, total - left - time))
+            padded = F.pad(signal.float(), (padding, total - padding - time))
             coefficients: Tensor = self.encoder(padded[:, None])
         return coefficients
 
     def decode(
         self, coefficients: Float[Tensor, "*batch channel frame"], time: int
     ) -> Float[Tensor, "*batch time"]:
-        """Synthesise the first ``time`` samples."""
-        left = self.window_samples - self.hop_samples
+        """Compute the first ``time`` samples from coefficients."""
+        padding = self.window_samples - self.hop_samples
         with torch.autocast(coefficients.device.type, enabled=False):
             flat = coefficients.float().flatten(0, -3)  # (item, channel, frame)
             signal: Tensor = self.decoder(flat)[:, 0]  # (item, padded time)
-        return signal[:, left : left + time].reshape(*coefficients.shape[:-2], time)
+        return signal[:, padding : padding + time].reshape(*coefficients.shape[:-2], time)
 
 
-def windows(window_samples: int, hop_samples: int, window: str) -> tuple[np.ndarray, np.ndarray]:
-    """The analysis window (time,), and the sum of its squares over all frames, of period ``hop_samples``.
+def stft_window(window_samples: int, hop_samples: int, window: str) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the analysis window of an STFT, and how it covers a signal.
 
-    Raises SepnetError as ``STFT`` does.
+    Args:
+        window_samples: Length of the window, in samples; even.
+        hop_samples: Distance between two frames, in samples.
+        window: As for ``STFT``.
+
+    Returns:
+        The window (window_samples,), and the sum of its squares over all frames (hop_samples,), which repeats
+        with every hop.
+
+    Raises:
+        SepnetError: The lengths do not fit together, or some samples are under no window.
     """
     if window_samples % 2 or not 0 < hop_samples <= window_samples:
         raise SepnetError(
@@ -73,37 +94,43 @@ def windows(window_samples: int, hop_samples: int, window: str) -> tuple[np.ndar
         )
     shape: np.ndarray = get_window("hann" if window == "sqrt_hann" else window, window_samples)
     analysis = np.sqrt(shape) if window == "sqrt_hann" else shape
-    covered = np.zeros(hop_samples)  # sum_k w[n + k h]^2, of period h
-    np.add.at(covered, np.arange(window_samples) % hop_samples, analysis**2)
-    if covered.min() < 1e-4 * covered.max():
+    coverage = np.zeros(hop_samples)  # sum_k w[n + k h]^2, of period h
+    np.add.at(coverage, np.arange(window_samples) % hop_samples, analysis**2)
+    if coverage.min() < 1e-4 * coverage.max():
         raise SepnetError(
             f"with a {window} window of {window_samples} samples and a hop of {hop_samples} some samples "
-            "are lost between the windows: take a shorter hop"
+            "are under no window: take a shorter hop"
         )
-    return analysis, covered
+    return analysis, coverage
 
 
 class STFT(Filterbank):
     """The short-time Fourier transform: channels are the real parts, then the imaginary parts.
 
     The analysis is scaled by 2 sqrt(hop) / window, and the bins at zero and at half the sample rate by
-    another sqrt(1/2), so that power counts each frequency alike. The synthesis window is the one that
-    inverts the analysis exactly (Griffin and Lim 1984, eq. 6): with the windows w, hop h and length W,
+    another sqrt(1/2), so that power weights all frequencies equally. The synthesis window inverts the
+    analysis exactly (Griffin and Lim 1984, eq. 6): with the window w, hop h and window length W,
 
         v[n] = w[n] / sum_k w[n + k h]^2  W / (2 h),
 
-    the last factor undoing the scale of both transforms.
+    where the last factor removes the scale of both transforms. The filters are no weights, and not part of a
+    state_dict.
 
-    window: any name that scipy.signal.get_window knows, or ``sqrt_hann``. Its tables follow from these, and
-    are no weights: a state_dict is without them. Raises SepnetError for a window of odd length, and for a hop
-    after which some samples are under no window at all.
+    Args:
+        window_samples: Length of the window, in samples; even.
+        hop_samples: Distance between two frames, in samples.
+        window: Any name that scipy.signal.get_window knows, or ``sqrt_hann``.
+
+    Raises:
+        SepnetError: The window has an odd length, or the hop is so long that some samples are under no
+            window.
     """
 
     def __init__(
         self, *, window_samples: int = 256, hop_samples: int = 128, window: str = "sqrt_hann"
     ) -> None:
-        analysis, covered = windows(window_samples, hop_samples, window)
-        synthesis = analysis / np.resize(covered, window_samples) * window_samples / (2 * hop_samples)
+        analysis, coverage = stft_window(window_samples, hop_samples, window)
+        synthesis = analysis / np.resize(coverage, window_samples) * window_samples / (2 * hop_samples)
         super().__init__(
             encoder=Encoder(STFTFB(window_samples, window_samples, stride=hop_samples, window=analysis)),
             decoder=Decoder(STFTFB(window_samples, window_samples, stride=hop_samples, window=synthesis)),
@@ -116,7 +143,7 @@ class STFT(Filterbank):
                 tables.register_buffer(name, table, persistent=False)
 
     def spectrogram(self, signal: Float[Tensor, "*batch time"]) -> Complex[Tensor, "*batch bin frame"]:
-        """The complex spectrogram."""
+        """Compute the complex spectrogram."""
         packed = self.encode(signal.reshape(-1, signal.shape[-1]))
         real, imaginary = packed.chunk(2, dim=1)  # (item, bin, frame) each
         return torch.complex(real, imaginary).reshape(*signal.shape[:-1], *real.shape[1:])
@@ -124,7 +151,7 @@ class STFT(Filterbank):
     def invert(
         self, spectrogram: Complex[Tensor, "*batch bin frame"], time: int
     ) -> Float[Tensor, "*batch time"]:
-        """The signal of a complex spectrogram: exact for ``spectrogram(signal)``."""
+        """Compute ``time`` samples from a complex spectrogram: exact for ``spectrogram(signal)``."""
         packed = torch.cat([spectrogram.real, spectrogram.imag], dim=-2)  # (*batch, 2 bin, frame)
         if packed.ndim == 2:
             return self.decode(packed[None], time)[0]
@@ -132,9 +159,13 @@ class STFT(Filterbank):
 
 
 class LearnedFilterbank(Filterbank):
-    """Learned filters, the analysis rectified or, as the paper finds as good, linear.
+    """Learned filters (Luo and Mesgarani 2019, sections II-B and IV-A).
 
-    Luo and Mesgarani 2019, sections II-B and IV-A.
+    Args:
+        n_filters: How many.
+        window_samples: Length of the filters, in samples.
+        hop_samples: Distance between two frames, in samples.
+        rectified: Whether negative coefficients become 0; the paper finds a linear analysis equally good.
     """
 
     def __init__(
@@ -154,6 +185,6 @@ class LearnedFilterbank(Filterbank):
         self.rectified = rectified
 
     def encode(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch channel frame"]:
-        """Analyse; rectified coefficients are not negative."""
+        """Compute the coefficients of signals; rectified ones are not negative."""
         coefficients = super().encode(signal)
         return coefficients.relu() if self.rectified else coefficients

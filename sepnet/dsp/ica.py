@@ -1,4 +1,4 @@
-"""FastICA: the directions in which whitened signals are the least Gaussian.
+"""FastICA: the directions in which whitened signals are least Gaussian.
 
 A. Hyvarinen, E. Oja: "Independent component analysis: algorithms and applications", Neural Networks 13,
 2000; equation numbers are theirs. With microphones x = A s, whitening z = K (x - mean) leaves a rotation R
@@ -10,14 +10,14 @@ for a contrast G with derivative g:
 
     logcosh    g(u) = tanh(alpha u)              robust, for most sounds                     (26)
     exp        g(u) = u exp(-u^2 / 2)            for very sparse ones                        (26)
-    cube       g(u) = u^3                        kurtosis; swayed by outliers
+    cube       g(u) = u^3                        kurtosis; sensitive to outliers
 
-Rows are found one after the other, each made orthogonal to those before it (deflation, eq. 42), or together,
-with R <- (R R')^(-1/2) R after each step (symmetric, eq. 43). The latter matrix is U V' of the singular value
-decomposition R = U S V', which is how it is computed here.
+Rows are estimated one after the other, each orthogonalised to those before it (deflation, eq. 42), or
+together, with R <- (R R')^(-1/2) R after each step (symmetric, eq. 43). The latter matrix is U V' of the
+singular value decomposition R = U S V', which is how it is computed here.
 
-All in float64: microphones that stand close to each other make A ill-conditioned, and float32 would lose
-what differs between them.
+Everything is in float64: for microphones close to each other A is ill-conditioned, and float32 would lose
+their differences.
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ from torch import Tensor
 from sepnet.types import CannotSeparate, SepnetError
 
 Contrast = Literal["logcosh", "exp", "cube"]
-BLOCK_ELEMENTS = 32_768  # fits into the cache of a core, and is just enough work for two
-RANK_TOLERANCE = 1e-12  # power: below -120 dB of the strongest direction lies the rounding of float32
+BLOCK_ELEMENTS = 32_768  # fits into the cache of a core; torch does not split a smaller one among threads
+RANK_TOLERANCE = 1e-12  # power, relative to the strongest direction: at -120 dB lies the rounding of float32
 
 
 @dataclass(frozen=True)
 class Unmixing:
-    """What FastICA found: components are ``matrix @ (x - mean)``, of unit power and uncorrelated.
+    """The result of FastICA: components are ``matrix @ (x - mean)``, uncorrelated and of unit power.
 
-    mixing: the inverse of ``matrix``, or its pseudoinverse where there are more channels than components.
-    iterations: the most that any component took.
+    Attributes:
+        matrix: From channels to components.
+        mixing: Its inverse; its pseudoinverse where there are more channels than components.
+        iterations: The largest number of iterations of any component.
+        converged: Whether all components converged.
     """
 
     matrix: Float64[Tensor, "component channel"]
@@ -63,12 +66,32 @@ def fast_ica(
     tolerance: float = 1e-8,
     max_iterations: int = 200,
 ) -> Unmixing:
-    """Unmix ``n_components`` (None: as many as channels) of the strongest principal components of ``x``.
+    """Estimate independent components; their order and signs are arbitrary.
 
-    start: where the rotation begins, in the whitened coordinates; None draws it from ``seed``. tolerance:
-    stop once no row turns by more: 1 - |cos(angle)| of a step, so that 1e-8 is 0.008 degrees. The order and
-    the signs of the components are arbitrary. Raises SepnetError for an unknown contrast, and CannotSeparate
-    for more components than ``x`` has rank.
+    Args:
+        x: The signals of the channels.
+        n_components: How many, from the subspace of the strongest principal components; None: as many as
+            channels.
+        contrast: The function g, see the module.
+        alpha: Of the contrast ``logcosh``.
+        deflation: Whether components are estimated one after the other, otherwise together.
+        start: The initial rotation in whitened coordinates; None: it is drawn.
+        seed: Of that draw.
+        tolerance: It has converged once no row changes by more than this in a step, as 1 - |cos(angle)|:
+            1e-8 is 0.008 degrees.
+        max_iterations: Largest number of iterations, with deflation of each component.
+
+    Returns:
+        The unmixing matrix and its inverse.
+
+    Raises:
+        SepnetError: There is no contrast of this name.
+        CannotSeparate: The rank of ``x`` is smaller than ``n_components``.
+
+    Example:
+        >>> x = torch.rand(2, 1000, dtype=torch.float64)
+        >>> fast_ica(x).matrix.shape
+        torch.Size([2, 2])
     """
     n = len(x) if n_components is None else n_components
     if contrast not in get_args(Contrast):
@@ -76,7 +99,8 @@ def fast_ica(
     covariance = torch.cov(x, correction=0).reshape(len(x), len(x))
     if not 1 <= n <= rank(covariance):
         raise CannotSeparate(
-            f"{n} components can't be found in {len(x)} channels of rank {rank(covariance)}: ask for fewer"
+            f"{n} components cannot be estimated from {len(x)} channels of rank {rank(covariance)}: "
+            "take fewer"
         )
     whitening, unwhitening = _principal(covariance, n)
     z = whitening @ (x - x.mean(dim=1, keepdim=True))
@@ -89,7 +113,7 @@ def fast_ica(
 
 
 def rank(covariance: Float64[Tensor, "channel channel"]) -> int:
-    """How many directions have power, to the rounding of float32."""
+    """Count the directions that have power, to the rounding of float32."""
     power = torch.linalg.eigvalsh(covariance)
     return int((power > RANK_TOLERANCE * power[-1]).sum()) if power[-1] > 0 else 0
 
@@ -98,17 +122,17 @@ def _principal(covariance: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """The n strongest principal components scaled to unit power (component, channel), and the way back."""
     power, directions = torch.linalg.eigh(covariance)  # ascending
     power, directions = power.flip(0)[:n], directions.flip(1)[:, :n]
-    # Eigenvectors have no sign of their own; this one is scikit-learn's, so that one start means the same.
+    # The sign of an eigenvector is arbitrary; scikit-learn's gives the same results from the same start.
     directions = directions * torch.where(directions[0] < 0, -1.0, 1.0)
     return (directions / power.sqrt()).T, directions * power.sqrt()
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One step of (40) for rows w (row, component) at once, before they are normalised.
+    """One step of (40) for all rows w (row, component) at once, without the normalisation.
 
-    z (component, sample) comes in blocks so small that they stay in the cache, and that torch does not share
-    them among threads, which would cost more than it gains.
+    z (component, sample) is split into blocks that fit into the cache, and that torch does not split among
+    threads, which would take more time than it saves.
     """
 
     contrast: Contrast
@@ -134,7 +158,7 @@ class _Step:
     def _contrast_of(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """g(u) (row, sample), and the sum of g'(u) over the samples (row,).
 
-        The latter needs no array of its own: sums of squares and products give it.
+        The sum follows from sums of squares and products, without an array of g'(u).
         """
         if self.contrast == "logcosh":
             g = u.mul_(self.alpha).tanh_()
@@ -159,24 +183,24 @@ def _symmetric(start: Tensor, step: _Step, tolerance: float, max_iterations: int
 
 
 def _deflation(start: Tensor, step: _Step, tolerance: float, max_iterations: int) -> tuple[Tensor, int, bool]:
-    found = start.new_zeros(0, len(start))
-    most, all_converged = 0, True
+    rotation = start.new_zeros(0, len(start))
+    max_taken, all_converged = 0, True
     for k in range(len(start)):
         row = start[k : k + 1] / start[k].norm()
         iterations, moved = 0, math.inf
         while iterations < max_iterations and moved >= tolerance:
             turned = step(row)
-            turned = turned - turned @ found.T @ found
+            turned = turned - turned @ rotation.T @ rotation
             turned = turned / turned.norm()
             moved = float(((turned * row).sum().abs() - 1).abs())
             row, iterations = turned, iterations + 1
-        most, all_converged = max(most, iterations), all_converged and moved < tolerance
-        found = torch.cat([found, row])
-    return found, most, all_converged
+        max_taken, all_converged = max(max_taken, iterations), all_converged and moved < tolerance
+        rotation = torch.cat([rotation, row])
+    return rotation, max_taken, all_converged
 
 
 def _nearest_rotation(matrix: Tensor) -> Tensor:
-    """(M M')^(-1/2) M."""
+    """(M M')^(-1/2) M, which is the orthogonal matrix nearest to M."""
     left, _, right = torch.linalg.svd(matrix)
     rotation: Tensor = left @ right
     return rotation

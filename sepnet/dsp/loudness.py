@@ -1,17 +1,17 @@
-"""Loudness of one channel after ITU-R BS.1770-4.
+"""Loudness of one channel according to ITU-R BS.1770-4.
 
-The signal passes two filters, a shelf for the head and a high-pass (K-weighting), and its power z is
-taken in blocks of 400 ms, one every 100 ms:
+The signal passes two filters (K-weighting), a shelf that models the head and a high-pass. Its power z is
+computed in blocks of 400 ms, one every 100 ms:
 
     l = -0.691 + 10 log10(z)    LUFS                                                            (1)
 
-The loudness is (1) of the mean z over the blocks above -70 LUFS that are also less than 10 LU under the
-mean over those. The constant makes a tone of 997 Hz at full scale -3.01 LUFS, its RMS.
+The loudness is (1) of a mean z: over the blocks above -70 LUFS that are also at most 10 LU below the mean
+over all blocks above -70 LUFS. With the constant, a tone of 997 Hz at full scale has -3.01 LUFS, which is its
+RMS.
 
-The recommendation tabulates the filters for 48 kHz alone. The table is the bilinear transform of two
-analogue sections of second order, whose parameters stand below as B. De Man found them ("Evaluation of
-implementations of the EBU R128 loudness measurement", AES 145, 2018); at another rate the same sections
-are transformed anew.
+The recommendation tabulates the filters for 48 kHz only. The table is the bilinear transform of two analogue
+second-order sections, whose parameters B. De Man has determined ("Evaluation of implementations of the EBU
+R128 loudness measurement", AES 145, 2018). At other sample rates the same sections are transformed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ HIGH_PASS_HZ, HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 
 
 def integrated_loudness(signal: Float[np.ndarray, " time"], sample_rate: int) -> float:
-    """Integrated, gated loudness of one channel, in LUFS; -inf for silence.
+    """Measure the integrated, gated loudness of one channel.
 
-    A signal shorter than one block of 400 ms is measured as if it went on repeating. Raises SepnetError
-    for a sample rate that can't hold the shelf at 1.68 kHz.
+    Args:
+        signal: (time,), full scale 1.0. One that is shorter than a block of 400 ms is repeated.
+        sample_rate: In Hz.
+
+    Returns:
+        The loudness in LUFS; -inf for silence.
+
+    Raises:
+        SepnetError: The sample rate is too low for the shelf at 1.68 kHz.
     """
     block, step = round(BLOCK_SECONDS * sample_rate), round(STEP_SECONDS * sample_rate)
     samples = signal.astype(np.float64)
@@ -55,10 +62,20 @@ def integrated_loudness(signal: Float[np.ndarray, " time"], sample_rate: int) ->
 
 
 def k_weighting(sample_rate: int) -> Float[np.ndarray, "section coefficient"]:
-    """The two filters as second-order sections (b0, b1, b2, 1, a1, a2), for scipy.signal.sosfilt."""
+    """Compute the two filters at a sample rate.
+
+    Args:
+        sample_rate: In Hz.
+
+    Returns:
+        Second-order sections (b0, b1, b2, 1, a1, a2) for scipy.signal.sosfilt.
+
+    Raises:
+        SepnetError: The sample rate is too low for the shelf at 1.68 kHz.
+    """
     if sample_rate <= 2 * SHELF_HZ:
         raise SepnetError(
-            f"loudness has a shelf at {SHELF_HZ:.0f} Hz, which {sample_rate} Hz can't hold: "
+            f"the loudness filter at {SHELF_HZ:.0f} Hz cannot be realised at {sample_rate} Hz: "
             "take a sample rate of 4000 Hz or more"
         )
     # The bilinear transform, with both frequencies prewarped.
@@ -68,7 +85,7 @@ def k_weighting(sample_rate: int) -> Float[np.ndarray, "section coefficient"]:
     poles = [1 + k / SHELF_Q + k**2, 2 * (k**2 - 1), 1 - k / SHELF_Q + k**2]
     k = math.tan(math.pi * HIGH_PASS_HZ / sample_rate)
     high_poles = [1 + k / HIGH_PASS_Q + k**2, 2 * (k**2 - 1), 1 - k / HIGH_PASS_Q + k**2]
-    high_pass = [high_poles[0] * b for b in (1, -2, 1)]  # the table does not normalise it
+    high_pass = [high_poles[0] * b for b in (1, -2, 1)]  # not normalised in the table
     sections = np.array([[*shelf, *poles], [*high_pass, *high_poles]])
     normalised: np.ndarray = sections / sections[:, 3:4]
     return normalised

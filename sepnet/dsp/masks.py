@@ -1,9 +1,9 @@
-"""The masks that the field calls ideal, defined once.
+"""Ideal masks: the definitions that all oracles, targets and losses use.
 
-Each takes the complex spectrograms of the true sources, S_i (..., source, bin, frame), and of the mixture Y
-(..., bin, frame), and returns a mask M_i for each source. Masks that are shares of the sources among
-themselves don't look at Y, and sum to one: a bin in which all sources are zero is shared equally. The others
-are zero where Y is, since nothing can be made of nothing.
+Each function takes the complex spectrograms of the true sources, S_i (..., source, bin, frame), and of the
+mixture, Y (..., bin, frame), and returns a mask M_i (..., source, bin, frame) for each source. Masks that are
+shares among the sources do not depend on Y and sum to one: a bin in which all sources are zero is shared
+equally. The others are zero where Y is zero.
 """
 
 from __future__ import annotations
@@ -17,39 +17,50 @@ Masks = Float[Tensor, "*batch source bin frame"]
 Observed = Complex[Tensor, "*batch bin frame"]
 
 
-def shares(weights: Tensor) -> Tensor:
-    """Weights (..., source, bin, frame), none negative, divided by their sum over the sources; else equal."""
+def normalise_over_sources(weights: Tensor) -> Tensor:
+    """Divide weights (..., source, bin, frame) by their sum over the sources; zeros become equal shares."""
     total = weights.sum(dim=-3, keepdim=True)
     return torch.where(total > 0, weights / torch.where(total > 0, total, 1.0), 1 / weights.shape[-3])
 
 
 def ideal_ratio_mask(sources: Spectrograms, mixture: Observed | None = None) -> Masks:
-    """IRM: |S_i| / sum_j |S_j| (Huang et al. 2015; as in the LibriMix paper, Cosentino et al. 2020)."""
-    return shares(sources.abs())
+    """Compute the IRM, |S_i| / sum_j |S_j| (Huang et al. 2015; LibriMix, Cosentino et al. 2020)."""
+    return normalise_over_sources(sources.abs())
 
 
 def wiener_mask(sources: Spectrograms, mixture: Observed | None = None) -> Masks:
-    """Wiener-like mask: |S_i|^2 / sum_j |S_j|^2 (Erdogan et al. 2015, table 1)."""
-    return shares(sources.abs().square())
+    """Compute the Wiener-like mask, |S_i|^2 / sum_j |S_j|^2 (Erdogan et al. 2015, table 1)."""
+    return normalise_over_sources(sources.abs().square())
 
 
 def ideal_binary_mask(sources: Spectrograms, mixture: Observed | None = None) -> Masks:
-    """IBM: 1 where the source is the loudest, else 0; a tie is shared (Wang 2005)."""
+    """Compute the IBM: 1 where the source is the loudest, else 0; equal ones share a bin (Wang 2005)."""
     magnitude = sources.abs()
-    return shares((magnitude == magnitude.amax(dim=-3, keepdim=True)).to(magnitude.dtype))
+    return normalise_over_sources((magnitude == magnitude.amax(dim=-3, keepdim=True)).to(magnitude.dtype))
 
 
 def phase_sensitive_mask(sources: Spectrograms, mixture: Observed, *, truncate: bool = True) -> Masks:
-    """PSM: |S_i| / |Y| cos(angle S_i - angle Y), truncated to [0, 1] (Erdogan et al. 2015, eq. 7)."""
+    """Compute the PSM, |S_i| / |Y| cos(angle S_i - angle Y) (Erdogan et al. 2015, eq. 7).
+
+    Args:
+        sources: Spectrograms of the sources.
+        mixture: Spectrogram of the mixture.
+        truncate: Whether the mask is limited to [0, 1].
+    """
     observed = mixture.unsqueeze(-3)
     mask = (sources * observed.conj()).real / _positive(observed.abs().square())
     return mask.clamp(0.0, 1.0) if truncate else mask
 
 
 def amplitude_mask(sources: Spectrograms, mixture: Observed, *, limit: float = 10.0) -> Masks:
-    """IAM, or FFT mask: |S_i| / |Y|, at most ``limit`` (Wang 2014, eq. 3; Erdogan 2015, table 1).
+    """Compute the IAM, or FFT mask, |S_i| / |Y| (Wang 2014, eq. 3; Erdogan 2015, table 1).
 
-    Right in each magnitude, with the mixture's phase. Where sources cancel out it has no bound of its own.
+    It gives each source the right magnitude and the phase of the mixture.
+
+    Args:
+        sources: Spectrograms of the sources.
+        mixture: Spectrogram of the mixture.
+        limit: Largest value; without it the mask is unbounded where sources cancel each other.
     """
     magnitude, observed = sources.abs(), mixture.abs().unsqueeze(-3)
     mask = magnitude / _positive(torch.maximum(observed, magnitude / limit))
@@ -59,9 +70,14 @@ def amplitude_mask(sources: Spectrograms, mixture: Observed, *, limit: float = 1
 def complex_ratio_mask(
     sources: Spectrograms, mixture: Observed, *, limit: float = 10.0
 ) -> Complex[Tensor, "*batch source bin frame"]:
-    """CRM: S_i / Y, of modulus ``limit`` at most (Williamson 2016, eq. 6, bends it by a tanh instead).
+    """Compute the CRM, S_i / Y (Williamson 2016, who limits it by a tanh instead, eq. 6).
 
-    Without the limit it gives back the source itself: what it loses is what no bounded mask can bring back.
+    Without a limit it restores the source exactly; what it loses, no bounded mask can restore.
+
+    Args:
+        sources: Spectrograms of the sources.
+        mixture: Spectrogram of the mixture.
+        limit: Largest modulus.
     """
     observed = mixture.unsqueeze(-3)
     modulus = observed.abs()

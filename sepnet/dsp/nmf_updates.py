@@ -1,12 +1,12 @@
-"""The multiplicative updates of sepnet.dsp.nmf, whose equation (1) they minimise.
+"""The multiplicative updates that minimise equation (1) of sepnet.dsp.nmf.
 
 Updates. Fevotte and Idier ("Algorithms for nonnegative matrix factorization with the beta-divergence",
-Neural Computation 23(9), 2011) bound each d from above by a function that touches it at the present h
-and is separable in h. With t the factor by which h is to grow, and
+Neural Computation 23(9), 2011) bound each d from above by a function that touches it at the current h
+and is separable in h. Let t be the factor by which h changes, and
 
     num = W^T (x v^(b-2)),   den = W^T v^(b-1),   b = 2, 1, 0 for the three divergences,
 
-the bound on (1) is, up to a factor of h and constants,
+Then the bound on (1) is, up to a factor of h and constants,
 
     frobenius: den t^2 / 2 - num t + p t     kullback_leibler: den t - num log t + p t
     itakura_saito: den t + num / t + p t                                                           (2)
@@ -16,20 +16,20 @@ minimum at
 
     t = (num / (den + p))^g,   g = 1, 1, 1/2.                                                      (3)
 
-None of these steps raises (1). For W the penalty is not linear: |w|_2 <= (|w|_2^2 / |w~|_2 + |w~|_2) / 2
-at the present w~, whose slope in t is p t with p = s |h_k|_1 w~ / |w~|_2. What is linear in t is again
+None of these steps increases (1). For W the penalty is not linear: |w|_2 <= (|w|_2^2 / |w~|_2 + |w~|_2) / 2
+at the current w~, whose slope in t is p t with p = s |h_k|_1 w~ / |w~|_2. What is linear in t is again
 bounded by its square, and the minimum moves to t = (num / (den + p))^g with g = 1, 1/2, 1/3 (the common
 power of Zhao and Tan, "A unified convergence analysis of the multiplicative update algorithm for
 regularized nonnegative matrix factorization", IEEE TSP 66(1), 2018). Without sparsity g is as in (3).
 
-Zeros. Itakura-Saito is infinite at x = 0, and both it and Kullback-Leibler at v = 0. ``FLOOR`` times the
-mean of X is therefore added to X and to V alike, in these two: a constant component, which leaves (2)
-and (3) as they are. scikit-learn instead raises what is below 1.2e-7, which is not monotone there.
+Zeros. Itakura-Saito is infinite at x = 0, and both it and Kullback-Leibler at v = 0. For these two,
+``FLOOR`` times the mean of X is therefore added to X and to V: this is a constant component, so (2) and (3)
+still hold. scikit-learn instead clips values below 1.2e-7, where the objective may increase.
 
-Layout. Both factors are kept with time or frequency last, and with one more row: the dictionary W^T
+Layout. Both factors are stored with time or frequency last, and with one more row: the dictionary W^T
 (component + 1, bin), whose last row is the floor, and the activations (component + 1, frame), whose last
-row is one. Their product is V with the floor in it, for no further pass over V. X may be cut into parts
-along its frames, which are then items of a batched product: each core keeps its part in its own cache.
+row is one. Their product is V including the floor, without another pass over V. X may be cut into parts
+along its frames, which are then items of a batched product: each core keeps its part in its cache.
 """
 
 from __future__ import annotations
@@ -42,16 +42,22 @@ from torch.nn.functional import pad, threshold
 
 Divergence = Literal["frobenius", "kullback_leibler", "itakura_saito"]
 DEGREE = {"frobenius": 2, "kullback_leibler": 1, "itakura_saito": 0}
-"""How d(a x | a v) grows with the level a: as its power."""
-FLOOR = 1e-10  # times the mean of X
+"""The power p of d(a x | a v) = a^p d(x | v)."""
+FLOOR = 1e-10  # relative to the mean of X
 
 
 class Problem:
-    """Some items at unit level, their factors, and room for what each update needs.
+    """Items at unit level, their factors, and the memory for their updates.
 
-    X: (item, bin, frame). dictionary: (item, bin, component). activations: (item, component, frame).
-    n_parts: into how many parts the frames are cut; a part is an item of its own in X, H, V and Q, where
-    the frames are filled up with zeros that describe zeros.
+    Args:
+        X: (item, bin, frame).
+        dictionary: (item, bin, component).
+        activations: (item, component, frame).
+        divergence: The function d.
+        sparsity: The weight s.
+        n_fixed: The first components, whose spectra are not updated.
+        n_parts: Into how many parts the frames are cut. A part is an item of its own in X, H, V and Q, filled
+            up with frames in which X and H are zero.
     """
 
     def __init__(
@@ -77,26 +83,26 @@ class Problem:
         self.floored_W, self.floored_H = W.clone(memory_format=torch.contiguous_format), H.contiguous()
         self.W = self.floored_W[:, : self.n_components]  # (item, component, bin)
         self.H = self.floored_H[:, : self.n_components]  # (item x part, component, frame)
-        # Below the root of the smallest number, products of two would be denormal, and those are slow.
+        # Products of two numbers below the root of the smallest one would be denormal, which is slow.
         self.smallest = torch.finfo(X.dtype).tiny ** 0.5
-        self.slopes: Tensor | None = None  # (item, component): of a further penalty on the activations
+        self.slopes: Tensor | None = None  # (item, component), of another penalty on the activations
         self.V = torch.empty_like(self.X)
         self.Q = torch.empty_like(self.X) if divergence == "itakura_saito" else self.V
 
     @property
     def dictionary(self) -> Tensor:
-        """(item, bin, component)."""
+        """W, (item, bin, component)."""
         return self.W.mT
 
     @property
     def activations(self) -> Tensor:
-        """(item, component, frame), at the level that X had."""
+        """H, (item, component, frame), at the original level of X."""
         parts = self.H.reshape(self.n_items, self.n_parts, self.n_components, -1)
-        whole: Tensor = parts.transpose(1, 2).flatten(2)[..., : self.n_frames]
-        return whole * self.level
+        joined: Tensor = parts.transpose(1, 2).flatten(2)[..., : self.n_frames]
+        return joined * self.level
 
     def update_dictionary(self) -> None:
-        """Equation (3) for the components that are free."""
+        """Apply equation (3) to the spectra that are not fixed."""
         W, H = self.W[:, self.n_fixed :], self.H[:, self.n_fixed :]
         if self.divergence == "frobenius":
             num = self._over_parts(H @ self.X.mT)
@@ -111,10 +117,10 @@ class Problem:
             sums = self._over_parts(H.sum(dim=-1, keepdim=True))  # (item, component, 1)
             den = den + self.sparsity * sums * W / norms
             exponent = {"frobenius": 1.0, "kullback_leibler": 0.5, "itakura_saito": 1 / 3}[self.divergence]
-        self._grow(W, num, den, exponent)
+        self._scale(W, num, den, exponent)
 
     def update_activations(self) -> None:
-        """Equation (3) for all components."""
+        """Apply equation (3) to all activations."""
         W = self._for_parts(self.W)
         if self.divergence == "frobenius":
             num, den = W @ self.X, self._for_parts(self.W @ self.W.mT) @ self.H
@@ -126,10 +132,10 @@ class Problem:
             den = den + self.sparsity * W.norm(dim=-1, keepdim=True)
         if self.slopes is not None:
             den = den + self._for_parts(self.slopes.unsqueeze(-1))
-        self._grow(self.H, num, den, 0.5 if self.divergence == "itakura_saito" else 1.0)
+        self._scale(self.H, num, den, 0.5 if self.divergence == "itakura_saito" else 1.0)
 
     def objective(self) -> Tensor:
-        """Equation (1) for each item (item,), at the level that X had."""
+        """Compute equation (1) for each item, (item,), at the original level of X."""
         V = self._model()
         if self.divergence == "frobenius":
             terms = V.sub_(self.X).square_().mul_(0.5)
@@ -145,11 +151,11 @@ class Problem:
         return total * self.level.flatten().double() ** DEGREE[self.divergence]
 
     def _model(self) -> Tensor:
-        """V, with its floor."""
+        """V, including the floor."""
         return torch.bmm(self._for_parts(self.floored_W).mT, self.floored_H, out=self.V)
 
     def _powers(self) -> Tensor | None:
-        """Leaves x v^(b-2) in Q; returns v^(b-1), or None where that is 1."""
+        """Store x v^(b-2) in Q, and return v^(b-1); None where that is 1."""
         V = self._model()
         if self.divergence == "kullback_leibler":
             torch.div(self.X, V, out=self.Q)
@@ -158,14 +164,14 @@ class Problem:
         torch.mul(self.X, V, out=self.Q).mul_(V)
         return V
 
-    def _grow(self, factor: Tensor, num: Tensor, den: Tensor, exponent: float) -> None:
-        """factor times (num / den)^exponent, in place; where den is zero, so is factor or num."""
-        growth = num.div_(den.clamp_min(self.smallest))
+    def _scale(self, factor: Tensor, num: Tensor, den: Tensor, exponent: float) -> None:
+        """Multiply a factor by (num / den)^exponent in place; where den is 0, factor or num is 0, too."""
+        ratio_power = num.div_(den.clamp_min(self.smallest))
         if exponent == 0.5:
-            growth.sqrt_()
+            ratio_power.sqrt_()
         elif exponent != 1.0:
-            growth.pow_(exponent)
-        threshold(factor.mul_(growth), self.smallest, 0.0, inplace=True)
+            ratio_power.pow_(exponent)
+        threshold(factor.mul_(ratio_power), self.smallest, 0.0, inplace=True)
 
     def _cut(self, rows: Tensor) -> Tensor:
         """(item, row, frame) to (item x part, row, frame)."""
@@ -183,7 +189,7 @@ class Problem:
         return values.reshape(self.n_items, self.n_parts, *values.shape[1:]).sum(dim=1)
 
     def _for_parts(self, values: Tensor) -> Tensor:
-        """The same for each of an item's parts: (item, ...) to (item x part, ...)."""
+        """Repeat for each part of an item: (item, ...) to (item x part, ...)."""
         if self.n_parts == 1:
             return values
         return values.unsqueeze(1).expand(-1, self.n_parts, *values.shape[1:]).flatten(0, 1)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sepnet.artifact import load, preferred
-from sepnet.dsp.resample import at_rate, resample, resample_query
+from sepnet.dsp.resample import resample, resample_mixture, resample_query
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.query.event import Event, EventFinder
 from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
@@ -88,7 +88,7 @@ def find(
         raise SepnetError(f"{model} separates, but does not say what it finds: take ast_dgmo, or one like it")
     sample_rate, signal, example = _whole(sample_rate, "sample_rate"), _tensor(audio), _query(query)
     inner = finder.info.sample_rate or sample_rate
-    mixture = at_rate(Mixture(signal, sample_rate), inner)
+    mixture = resample_mixture(Mixture(signal, sample_rate), inner)
     (event,) = finder.find(replace(mixture, queries=(resample_query(example, inner),)))
     target = resample(event.target, inner, sample_rate)[: signal.shape[-1]]
     return replace(event, target=target, residual=signal[0] - target)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sepnet.dsp.resample import at_rate
+from sepnet.dsp.resample import resample_mixture
 from sepnet.inference.channels import (
     Channels,
     check_channels,
@@ -262,7 +262,9 @@ class Pipeline:
         counts: list[int] = []
         for excerpt in excerpts:
             selected = select_channels(excerpt, self.settings.channels).only(())
-            counts.append(separator.estimate_n_sources(at_rate(selected, separator.info.sample_rate)))
+            counts.append(
+                separator.estimate_n_sources(resample_mixture(selected, separator.info.sample_rate))
+            )
         counts.sort(reverse=True)
         return counts[(len(counts) - 1) // 3]
 

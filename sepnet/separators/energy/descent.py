@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
-from sepnet.dsp.energy import split
+from sepnet.dsp.energy import split_frames
 from sepnet.dsp.mfcc import mel_filters
 from sepnet.separators.energy.fit import N_MELS, SEGMENT_FRAMES, FitSettings, FrameFit
 from sepnet.separators.energy.signatures import TINY, Signatures
@@ -246,7 +246,9 @@ class EnergyDescent:
             source_energy = (shares * powers).sum(dim=-1).unfold(-1, self.window_frames, 1).sum(dim=-1)
             total = powers.sum(dim=-1).unfold(-1, self.window_frames, 1).sum(dim=-1)
             target = torch.where(total > 0, source_energy / total.clamp_min(TINY**2), 1 / len(shares))
-            frames = fit.frames(split(inside, frame), split(read_starts(first, end), frame), target)
+            frames = fit.frames(
+                split_frames(inside, frame), split_frames(read_starts(first, end), frame), target
+            )
             estimates = frames.flatten(1)
         estimates = fit.rematch(estimates, frame) if self.rematch else estimates
         return make_consistent(estimates, inside)

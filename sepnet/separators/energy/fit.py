@@ -10,8 +10,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from sepnet.dsp.adam import adam
-from sepnet.dsp.energy import centroid, energy, energy_gradient, energy_loss, split
-from sepnet.dsp.mfcc import correlation, mfcc
+from sepnet.dsp.energy import energy_gradient, energy_loss, frame_energy, spectral_centroid, split_frames
+from sepnet.dsp.mfcc import mfcc, pearson_correlation
 from sepnet.metrics import best_permutation
 from sepnet.separators.energy.signatures import TINY, Signatures, unit_mean
 
@@ -56,7 +56,7 @@ class FrameFit:
     def __init__(self, settings: FitSettings, signatures: Signatures, filters: Tensor) -> None:
         self.settings, self.filters = settings, filters
         self.mfcc = mfcc(signatures.powers, filters)[:, None]  # (source, 1, coefficient)
-        self.centroid = centroid(signatures.powers)[:, None]
+        self.centroid = spectral_centroid(signatures.powers)[:, None]
 
     def bands(
         self,
@@ -82,7 +82,7 @@ class FrameFit:
         shares: Float[Tensor, "source frame"],
     ) -> Float[Tensor, "source frame sample"]:
         """Fit the energy of each frame by its samples, and return those of the estimates."""
-        level = energy(mixture).sqrt().unsqueeze(-1)  # (frame, 1)
+        level = frame_energy(mixture).sqrt().unsqueeze(-1)  # (frame, 1)
         n_fft = 2 * (self.filters.shape[0] - 1)
         unit, n_samples = mixture / level.clamp_min(TINY), mixture.shape[-1]
         x = starts / level.clamp_min(TINY) * (level > 0)
@@ -94,7 +94,7 @@ class FrameFit:
             polar = torch.polar(remaining, spectrum.angle().expand_as(remaining))
             x = torch.fft.irfft(polar, n=n_fft)[..., :n_samples]
         if self.settings.normalise:
-            x = x / energy(x).sum(dim=0).clamp_min(TINY).sqrt().unsqueeze(-1)
+            x = x / frame_energy(x).sum(dim=0).clamp_min(TINY).sqrt().unsqueeze(-1)
         return x * level
 
     def descend(self, start: Tensor, target: Tensor, powers: PowerSpectrum, *, one_cell: bool) -> Tensor:
@@ -112,25 +112,25 @@ class FrameFit:
             slope = energy_gradient(x.unsqueeze(axis), target).reshape(x.shape)
             return slope + self._slope_of_penalties(x, powers)
 
-        def settled(x: Tensor) -> Tensor:
+        def has_converged(x: Tensor) -> Tensor:
             return energy_loss(x.unsqueeze(axis), target).amax(dim=-1) < SETTLED_LOSS
 
         return adam(
             start,
             gradient,
             steps=self.settings.steps,
-            rate=self.settings.learning_rate,
-            settled=None if self.settings.has_penalties else settled,
+            lr=self.settings.learning_rate,
+            has_converged=None if self.settings.has_penalties else has_converged,
         )
 
     def penalties(self, x: Tensor, powers: PowerSpectrum) -> Float[Tensor, "source frame"]:
         """Return what (2) adds to the loss of each frame."""
         settings, spectrum = self.settings, powers(x)
         return (
-            settings.mfcc_weight * (1 - correlation(mfcc(spectrum, self.filters), self.mfcc))
+            settings.mfcc_weight * (1 - pearson_correlation(mfcc(spectrum, self.filters), self.mfcc))
             + settings.l2_weight * x.square().sum(dim=-1)
             + settings.smoothness_weight * x.diff(dim=-1).square().sum(dim=-1)
-            + settings.centroid_weight * (centroid(spectrum) - self.centroid).square()
+            + settings.centroid_weight * (spectral_centroid(spectrum) - self.centroid).square()
         )
 
     def rematch(
@@ -138,11 +138,11 @@ class FrameFit:
     ) -> Float[Tensor, "source sample"]:
         """Assign each 100 ms of the estimates to the sources in the order that fits their MFCCs best."""
         n_samples = estimates.shape[-1]
-        segments = split(estimates, SEGMENT_FRAMES * frame_samples)  # (source, segment, sample)
+        segments = split_frames(estimates, SEGMENT_FRAMES * frame_samples)  # (source, segment, sample)
         n_fft = 2 * (self.filters.shape[0] - 1)
-        powers = _powers(split(segments, frame_samples), n_fft).mean(dim=-2)  # (source, segment, bin)
+        powers = _powers(split_frames(segments, frame_samples), n_fft).mean(dim=-2)  # (source, segment, bin)
         # (estimate, source, segment)
-        fits = correlation(mfcc(powers, self.filters)[:, None], self.mfcc[None])
+        fits = pearson_correlation(mfcc(powers, self.filters)[:, None], self.mfcc[None])
         order = best_permutation(fits.permute(2, 0, 1))  # (segment, source)
         indices = order.T.unsqueeze(-1).expand_as(segments)
         return segments.gather(0, indices).flatten(1)[:, :n_samples]

@@ -46,7 +46,7 @@ def explain(
         )
 
     start = torch.full_like(allowed, 1 / len(shapes)).log()
-    activations = allowed * adam(start, gradient, steps=steps, rate=ACTIVATION_RATE).exp()
+    activations = allowed * adam(start, gradient, steps=steps, lr=ACTIVATION_RATE).exp()
     parts = torch.stack([(activations * share) @ shapes for share in signatures.shares])
     return (parts + AMPLITUDE_FLOOR).pow(2 * trust)
 

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from sepnet.dsp import nmf
-from sepnet.dsp.blocks import excerpt, mask_in_blocks
+from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.kmeans import kmeans
@@ -127,7 +127,7 @@ class NMF:
             signal = signal / peak
         max_samples = round(self.learn_seconds * rate)
         short = len(signal) <= max_samples  # then the factorisation gives all activations
-        spectrogram = excerpt(
+        spectrogram = excerpt_spectrogram(
             signal, stft, max_samples=max_samples, piece_samples=round(EXCERPT_SECONDS * rate)
         )
         factors = self._factorise(self._magnitudes(spectrogram), n_components)
@@ -135,7 +135,9 @@ class NMF:
 
         def mask_of(spectrogram: Tensor) -> Tensor:
             activations = factors.activations if short else self._activations(spectrogram, factors.dictionary)
-            return nmf.gains(factors.dictionary[0], activations[0], groups, n_sources, self.mask_exponent)
+            return nmf.source_masks(
+                factors.dictionary[0], activations[0], groups, n_sources, self.mask_exponent
+            )
 
         block = len(signal) + hop if short else round(self.block_seconds * rate)
         estimates = mask_in_blocks(signal, stft, mask_of, block_samples=block)

@@ -135,11 +135,11 @@ class NMFStream:
             shares.append(self._model_shares(h, spectra))
             n_frames, levels = n_frames + 1, levels + loudness
             weight = (loudness / (levels / n_frames).clamp_min(MIN_LEVEL)).clamp_max(1.0).to(x)
-            a, b = nmf_online.statistics(x, spectra, h[0], self._divergence)
+            a, b = nmf_online.frame_statistics(x, spectra, h[0], self._divergence)
             A = self._forgetting * A + weight * a[:, self._n_fixed :]
             B = self._forgetting * B + weight * b[:, self._n_fixed :]
             if int(n_frames) % self._update_frames == 0:
-                W, A, B = nmf_online.renew(A, B, self._divergence)
+                W, A, B = nmf_online.update_dictionary(A, B, self._divergence)
         return torch.cat(shares, dim=1), n_frames, levels, [W, A, B]
 
     def _shares(self, X: Tensor, spectra: Tensor) -> Tensor:

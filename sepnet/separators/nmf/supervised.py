@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.dsp import nmf
-from sepnet.dsp.blocks import excerpt, mask_in_blocks
+from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
 from sepnet.separators.checks import require_n_sources, require_positive, require_rate
@@ -216,7 +216,7 @@ class SupervisedNMF(nn.Module):
         peak = signal.abs().max()
         if peak > 0:
             signal = signal / peak
-        spectrogram = excerpt(
+        spectrogram = excerpt_spectrogram(
             signal,
             self.stft,
             max_samples=round(self.learn_seconds * self.sample_rate),
@@ -238,7 +238,7 @@ class SupervisedNMF(nn.Module):
                 n_iterations=self.n_iterations,
                 sparsity=self.sparsity,
             )
-            return nmf.gains(dictionary[0], activations[0], sources, n_sources, self.mask_exponent)
+            return nmf.source_masks(dictionary[0], activations[0], sources, n_sources, self.mask_exponent)
 
         block = round(self.block_seconds * self.sample_rate)
         estimates = mask_in_blocks(signal, self.stft, mask_of, block_samples=block)
@@ -282,7 +282,7 @@ class SupervisedNMF(nn.Module):
         generator = torch.Generator().manual_seed(self.seed)
         start, activations = nmf.random_start(X, n_known + self.n_unknown_components, generator)
         start[:, :, :n_known] = dictionary
-        factors = nmf.descend(
+        factors = nmf.factorise_from(
             X,
             start,
             activations,

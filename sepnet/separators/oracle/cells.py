@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sepnet.dsp.activity import gate
+from sepnet.dsp.activity import active_samples
 from sepnet.dsp.cells import cell_mask
 from sepnet.dsp.filterbank import STFT
 from sepnet.separators.checks import require_references
@@ -73,7 +73,7 @@ class OracleGate:
     def separate(self, mixture: Mixture) -> Separation:
         """Return the target, then an equal share of the residual for each other reference."""
         references = require_references(mixture)
-        active = torch.from_numpy(gate(references[0].numpy(), mixture.sample_rate))
+        active = torch.from_numpy(active_samples(references[0].numpy(), mixture.sample_rate))
         target = torch.where(active, mixture.audio[0], 0.0)
         n_others = len(references) - 1
         rest = (mixture.audio[:1] - target) / max(n_others, 1)

@@ -1,0 +1,163 @@
+"""Non-negative matrix factorisation from given factors: iterations until each item has converged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sepnet.dsp.nmf_updates import DEGREE, Divergence, Problem
+from sepnet.types import SepnetError
+
+Matrices = Float[Tensor, "item bin frame"]
+Dictionaries = Float[Tensor, "item bin component"]
+Activations = Float[Tensor, "item component frame"]
+
+CHECK_EVERY = 10  # iterations between two evaluations of the objective
+CACHED_BYTES = 2**20  # of X: more does not stay in the cache of a core from one iteration to the next
+
+
+@dataclass(frozen=True)
+class Factorisation:
+    """A factorisation of each item of X (item, bin, frame).
+
+    Attributes:
+        dictionary: W, (item, bin, component).
+        activations: H, (item, component, frame).
+        objective: Equation (1), (item,) in float64.
+        n_iterations: (item,), how many iterations each item took.
+    """
+
+    dictionary: Tensor
+    activations: Tensor
+    objective: Tensor
+    n_iterations: Tensor
+
+    @property
+    def model(self) -> Tensor:
+        """V, dictionary times activations, (item, bin, frame)."""
+        return self.dictionary @ self.activations
+
+
+@torch.no_grad()
+def factorise_from(
+    X: Matrices,
+    dictionary: Dictionaries,
+    activations: Activations,
+    *,
+    divergence: Divergence = "kullback_leibler",
+    n_iterations: int = 200,
+    tolerance: float = 1e-4,
+    sparsity: float = 0.0,
+    n_fixed: int = 0,
+) -> Factorisation:
+    """Factorise matrices from given factors: each iteration updates the dictionary, then the activations.
+
+    Zeros in the factors stay zero. Items do not influence each other, and the given factors are not changed.
+
+    Args:
+        X: (item, bin, frame), not negative.
+        dictionary: The initial W, (item, bin, component).
+        activations: The initial H, (item, component, frame).
+        divergence: The function d of equation (1).
+        n_iterations: Most iterations.
+        tolerance: An item has converged where the square root of its objective fell by less than this share
+            of its first value in ten iterations, as in scikit-learn; with 0 all iterations are made.
+        sparsity: The weight s of equation (1) for X of mean 1: it has the same effect at every level of X.
+        n_fixed: The spectra of this many components, the first ones, are not updated.
+
+    Returns:
+        The factorisation of each item.
+
+    Raises:
+        SepnetError: A setting is out of range, or X has negative numbers, NaN or infinity.
+    """
+    check_matrices(X, divergence)
+    n_components = dictionary.shape[-1]
+    if not 0 <= n_fixed <= n_components or n_iterations < 0 or tolerance < 0 or sparsity < 0:
+        raise SepnetError(
+            f"n_fixed={n_fixed} has to be between 0 and the {n_components} components, "
+            f"and n_iterations={n_iterations}, tolerance={tolerance} and sparsity={sparsity} not negative"
+        )
+    size, n_parts = cache_parts(X)
+    batches = []
+    for first in range(0, len(X), size):
+        part = slice(first, first + size)
+        problem = Problem(
+            X[part], dictionary[part], activations[part], divergence, sparsity, n_fixed, n_parts
+        )
+        batches.append(_iterate(problem, n_iterations, tolerance))
+    return Factorisation(
+        *(torch.cat([getattr(each, name) for each in batches]) for name in Factorisation.__dataclass_fields__)
+    )
+
+
+def _iterate(problem: Problem, n_iterations: int, tolerance: float) -> Factorisation:
+    """Update until each item has converged; its factors are kept as they were then."""
+    n_items, device = problem.n_items, problem.X.device
+    if tolerance == 0:
+        for _ in range(n_iterations):
+            problem.update_dictionary()
+            problem.update_activations()
+        return _current(problem, torch.full((n_items,), n_iterations, device=device))
+    first = previous = problem.objective().clamp_min(0).sqrt()
+    kept = _current(problem, torch.zeros(n_items, dtype=torch.int64, device=device))
+    running = torch.ones(n_items, dtype=torch.bool, device=device)
+    for iteration in range(1, n_iterations + 1):
+        problem.update_dictionary()
+        problem.update_activations()
+        if iteration % CHECK_EVERY and iteration < n_iterations:
+            continue
+        now = _current(problem, torch.full((n_items,), iteration, device=device))
+        kept = choose_items(running, now, kept)
+        current = now.objective.clamp_min(0).sqrt()
+        running &= (previous - current) >= tolerance * first
+        previous = current
+        if not bool(running.any()):
+            break
+    return kept
+
+
+def _current(problem: Problem, n_iterations: Tensor) -> Factorisation:
+    """The current factors of a problem."""
+    return Factorisation(problem.dictionary.clone(), problem.activations, problem.objective(), n_iterations)
+
+
+def choose_items(first: Tensor, one: Factorisation, other: Factorisation) -> Factorisation:
+    """For each item ``one`` where ``first`` (item,) is true, else ``other``."""
+    wide = first[:, None, None]
+    return Factorisation(
+        torch.where(wide, one.dictionary, other.dictionary),
+        torch.where(wide, one.activations, other.activations),
+        torch.where(first, one.objective, other.objective),
+        torch.where(first, one.n_iterations, other.n_iterations),
+    )
+
+
+def cache_parts(X: Tensor) -> tuple[int, int]:
+    """How many items are processed together, and into how many parts the frames of each are cut.
+
+    On a CPU they are so few that X and V stay in the caches of the cores from one pass to the next.
+    """
+    n_items, n_bytes = len(X), X[:1].numel() * X.element_size()
+    if X.device.type != "cpu":
+        return n_items, 1
+    n_threads = torch.get_num_threads()
+    together = min(n_items, max(n_threads, CACHED_BYTES // n_bytes))
+    return together, 1 if X.shape[2] < n_threads else max(1, n_threads // together)
+
+
+def check_matrices(X: Tensor, divergence: str) -> None:
+    """Raise SepnetError for an unknown divergence, and for X that is empty, negative, NaN or infinite."""
+    if divergence not in DEGREE:
+        raise SepnetError(f"divergence={divergence!r} is none of {', '.join(DEGREE)}")
+    if X.numel() == 0:
+        raise SepnetError(f"X is {tuple(X.shape)}, so it has no entries: give at least one")
+    lowest, highest = (float(value) for value in X.aminmax())
+    if not (lowest >= 0 and highest < float("inf")):
+        raise SepnetError(
+            f"X has values from {lowest:.4g} to {highest:.4g}: a non-negative factorisation needs finite "
+            "numbers that are not negative"
+        )
