@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-# The tables of the README, on the corpus of SEPNET_SPEECH8K (see data/README.md) and ESC-10 at 16 kHz in SEPNET_ESC10:
-# rows that runs/results has are not made again, nor is a fitted method there.
+# The tables of docs/results.md and of the README, on the corpus of SEPNET_SPEECH8K (see data/README.md) and ESC-10 at
+# 16 kHz in SEPNET_ESC10. Rows that are in runs/results are not made again, and neither is a fitted method there.
 RESULTS := runs/results
 CLASSICAL := nmf_rank,nmf,fastica,auxiva,ilrma,energy,energy_textbook,energy_reference,energy_reference_textbook,hpss,repet
 SHIPPED := pit-2spk-8k,pit-causal-2spk-8k,deep-clustering-8k
 QUERY := query-mask-esc10,ast_network,ast_dgmo,ast_contrast,ast_dgmo_contrast,ast_semantic,ast_dgmo_semantic,ast_patches,ast_dgmo_patches,ast_stitching,ast_dgmo_faithful
+README := identity,$(SHIPPED),energy_reference,nmf,hpss,psm,ibm,irm
 ORACLES := ibm,irm,wiener,iam,psm,crm
 NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 
@@ -18,8 +19,8 @@ NEWEST = $$(ls -d $(RESULTS)/*-$(1) | tail -n 1)
 
 help:
 	@echo "make demo   install, make a corpus, train, evaluate, and show the report (about 10 minutes)"
-	@echo "make results  evaluate every method on real speech, for the README (hours); needs SEPNET_SPEECH8K and SEPNET_ESC10"
-	@echo "make search   the variants of pit that the README compares (four hours)"
+	@echo "make results  evaluate every method, for docs/results.md (hours); needs SEPNET_SPEECH8K and SEPNET_ESC10"
+	@echo "make search   the variants of pit that docs/results.md compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
 	@echo "make test   install, and run the tests (under 5 minutes on two cores)"
 	@echo "make test-all  run every test, the slow ones as well, and build the documents (about an hour)"
@@ -72,11 +73,13 @@ results: $(VENV)/.dev
 		$(BIN)/python scripts/eval.py data=$$data out=$(RESULTS)/$$data measures=[si_sdr,sdr,snr] \
 			separators=[identity,$(QUERY),nmf,oracle_gate,oracle_patches,oracle_mel,oracle_linear] || exit; \
 	done
-	@$(BIN)/python scripts/publish.py shipped=true evaluations="{speech8k: $(RESULTS)/speech8k, \
+	@$(BIN)/python scripts/publish.py evaluations="{speech8k: $(RESULTS)/speech8k, \
 		speech8k_3mix: $(RESULTS)/speech8k_3mix, multimic: $(RESULTS)/multimic, \
 		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10}"
-	@$(BIN)/python scripts/publish.py full=true evaluations="{query_esc10: $(RESULTS)/query_esc10, \
+	@$(BIN)/python scripts/publish.py columns=full evaluations="{query_esc10: $(RESULTS)/query_esc10, \
 		query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
+	@$(BIN)/python scripts/publish.py page=README.md shipped=true columns=short methods=[$(README)] \
+		evaluations="{results: $(RESULTS)/speech8k}"
 
 WIDE := n_channels:256,n_hidden:256
 SEARCH := OMP_NUM_THREADS=1 $(BIN)/python scripts/train.py -m experiment=search logger=csv runs=runs/search

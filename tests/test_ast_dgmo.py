@@ -379,7 +379,7 @@ def test_the_command_writes_what_was_found(sounds: Path, capsys: pytest.CaptureF
     assert event["query_seconds"] == 3.0  # of four
     assert event["detection"]["found"]
     assert event["settings"]["detector"]["min_threshold"] == 1e-6
-    assert event["scores"]["word"] in ("poor", "fair", "good", "excellent")
+    assert event["scores"]["rating"] in ("poor", "fair", "good", "excellent")
     assert event["scores"]["si_sdr_improvement_db"] == pytest.approx(
         event["scores"]["si_sdr_db"] - event["scores"]["si_sdr_mixture_db"]
     )

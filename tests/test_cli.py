@@ -32,9 +32,9 @@ from training_fixtures import (
 
 import sepnet
 from sepnet import artifact
-from sepnet.cli import app, evaluate, separate
+from sepnet.cli import app, separate
 from sepnet.cli.train import train
-from sepnet.evaluation import Contender
+from sepnet.evaluation import Contender, contenders, scoring
 from sepnet.training import checkpoints
 from sepnet.types import SepnetError
 
@@ -480,15 +480,26 @@ def test_a_run_is_evaluated_beside_the_floor_and_the_ceiling(home: Path, tmp_pat
     assert told.out.rstrip().endswith(f"look and listen: {results / 'report.html'}")
 
 
-def test_runs_are_named_without_their_time_where_that_tells_them_apart() -> None:
+def test_runs_are_named_without_their_time_where_that_tells_them_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def names(*folders: str) -> list[str]:
-        named = [Contender(folder, load=partial(artifact.load, folder)) for folder in folders]
-        return [contender.name for contender in evaluate._without_times(named)]
+        named = {folder: Contender(folder, load=partial(artifact.load, folder)) for folder in folders}
+        monkeypatch.setattr(contenders, "contender", named.__getitem__)
+        return [contender.name for contender in contenders.contenders(folders)]
 
     earlier, later = "2026-01-02_03-04-05-pit", "2026-11-12_13-14-15-pit"
     assert names(earlier, "identity", "2026-a") == ["pit", "identity", "2026-a"]
     assert names(earlier, later, "identity") == [earlier, later, "identity"]
     assert names(earlier, "pit") == [earlier, "pit"]
+
+
+def test_an_unknown_name_is_refused_before_anything_is_scored(tmp_path: Path) -> None:
+    words = ["data=toy", *QUICK, f"out={tmp_path}/results", "separators=[identity,fastca]"]
+    told = run("eval", words, tmp_path)
+    assert told.wait() == 2, told.told
+    assert "no run folder and no model is called 'fastca': did you mean 'fastica'?" in told.err
+    assert not (tmp_path / "results").exists()
 
 
 def test_ctrl_c_keeps_the_rows_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:
@@ -530,8 +541,7 @@ def test_what_a_worker_process_refuses_is_one_sentence_too(capsys: pytest.Captur
 def test_pesq_is_left_out_where_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = compose([], "eval")
-    assert "pesq" in evaluate._measures(config)
-    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
-    assert evaluate._measures(config) == ("si_sdr", "sdr", "snr", "stoi", "estoi")
+    assert "pesq" in scoring.available_measures()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert scoring.available_measures() == ("si_sdr", "sdr", "snr", "stoi", "estoi")
     assert "pip install 'sepnet[pesq]'" in capsys.readouterr().out

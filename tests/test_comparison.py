@@ -62,9 +62,9 @@ def test_a_pair_is_compared_on_the_mixtures_that_both_scored() -> None:
     assert (pair.mean, pair.low, pair.high) == pytest.approx((1.25, 1.25, 1.25))
     words = replace(pair, mean=1.26, low=-0.04, high=1.5)
     assert sentence(words) == "better beats worse by 1.3 dB [0.0, 1.5]"
-    turned = pair.seen_from("worse")
+    turned = pair.from_side_of("worse")
     assert (turned.mean, turned.better, turned.worse) == (-1.25, "worse", "better")
-    assert turned.seen_from("better") == pair
+    assert turned.from_side_of("better") == pair
     assert compare({"first": first, "stranger": {"elsewhere": 1.0}}) == []
 
 
@@ -88,7 +88,7 @@ def test_what_does_not_differ_is_seldom_told_to_differ() -> None:
         wrong += any(pair.differs for pair in compare(equals))
     assert wrong <= 12  # 5 expected at most; without the correction 35 and more
     (pair,) = compare({"a": scores([1.0, 2.0, 3.0]), "b": scores([1.0, 2.0, 3.0])})
-    assert sentence(pair) == "a and b can't be told apart: 0.0 dB [0.0, 0.0]"
+    assert sentence(pair) == "a and b do not differ significantly: 0.0 dB [0.0, 0.0]"
 
 
 # ---------------------------------------------------------------- parts
@@ -202,6 +202,7 @@ def evaluation(folder: Path, found: Sequence[Row], **content: object) -> Path:
         "data_fingerprint": "f00",
         "mixtures": 3,
         "measures": list(MEASURES),
+        "pipeline": {"chunk_seconds": 45.0, "overlap_seconds": 3.0, "full_band": True, "consistent": True},
         "versions": {name: f"v-{name}" for name in names},
         "runs": [{"written": "2026-01-02", "packages": {"torch": "9.9"}, "python": "3.12", "git_commit": None,
                   "platform": "Linux", "cpu": "Abacus", "cpus": 2, "gpu": None, "processes": 1,
@@ -225,7 +226,7 @@ def test_joined_results_are_the_rows_of_all_each_pair_once(tmp_path: Path) -> No
     assert sorted(map(repr, found)) == sorted(
         map(repr, [*three("floor", 0.0), *three("one", 5.0), *longer[6:]])
     )
-    assert "two beats one" in page.read_text() or "two and one" in page.read_text()
+    assert "two beats one" in page.read_text() or "two and one do not differ" in page.read_text()
     origin = provenance.read(page.with_name("rows.csv"))
     assert origin["versions"] == {"floor": "v-floor", "one": "v-one", "two": "v-two"}
     assert len(origin["runs"]) == 1  # the same in both
@@ -243,6 +244,13 @@ def test_what_does_not_compare_is_not_joined(tmp_path: Path) -> None:
     clash = evaluation(tmp_path / "c", three("one", 5.0), versions={"one": "v2"})
     with pytest.raises(SepnetError, match=r"one is version 'v-one' in .*a/rows.csv, but 'v2' in .*c/rows"):
         join([first, clash], tmp_path / "out")
+    other = evaluation(
+        tmp_path / "settings", three("two", 5.0), pipeline={"full_band": True, "consistent": False}
+    )
+    with pytest.raises(
+        SepnetError, match=r"settings of the pipeline than .*a/rows.csv \(.*consistent=False,"
+    ):
+        join([first, other], tmp_path / "out")
     with pytest.raises(SepnetError, match="no file"):
         join([first, tmp_path / "none"], tmp_path / "out")
     unknown = evaluation(tmp_path / "d", three("three", 5.0))

@@ -28,6 +28,7 @@ from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.run import run
 from sepnet.evaluation.table import lines
 from sepnet.evaluation.worker import count_parameters
+from sepnet.inference.pipeline import PipelineSettings
 from sepnet.separators.identity import Identity
 from sepnet.training.task import si_sdr_gain
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, SeparatorInfo, SepnetError
@@ -35,6 +36,7 @@ from sepnet.types import CannotSeparate, Mixture, Query, Separation, Separator, 
 RATE = 8000
 TIMINGS = {"compute_seconds", "two_thread_seconds", "peak_memory_mb"}
 FAST = ("si_sdr", "snr")
+AS_GIVEN = PipelineSettings(consistent=False)
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,9 @@ def untimed(path: Path) -> list[dict[str, str]]:
 
 
 def here(contenders: Iterable[Contender], folder: Path, mixtures: Any = None, **options: Any) -> Path:
-    """A run in this process, quick and quiet."""
-    options = {"n_processes": 0, "measures": FAST, "progress": False, "costed": 0, **options}
+    """A run in this process, quick and quiet, in which estimates are left as the separators give them."""
+    options = {"n_processes": 0, "measures": FAST, "progress": False, "cost_mixtures": 0, **options}
+    options.setdefault("settings", AS_GIVEN)
     return run(tuple(contenders), mixtures or OrthogonalSet(), folder / "rows.csv", **options)
 
 
@@ -207,6 +210,59 @@ def test_scores_have_their_closed_form(tmp_path: Path) -> None:
         assert row.improvement("si_sdr") == pytest.approx(20, abs=1e-3)
         assert (row.status, row.permutation, row.role) == ("ok", row.source, "ceiling")
         assert (row.seconds, row.sample_rate, row.n_sources) == (0.25, RATE, 2)
+
+
+def test_what_is_scored_is_what_the_pipeline_gives(tmp_path: Path) -> None:
+    path = here([contender("leaky", Leaky, leak=0.1)], tmp_path, settings=PipelineSettings())
+    for row in rows.read(path):  # s + 0.1 t becomes 0.95 s + 0.05 t, so that both sum to s + t
+        improvement_db = 20 * math.log10(0.95 / 0.05)
+        assert row.improvement("si_sdr") == pytest.approx(improvement_db, abs=1e-3)
+        assert (row.status, row.role) == ("ok", "ceiling")
+    assert provenance.read(path)["pipeline"] == {
+        "channels": "all",
+        "chunk_seconds": 45.0,
+        "overlap_seconds": 3.0,
+        "full_band": True,
+        "consistent": True,
+        "n_sources": None,
+    }
+
+
+class HalfRate(nn.Module):
+    """Works at half the rate alone, and gives no more than 0.1 s: an oracle with a parameter."""
+
+    info = SeparatorInfo(needs=frozenset({"references"}), sample_rate=RATE // 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def separate(self, mixture: Mixture) -> Separation:
+        assert mixture.references is not None
+        if mixture.sample_rate != RATE // 2 or mixture.audio.shape[-1] > RATE // 20:
+            raise CannotSeparate(f"{mixture.audio.shape[-1]} samples at {mixture.sample_rate} Hz")
+        return Separation(mixture.references)
+
+
+def test_a_model_of_another_rate_and_of_short_chunks_is_scored_as_it_would_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def equal_shares(sources: Tensor, mixture: Tensor, **_: object) -> Tensor:
+        return sources + (mixture - sources.sum(dim=0)) / 2
+
+    monkeypatch.setattr("sepnet.inference.stages.extend_to_full_band", equal_shares)
+    chunks = replace(AS_GIVEN, chunk_seconds=0.1, overlap_seconds=0.02, full_band=False)
+    half = [contender("half", HalfRate)]
+    assert {row.status for row in rows.read(here(half, tmp_path / "long"))} == {"cannot_separate"}
+    low = rows.read(here(half, tmp_path / "low", settings=chunks))
+    for row in low:  # of white noise one half of the power lies below half the band
+        assert (row.status, row.parameters, row.role) == ("ok", 1, "ceiling")
+        assert row.scores["snr"] == pytest.approx(10 * math.log10(2), abs=0.5)
+    full = rows.read(here(half, tmp_path / "full", settings=replace(chunks, full_band=True)))
+    assert sum(row.scores["snr"] for row in full) > sum(row.scores["snr"] for row in low) + 1
+    found = read_examples(examples(tmp_path / "full/rows.csv", half[0], OrthogonalSet()))
+    assert len(found) == 3
+    assert not any(example.differs for example in found)
 
 
 def test_the_order_matters_only_where_outputs_have_labels(tmp_path: Path) -> None:
@@ -231,8 +287,7 @@ def test_the_order_matters_only_where_outputs_have_labels(tmp_path: Path) -> Non
 class Halves:
     """Knows that a mixture's first half is one source and its second half the other, and calls them so."""
 
-    info = SeparatorInfo()
-    n_sources = 2
+    info = SeparatorInfo(n_sources=2)
 
     def separate(self, mixture: Mixture) -> Separation:
         half = mixture.audio.shape[1] // 2
@@ -259,6 +314,8 @@ def test_labels_of_a_method_that_was_not_shown_the_sources_leave_the_order_open(
 class Counts(Identity):
     """Finds two sources whatever there is."""
 
+    info = SeparatorInfo(needs=frozenset({"n_sources"}), counts_sources=True)
+
     def estimate_n_sources(self, mixture: Mixture) -> int:
         assert mixture.n_sources is None
         assert mixture.references is None
@@ -274,23 +331,22 @@ def test_how_well_a_method_counts_is_told(tmp_path: Path) -> None:
 
     path = here([contender("counts", Counts), contender("identity")], tmp_path, TwoOrThree())
     read = rows.read(path)
-    assert {row.n_found for row in read if row.separator == "counts"} == {2}
-    assert {row.n_found for row in read if row.separator == "identity"} == {None}
+    assert {row.n_estimated for row in read if row.separator == "counts"} == {2}
+    assert {row.n_estimated for row in read if row.separator == "identity"} == {None}
     told = {line.name: line.remarks(["si_sdr"]) for line in lines(read)}
-    assert "counts right in 3 of 3 mixtures of 2 (100%)" in told["counts"]
-    assert "counts right in 0 of 1 mixtures of 3 (0%)" in told["counts"]
+    assert "counts correctly in 3 of 3 mixtures of 2 (100%)" in told["counts"]
+    assert "counts correctly in 0 of 1 mixtures of 3 (0%)" in told["counts"]
     assert not any("counts" in remark for remark in told["identity"])
 
 
 class Classes(Halves):
     """As Halves; of three classes it knows that the third is never there."""
 
-    n_sources = 3
-    labels = ("late", "early", "never")
+    info = SeparatorInfo(n_sources=3, labels=("late", "early", "never"))
 
     def separate(self, mixture: Mixture) -> Separation:
         two = super().separate(mixture).sources
-        return Separation(torch.cat([two, torch.zeros_like(two[:1])]), self.labels)
+        return Separation(torch.cat([two, torch.zeros_like(two[:1])]), self.info.labels)
 
 
 class Named(InTurns):
@@ -482,7 +538,7 @@ def test_a_broken_line_in_the_middle_is_told_with_its_number(tmp_path: Path) -> 
         rows.read(path)
 
 
-def test_rows_of_other_data_measures_or_versions_are_refused(tmp_path: Path) -> None:
+def test_rows_of_other_data_measures_settings_or_versions_are_refused(tmp_path: Path) -> None:
     first = Contender("floor", Identity, version="a")
     path = here([first], tmp_path)
     before = path.read_bytes()
@@ -490,6 +546,8 @@ def test_rows_of_other_data_measures_or_versions_are_refused(tmp_path: Path) -> 
         here([first], tmp_path, OrthogonalSet(fingerprint="orthogonal-2"))
     with pytest.raises(SepnetError, match="measures"):
         here([first], tmp_path, measures=("si_sdr",))
+    with pytest.raises(SepnetError, match="consistent=False, but now it is consistent=True: give another"):
+        here([first], tmp_path, settings=PipelineSettings())
     with pytest.raises(SepnetError, match="version 'a', but now it is 'b'"):
         here([Contender("floor", Identity, version="b")], tmp_path)
     provenance.beside(path).unlink()
@@ -559,7 +617,7 @@ def test_processes_give_the_rows_of_one_process_and_a_killed_one_is_told(tmp_pat
     mixtures, good = OrthogonalSet(silent=(2,)), contender("leaky", Leaky, swap=True)
     here([good], tmp_path / "here", mixtures)
     bad = [contender("killed", Naughty, way="die"), Contender("unloadable", unloadable)]
-    with pytest.raises(SepnetError, match=r"killed: a process was.*; unloadable can't.*: no weights here"):
+    with pytest.raises(SepnetError, match=r"killed: a process was.*; unloadable cannot.*: no weights here"):
         here([*bad, good], tmp_path / "there", mixtures, n_processes=2)
     assert untimed(tmp_path / "there/rows.csv") == untimed(tmp_path / "here/rows.csv")
     assert not multiprocessing.active_children()
@@ -598,7 +656,7 @@ def test_peak_memory_is_what_separating_took(tmp_path: Path) -> None:
 def test_the_cost_is_measured_on_the_first_mixtures_alone(tmp_path: Path) -> None:
     log = tmp_path / "log"
     naughty = contender("naughty", Naughty, way="refuse")
-    path = here([contender("counted", Counted, log=log), naughty], tmp_path, costed=2)
+    path = here([contender("counted", Counted, log=log), naughty], tmp_path, cost_mixtures=2)
     assert len(log.read_text().splitlines()) == 4 + 2 * 2  # two are separated twice more
     for row in rows.read(path):
         measured = row.separator == "counted" and row.mixture_id in ("mix,000", "mix,001")
@@ -607,7 +665,7 @@ def test_the_cost_is_measured_on_the_first_mixtures_alone(tmp_path: Path) -> Non
 
 
 def test_a_cost_is_measured_in_another_process_too(tmp_path: Path) -> None:
-    path = here([contender("floor")], tmp_path, n_processes=1, costed=1, limit=1)
+    path = here([contender("floor")], tmp_path, n_processes=1, cost_mixtures=1, limit=1)
     assert [row.macs_per_second for row in rows.read(path)] == [0, 0]
     assert all((row.two_thread_seconds or 0) > 0 for row in rows.read(path))
 
@@ -634,24 +692,19 @@ def test_sexes_are_told_where_each_is_known(tmp_path: Path) -> None:
     assert [row.sexes for row in found] == ["", "", "f+m", "f+m"]
 
 
-def test_rows_without_the_columns_of_today_are_read_and_go_on(tmp_path: Path) -> None:
-    contenders = [contender("leaky", Leaky), contender("floor")]
-    path = here(contenders[:1], tmp_path)
-    now = table(path)
-    before = [{name: cell for name, cell in row.items() if name not in rows.ADDED} for row in now]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, before[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(before)
-    old = rows.read(path)
-    assert [row.scores for row in old] == [{m: float(row[m]) for m in FAST} for row in now]
-    assert all(row.overlap is row.level_difference_db is row.macs_per_second is None for row in old)
-    here(contenders, tmp_path)
-    assert rows.read(path)[:8] == old
-    assert [row.overlap for row in rows.read(path)[8:]] == [1] * 8
-    path.write_text(path.read_text().replace("seconds", "minutes", 1))
+@pytest.mark.parametrize(
+    ("column", "other"), [("seconds", "minutes"), ("overlap,", ""), ("source", "source,more")]
+)
+def test_a_file_with_other_columns_is_refused(tmp_path: Path, column: str, other: str) -> None:
+    contenders = [contender("leaky", Leaky)]
+    path = here(contenders, tmp_path)
+    path.write_text(path.read_text().replace(column, other, 1))
+    before = path.read_bytes()
     with pytest.raises(SepnetError, match="made by something else"):
         rows.read(path)
+    with pytest.raises(SepnetError, match="made by something else"):
+        here(contenders, tmp_path)
+    assert path.read_bytes() == before
 
 
 def test_what_failed_is_tried_again_when_asked_for(tmp_path: Path) -> None:
@@ -678,9 +731,9 @@ class Broken(Counts):
 
 
 def test_a_failure_to_count_is_told_and_loses_no_score(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="Broken can't count: RuntimeError: no fingers"):
+    with pytest.warns(UserWarning, match="Broken cannot count: RuntimeError: no fingers"):
         read = rows.read(here([contender("broken", Broken)], tmp_path))
-    assert {(row.status, row.n_found) for row in read} == {("ok", None)}
+    assert {(row.status, row.n_estimated) for row in read} == {("ok", None)}
 
 
 class Asked(OrthogonalSet):

@@ -263,5 +263,5 @@ def test_a_warning_shows_in_the_row_and_under_the_table() -> None:
     ] * 2
     assert [str(warning.message) for warning in shown] == ["of no concern"]
     assert Line("doubtful", rows).remarks(["si_sdr"]) == [
-        "2 of 2 scored with a reservation: it did not converge; the level is a guess"
+        "2 of 2 were scored with a warning: it did not converge; the level is a guess"
     ]

@@ -13,7 +13,7 @@ from test_evaluation import Halves, Leaky, Naughty, OrthogonalSet, contender, he
 
 from sepnet.data import audio
 from sepnet.evaluation import rows
-from sepnet.evaluation.listening import choose, listening
+from sepnet.evaluation.listening import choose_mixtures, listening
 from sepnet.types import SeparatorInfo, SepnetError
 
 
@@ -35,15 +35,15 @@ def _folder(tmp_path: Path) -> Path:
 
 def test_mixtures_are_spread_from_the_hardest_to_the_easiest(folder: Path) -> None:
     read = rows.read(folder / "rows.csv")
-    chosen = choose(read, 5)
+    chosen = choose_mixtures(read, 5)
     means = {
         id_: np.mean([row.improvement("si_sdr") for row in read if row.mixture_id == id_])
         for id_ in {row.mixture_id for row in read}
     }
     ranked = sorted(means, key=lambda id_: means[id_])
     assert chosen == [ranked[place] for place in (0, 2, 4, 6, 8)]
-    assert choose(read, 100) == ranked
-    assert choose([], 5) == []
+    assert choose_mixtures(read, 100) == ranked
+    assert choose_mixtures([], 5) == []
 
 
 def test_the_page_plays_what_the_methods_give(folder: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_page_plays_what_the_methods_give(folder: Path) -> None:
     files = re.findall(r'src="([^"]+)"', html)
     assert len(files) == len(set(files)) == 2 * (1 + 2 + 2 + 2)  # mixture, sources, and two methods
     sounds = {file: audio.read(folder / file) for file in files}
-    for place, id_ in enumerate(choose(rows.read(folder / "rows.csv"), 2), 1):
+    for place, id_ in enumerate(choose_mixtures(rows.read(folder / "rows.csv"), 2), 1):
         (index,) = (i for i in range(9) if mixtures.id(i) == id_)
         mixture = mixtures[index]
         wanted = {"mixture": mixture.audio[0], "reference_1": mixture.references[0]}
@@ -90,5 +90,5 @@ def test_a_failure_is_told_and_what_was_not_scored_has_no_figure(folder: Path) -
 
 def test_without_scores_there_is_nothing_to_choose_by(tmp_path: Path) -> None:
     here([contender("identity")], tmp_path, OrthogonalSet(n=2))
-    with pytest.raises(SepnetError, match="there is nothing to choose mixtures by"):
+    with pytest.raises(SepnetError, match="has a score to choose mixtures by"):
         listening(tmp_path / "rows.csv", [contender("identity")], OrthogonalSet(n=2), 5)

@@ -20,7 +20,7 @@ from training_fixtures import RATE, compose, logged, make_corpus, only_run, run,
 
 from sepnet.cli.train import train
 from sepnet.training import loggers
-from sepnet.training.samples import Samples
+from sepnet.training.samples import picture
 from sepnet.types import SepnetError
 
 CSV_METRICS = "train/loss", "train/si_sdri", "train/lr", "train/grad_norm", "val/si_sdri"
@@ -92,10 +92,10 @@ def test_samples_are_few_and_the_mixtures_are_sent_once(corpus: Path, tmp_path: 
 
 def test_a_spectrogram_is_loud_where_the_tone_is() -> None:
     time_ = torch.arange(RATE) / RATE
-    picture = Samples().picture(torch.sin(2 * torch.pi * 1000 * time_))
-    assert picture.dtype == np.uint8
-    assert picture.shape[2] == 3
-    brightness = picture.astype(float).sum(axis=(1, 2))
+    colours = picture(torch.sin(2 * torch.pi * 1000 * time_), RATE)
+    assert colours.dtype == np.uint8
+    assert colours.shape[2] == 3
+    brightness = colours.astype(float).sum(axis=(1, 2))
     height = len(brightness)
     assert abs((height - 1 - int(brightness.argmax())) / (height - 1) - 1000 / 4000) < 0.02  # low ones below
 

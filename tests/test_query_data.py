@@ -21,7 +21,7 @@ from sepnet.data.mixer import Example, Mixer
 from sepnet.data.mixing import Mixing
 from sepnet.data.query_list import QueryMixture, read_query_list, write_query_list
 from sepnet.data.query_set import QueryList, QuerySet
-from sepnet.evaluation.contender import Conditioned
+from sepnet.evaluation.contender import HasConditions
 from sepnet.types import Mixtures, SepnetError
 
 RATE = 8000
@@ -79,7 +79,7 @@ def test_a_set_is_what_training_and_evaluation_take(manifest: Manifest) -> None:
     fixed = queries(manifest)
     assert isinstance(fixed, MixtureSet)
     assert isinstance(fixed, Mixtures)
-    assert isinstance(fixed, Conditioned)
+    assert isinstance(fixed, HasConditions)
     assert isinstance(QueryList(split="fold4", n_mixtures=1, seconds=1.0), FixedList)
     again = pickle.loads(pickle.dumps(fixed))
     assert torch.equal(again[3].audio, fixed[3].audio)

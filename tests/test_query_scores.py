@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from sepnet.evaluation.query_figures import comparison_figure, timeline_figure
-from sepnet.evaluation.query_scores import (
+from sepnet.figures.query import comparison_figure, timeline_figure
+from sepnet.query.scores import (
     cross_correlation,
     energy_ratio_db,
     query_scores,
+    rating,
     spectral_convergence,
-    word,
 )
 from sepnet.types import SepnetError
 
@@ -49,7 +49,7 @@ def test_scores_in_closed_form(error_db: float, name: str) -> None:
     assert scores.sdr_improvement_db == pytest.approx(scores.sdr_db - scores.sdr_mixture_db)
     assert scores.energy_ratio_db == pytest.approx(10 * np.log10(1 + 10 ** (error_db / 10)), abs=1e-3)
     assert scores.cross_correlation == pytest.approx((1 + 10 ** (error_db / 10)) ** -0.5, abs=2e-3)
-    assert scores.word == name
+    assert scores.rating == name
 
 
 def test_a_perfect_target_scores_perfectly_and_silence_worst() -> None:
@@ -58,17 +58,17 @@ def test_a_perfect_target_scores_perfectly_and_silence_worst() -> None:
     assert perfect.spectral_convergence == pytest.approx(0.0, abs=1e-6)
     assert perfect.cross_correlation == pytest.approx(1.0)
     assert perfect.energy_ratio_db == pytest.approx(0.0)
-    assert (perfect.word, perfect.si_sdr_db > 100) == ("excellent", True)
+    assert (perfect.rating, perfect.si_sdr_db > 100) == ("excellent", True)
     silent = query_scores(torch.zeros_like(reference), mixture, reference)
     assert silent.spectral_convergence == pytest.approx(1.0)
     assert silent.cross_correlation == 0.0
     assert silent.energy_ratio_db < -150
-    assert (silent.word, silent.si_sdr_db) == ("poor", pytest.approx(-120.0))
+    assert (silent.rating, silent.si_sdr_db) == ("poor", pytest.approx(-120.0))
 
 
 def test_words_change_at_their_limits() -> None:
     limits = {10.01: "excellent", 10.0: "good", 5.01: "good", 5.0: "fair", 0.01: "fair", 0.0: "poor"}
-    assert {level: word(level) for level in limits} == limits
+    assert {level: rating(level) for level in limits} == limits
 
 
 def test_spectral_convergence_is_the_share_of_a_gain() -> None:
@@ -94,7 +94,9 @@ def test_energy_ratio_is_that_of_a_gain() -> None:
 
 def test_what_can_t_be_scored_is_refused() -> None:
     reference = noise(0)
-    with pytest.raises(SepnetError, match="the target 6000, the mixture 6000, the reference 5990"):
+    with pytest.raises(
+        SepnetError, match="the target has 6000, the mixture has 6000, the reference has 5990"
+    ):
         query_scores(reference, reference, reference[:-10])
     with pytest.raises(SepnetError, match="have 100 samples"):
         query_scores(reference[:100], reference[:100], reference[:100])

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from sepnet.serving import archive, figures
+from sepnet.figures import spectrogram
+from sepnet.serving import archive, figures, mixer
 from sepnet.serving.folder import UploadFolder
 from sepnet.serving.jobs import Busy, Gone, Jobs
 from sepnet.serving.limits import Limits
@@ -156,21 +157,23 @@ def test_the_zip_comes_in_pieces_and_is_whole():
 
 def test_pictures_share_their_scale():
     tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)).astype(np.float32)
-    loud = figures.levels_db(tone, 8000)
-    assert loud.max() - figures.levels_db(0.1 * tone, 8000).max() == pytest.approx(20, abs=0.01)
+    loud = spectrogram.spectrogram_db(tone, 8000)
+    assert loud.max() - spectrogram.spectrogram_db(0.1 * tone, 8000).max() == pytest.approx(20, abs=0.01)
     assert loud.max(axis=1).argmax() == round(1000 * 256 / 8000)  # windows of 32 ms
-    picture = image.imread(io.BytesIO(figures.spectrogram_png(loud, float(loud.max()))))
+    picture = image.imread(io.BytesIO(spectrogram.png(loud, float(loud.max()))))
     brightest = np.unravel_index(picture[..., :3].sum(axis=-1).argmax(), picture.shape[:2])[0]
     assert brightest == len(loud) - 1 - round(1000 * 256 / 8000)  # low frequencies are below
-    quiet = image.imread(io.BytesIO(figures.spectrogram_png(loud, float(loud.max()) + 200)))
+    quiet = image.imread(io.BytesIO(spectrogram.png(loud, float(loud.max()) + 200)))
     assert np.ptp(quiet, axis=(0, 1)).max() == 0  # all below the range: the darkest colour
 
 
 @pytest.mark.parametrize(("n_samples", "rate"), [(1, 8000), (500, 8000), (96000 * 10, 96000)])
 def test_pictures_stay_small_whatever_the_length(n_samples, rate):
-    levels = figures.levels_db(white_noise(n_samples), rate)
-    assert levels.shape[0] <= figures.MOST_ROWS
-    assert levels.shape[1] <= figures.MOST_FRAMES + 3
+    levels = spectrogram.spectrogram_db(
+        white_noise(n_samples), rate, max_frames=mixer.MAX_FRAMES, max_rows=mixer.MAX_ROWS
+    )
+    assert levels.shape[0] <= mixer.MAX_ROWS
+    assert levels.shape[1] <= mixer.MAX_FRAMES
     assert len(figures.waveform_svg(white_noise(n_samples), 1.0)) < 20_000
 
 

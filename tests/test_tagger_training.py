@@ -16,6 +16,7 @@ from sepnet import artifact
 from sepnet.cli.parts import fold_score
 from sepnet.cli.publish import ship
 from sepnet.cli.train import train
+from sepnet.evaluation.shipping import Bounds
 from sepnet.query.tagging.tagger import Tagger
 from sepnet.training.task import score_name, validation_score
 from sepnet.types import Scored, SepnetError
@@ -121,19 +122,19 @@ def test_it_ships_with_its_accuracy_by_fold(
     asked = ["weights=ast-tagger-esc10", f"weights.run={trained}", f"weights.folds={{fold2: {trained}}}"]
     config = compose(asked, name="publish")
     folder = tmp_path / "weights" / "ast-tagger-esc10"
-    ship(folder, config.weights)
+    ship(folder, config.weights, Bounds())
     card = (folder / "README.md").read_text()
     accuracy = json.loads((trained / "metrics.json").read_text())["accuracy"]
     assert f"| fold2 | {accuracy:.1%} | 6 | {trained.name} |" in card
-    for heading in ("## Learnt from", "## What it reaches", "## Where it fails", "## Licence"):
+    for heading in ("## Training data", "## Results", "## Limitations", "## Licence"):
         assert heading in card
     assert artifact.shipped() == []
     sound = 0.1 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
     shipped, whole = (Tagger(pretrained=str(where)).eval().tag_windows(sound) for where in (folder, trained))
     torch.testing.assert_close(shipped.probabilities, whole.probabilities, atol=5e-3, rtol=0)
-    heard = compose([*asked[:2], f"weights.folds={{fold1: {trained}}}"], name="publish")
-    with pytest.raises(SepnetError, match="has learnt from fold1"):
-        ship(folder, heard.weights)
+    trained_on = compose([*asked[:2], f"weights.folds={{fold1: {trained}}}"], name="publish")
+    with pytest.raises(SepnetError, match="was trained on fold1"):
+        ship(folder, trained_on.weights, Bounds())
     with pytest.raises(
         SepnetError, match="fold3"
     ):  # which this corpus has not: the fold is not the run's own

@@ -1,6 +1,6 @@
-"""Separators times mixtures, to rows, to a report.
+"""Score separators on mixtures, and report the scores.
 
-``evaluate`` does it all; ``run``, ``examples`` and ``report`` are its stages, a module each.
+``evaluate`` does all of it; ``run``, ``examples`` and ``report`` are its stages, each in a module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Contender", "Mixtures", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at first use: the processes of a run come through here, and don't draw figures.
+    # Imported at first use: the processes of a run import this package, and draw no figures.
     if name == "evaluate":
         from sepnet.evaluation.pipeline import evaluate
 

@@ -1,7 +1,7 @@
-"""The table broken down: SI-SDRi by who speaks, condition, levels, overlap, number of sources and duration.
+"""The table broken down: SI-SDRi by sexes, condition, levels, overlap, number of sources and duration.
 
-A bin is of sources: those of its mixtures, or for the level difference those that it holds itself. As in the
-table, the sources of a mixture are averaged first, and mixtures are counted.
+A bin is a set of sources: all sources of some mixtures, or for the level difference single ones. As in the
+table, the scores of the sources of a mixture are averaged first, and mixtures are counted.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import Summary, mixture_means, summarise
 from sepnet.evaluation.table import SI_SDRI, Line
 
-MOST_BINS = 4
-FEWEST_MIXTURES = 5  # that a bin of numbers should hold
-STEPS_IN_RANGE = 12  # edges are round to about this share of the middle half of the values
+MAX_BINS = 4
+MIN_MIXTURES_PER_BIN = 5  # of numbers
+STEPS_IN_RANGE = 12  # the middle half of the values has about this many round numbers
 
 
 @dataclass(frozen=True)
 class Facet:
-    """One thing by which mixtures differ; value: of a source's row, None where it is not known."""
+    """A property by which mixtures differ.
+
+    Attributes:
+        key: For file names.
+        label: For readers.
+        meaning: In a few words.
+        value: Of a source's row; None where it is unknown.
+        scale: To the unit that is shown.
+        unit: Of the values that are shown.
+    """
 
     key: str
     label: str
     meaning: str
     value: Callable[[Row], str | float | None]
-    scale: float = 1.0  # to the unit in which it is shown
+    scale: float = 1.0
     unit: str = ""
 
 
@@ -60,20 +69,20 @@ FACETS = (
 
 @dataclass(frozen=True, eq=False)
 class Bin:
-    """Some of the sources, each by (mixture, source)."""
+    """A set of sources, each as (mixture id, source)."""
 
     label: str
     members: frozenset[tuple[str, int]]
 
     @cached_property
     def n_mixtures(self) -> int:
-        """Mixtures that have a source here."""
+        """The number of mixtures with a source in this bin."""
         return len({mixture for mixture, _ in self.members})
 
 
 @dataclass(frozen=True, eq=False)
 class Breakdown:
-    """A facet, its bins in order, and what each separator scored in each: {separator: a summary a bin}."""
+    """A facet, its bins in order, and the scores: {separator: a summary for each bin}."""
 
     facet: Facet
     bins: Sequence[Bin]
@@ -81,7 +90,11 @@ class Breakdown:
 
 
 def breakdowns(table: Sequence[Line]) -> list[Breakdown]:
-    """For each facet that varies among the mixtures that were scored."""
+    """Break a table down by each facet that varies among the scored mixtures.
+
+    Args:
+        table: The lines of the table.
+    """
     scored = [line for line in table if line.improvements]
     found = []
     for facet in FACETS:
@@ -107,7 +120,7 @@ def _scores(line: Line, bins: Sequence[Bin]) -> list[Summary]:
 
 
 def _bins(values: Mapping[tuple[str, int], str | float], facet: Facet) -> list[Bin]:
-    """Those that hold anything."""
+    """The bins of a facet that are not empty."""
     if not values:
         return []
     if all(isinstance(value, str) for value in values.values()):
@@ -123,7 +136,7 @@ def _bins(values: Mapping[tuple[str, int], str | float], facet: Facet) -> list[B
 
 
 def _natural(label: str) -> tuple[float, str]:
-    """Labels that begin with a number by this number, before all others."""
+    """A sort key: labels that begin with a number by this number, before all others."""
     try:
         return float(label.partition(" ")[0]), label
     except ValueError:
@@ -131,8 +144,13 @@ def _natural(label: str) -> tuple[float, str]:
 
 
 def round_edges(values: np.ndarray, n_mixtures: int) -> list[float]:
-    """Round numbers near the quantiles that divide the values into up to four equal parts."""
-    n_bins = min(MOST_BINS, n_mixtures // FEWEST_MIXTURES)
+    """Choose round numbers near the quantiles that divide the values into up to four equal parts.
+
+    Args:
+        values: Of the sources.
+        n_mixtures: Few mixtures have fewer parts.
+    """
+    n_bins = min(MAX_BINS, n_mixtures // MIN_MIXTURES_PER_BIN)
     if n_bins < 2:
         return []
     low, high = np.quantile(values, (0.25, 0.75))
@@ -147,7 +165,7 @@ def round_edges(values: np.ndarray, n_mixtures: int) -> list[float]:
 
 
 def _labels(edges: Sequence[float], unit: str) -> list[str]:
-    """Of the intervals that these edges divide; an edge belongs to what lies above it."""
+    """Labels of the intervals between edges; an edge belongs to the interval above it."""
     texts = [f"{edge:g}".replace("-", "\N{MINUS SIGN}") for edge in edges]
     inner = [f"{low} to {high} {unit}" for low, high in pairwise(texts)]
     return [f"below {texts[0]} {unit}", *inner, f"from {texts[-1]} {unit}"] if edges else ["all"]

@@ -1,9 +1,9 @@
-"""Any two separators on the same mixtures: who is better, by how much, and whether that can be chance.
+"""Paired comparisons of separators on the mixtures that both scored.
 
-Of each pair the mixtures that both scored are taken, and the difference of SI-SDRi on each. Its mean has a
-percentile bootstrap interval over mixtures; p is that of the Wilcoxon signed-rank test (F. Wilcoxon,
-"Individual comparisons by ranking methods", Biometrics Bulletin 1(6), 1945), corrected for the number of
-pairs as by S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Stat. 6(2), 1979.
+The mean difference of SI-SDRi has a percentile bootstrap interval over mixtures; p is that of the Wilcoxon
+signed-rank test (F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1(6), 1945),
+corrected for the number of pairs after S. Holm, "A simple sequentially rejective multiple test procedure",
+Scand. J. Stat. 6(2), 1979.
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ from scipy.stats import wilcoxon
 from sepnet.evaluation.statistics import N_RESAMPLES, resampled_means
 
 TAIL = 0.025  # of the 95 % interval, on each side
-LEVEL = 0.05  # below it a corrected p is told as a difference
+SIGNIFICANCE_LEVEL = 0.05  # of a corrected p
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``better`` less ``worse`` in dB on the ``n`` mixtures that both scored; nan where these are too few.
+    """The SI-SDRi of one separator minus that of another; nan where there are too few mixtures.
 
-    p: corrected for the number of pairs. low, high: the 95 % interval of the mean, not corrected.
+    Attributes:
+        better: The separator with the larger mean.
+        worse: The other one.
+        n: How many mixtures both scored.
+        mean: The mean difference in dB.
+        low: The lower bound of the 95 % interval of the mean, not corrected for the number of pairs.
+        high: Its upper bound.
+        p: Corrected for the number of pairs.
     """
 
     better: str
@@ -40,18 +47,25 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        """Whether the difference is more than chance would make."""
-        return self.p < LEVEL
+        """Whether the difference is significant."""
+        return self.p < SIGNIFICANCE_LEVEL
 
-    def seen_from(self, name: str) -> Comparison:
-        """The same with ``name`` in the first place: the difference is negative where it is the worse."""
+    def from_side_of(self, name: str) -> Comparison:
+        """The comparison with ``name`` first: the difference is negative where it is the worse."""
         if name == self.better:
             return self
         return Comparison(self.worse, self.better, self.n, -self.mean, -self.high, -self.low, self.p)
 
 
 def compare(scores: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
-    """Every pair of separators that share a mixture, in the order of scores: {separator: {mixture: dB}}."""
+    """Compare all pairs of separators that share a mixture.
+
+    Args:
+        scores: {separator: {mixture id: SI-SDRi in dB}}.
+
+    Returns:
+        The pairs, in the order of ``scores``.
+    """
 
     @cache
     def resampled(name: str, mixtures: tuple[str, ...]) -> np.ndarray:
@@ -72,13 +86,13 @@ def compare(scores: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
             low, high = (float(bound) for bound in np.quantile(means, (TAIL, 1 - TAIL)))
         mean, p = float(gained.mean()), signed_rank(gained)
         comparison = Comparison(first, second, len(shared), mean, low, high, p)
-        found.append(comparison if mean >= 0 else comparison.seen_from(second))
+        found.append(comparison if mean >= 0 else comparison.from_side_of(second))
     corrected = holm([comparison.p for comparison in found])
     return [replace(comparison, p=p) for comparison, p in zip(found, corrected, strict=True)]
 
 
 def signed_rank(differences: np.ndarray) -> float:
-    """p of the two-sided Wilcoxon signed-rank test; 1 where all are zero, nan for less than two."""
+    """p of the two-sided Wilcoxon signed-rank test; 1 where all are zero, nan for fewer than two."""
     if len(differences) < 2:
         return math.nan
     if not differences.any():
@@ -87,9 +101,13 @@ def signed_rank(differences: np.ndarray) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Holm's correction: the i-th smallest of n times n - i + 1, never below a smaller one's, at most 1.
+    """Correct values of p for their number, after Holm.
 
-    Those that are nan stay so, and are no tests.
+    The i-th smallest of n is multiplied by n - i + 1; none becomes smaller than those before it, or larger
+    than 1.
+
+    Args:
+        values: Of p; nan stays nan, and does not count as a test.
     """
     corrected = [math.nan] * len(values)
     known = sorted((p, index) for index, p in enumerate(values) if not math.isnan(p))

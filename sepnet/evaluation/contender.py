@@ -1,4 +1,4 @@
-"""What is compared, and on what: separators by name, and a fixed set of mixtures."""
+"""What takes part in an evaluation, and what a test set may say of its mixtures."""
 
 from __future__ import annotations
 
@@ -7,24 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.types import Separator, SepnetError
 
 UNSAFE_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[. ]|[. ]$|^$')
 
 
 class LoadError(SepnetError):
-    """A contender's separator can't be made (a missing file, a wrong name): nothing of it was scored."""
+    """A separator cannot be loaded (a missing file, say), so nothing of it was scored."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A separator that takes part, under the name that it bears in the table and in file names.
+    """A separator that takes part in an evaluation.
 
-    load: makes the separator in a fresh process, so it has to be picklable: functools.partial of a
-    module-level function, such as ``partial(sepnet.artifact.load, "runs/tcn")``. version: tells one
-    training of it from another (a hash of the weights, say); rows of one name and two versions are
-    never mixed in one file. config: what it was made from, as text for the report. Raises SepnetError for a
-    name that no file can bear.
+    Attributes:
+        name: In tables and file names.
+        load: Makes the separator in a fresh process, so it has to be picklable: functools.partial of a
+            module-level function, such as ``partial(sepnet.artifact.load, "runs/tcn")``.
+        version: Differs between two trainings (a hash of the weights, say); rows of one name and two versions
+            are never mixed in one file.
+        config: Its settings, as text for the report.
+
+    Raises:
+        SepnetError: The name cannot be that of a file.
     """
 
     name: str
@@ -35,24 +41,28 @@ class Contender:
     def __post_init__(self) -> None:
         if UNSAFE_IN_FILE_NAMES.search(self.name):
             raise SepnetError(
-                f"the name {self.name!r} can't be a file name: leave out / \\ : * ? \" < > | and control "
+                f'the name {self.name!r} cannot be a file name: leave out / \\ : * ? " < > | and control '
                 "characters, and dots and spaces at its ends"
             )
 
+    def pipeline(self, settings: PipelineSettings) -> Pipeline:
+        """Load the separator, and put it into the pipeline through which every recording reaches it."""
+        return Pipeline(self.load(), settings)
+
 
 @runtime_checkable
-class Described(Protocol):
-    """What a test set may tell beside its mixtures, for the breakdown of a table: who speaks in them."""
+class HasSexes(Protocol):
+    """A test set that knows the sex of the speakers, by which a table is broken down."""
 
     def sexes(self, index: int, /) -> tuple[str, ...]:
-        """For each source of mixture ``index`` f or m, or an empty string where it is not known."""
+        """f or m for each source of a mixture; an empty string where it is unknown."""
         ...
 
 
 @runtime_checkable
-class Conditioned(Protocol):
-    """A test set made under several conditions, such as levels, to break a table down by."""
+class HasConditions(Protocol):
+    """A test set made under several conditions, such as levels, by which a table is broken down."""
 
     def condition(self, index: int, /) -> str:
-        """A short name of the condition of mixture ``index``, such as ``-5 dB``."""
+        """A short name for the condition of a mixture, such as ``-5 dB``."""
         ...

@@ -1,10 +1,10 @@
 """What separating one mixture costs: multiply-accumulates, and seconds on two threads.
 
-Multiply-accumulates (MACs) are counted by torch.utils.flop_counter while the method works, so whatever it
-does counts: restarts, iterations, and the forward and the backward passes of an optimisation at test time.
-Counted are matrix products, convolutions and recurrent layers of PyTorch. Not counted are Fourier transforms,
-factorisations and solutions of systems, elementwise arithmetic, and what other libraries (NumPy, SciPy)
-compute. A complex MAC counts as one.
+torch.utils.flop_counter counts the multiply-accumulates (MACs) while the method runs, so restarts,
+iterations, and the forward and backward passes of an optimisation at test time are included. It counts matrix
+products, convolutions and recurrent layers of PyTorch. It does not count Fourier transforms, factorisations,
+solutions of linear systems, elementwise arithmetic, and other libraries (NumPy, SciPy). A complex MAC counts
+as one.
 """
 
 from __future__ import annotations
@@ -22,39 +22,61 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from sepnet.types import Mixture, SeparationWarning, Separator, visible_hints
 
 THREADS = 2
-COSTED = 3  # mixtures of a set that are separated three times: to count, to time, and to score
+COST_MIXTURES = 3  # of a test set, which are separated three times: to count, to time, and to score
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one mixture: MACs for a second of its audio, seconds of compute on two threads; None: unknown."""
+    """The cost of separating one mixture.
+
+    Attributes:
+        macs_per_second: Multiply-accumulates for a second of audio; None: unknown.
+        two_thread_seconds: Wall time on two threads; None: unknown.
+    """
 
     macs_per_second: float | None = None
     two_thread_seconds: float | None = None
 
 
-def given_to(separator: Separator, mixture: Mixture) -> Mixture:
-    """What a separator is shown: the hints that it declares, and copies, so that it changes nobody's signals.
+def visible_copy(separator: Separator, mixture: Mixture) -> Mixture:
+    """Copy what a separator may see of a mixture, so that it cannot change the signals of others.
 
-    Raises CannotSeparate where the mixture lacks a hint.
+    Args:
+        separator: What is evaluated.
+        mixture: With every hint that the test set has.
+
+    Returns:
+        The mixture with the hints that the separator declares.
+
+    Raises:
+        CannotSeparate: The mixture lacks a hint.
     """
-    given = visible_hints(separator, mixture)
-    references = None if given.references is None else given.references.clone()
-    return replace(given, audio=given.audio.clone(), references=references)
+    visible = visible_hints(separator, mixture)
+    references = None if visible.references is None else visible.references.clone()
+    return replace(visible, audio=visible.audio.clone(), references=references)
 
 
 def measure(separator: Separator, mixture: Mixture) -> Cost:
-    """The cost of a mixture in this process, with the threads that it has; unknown where separating fails."""
-    macs = _or_none(lambda given: count_macs(lambda: separator.separate(given)), separator, mixture)
-    seconds = _or_none(lambda given: _seconds(lambda: separator.separate(given)), separator, mixture)  # warm
+    """Measure the cost of separating a mixture, in this process and with its number of threads.
+
+    Args:
+        separator: What is evaluated.
+        mixture: With every hint that the test set has.
+
+    Returns:
+        The cost; unknown where separating fails.
+    """
+    macs = _or_none(lambda visible: count_macs(lambda: separator.separate(visible)), separator, mixture)
+    # The first call has warmed up what is made at first use.
+    seconds = _or_none(lambda visible: _seconds(lambda: separator.separate(visible)), separator, mixture)
     return Cost(None if macs is None else macs * mixture.sample_rate / mixture.audio.shape[-1], seconds)
 
 
-def _or_none(take: Callable[[Mixture], float], separator: Separator, mixture: Mixture) -> float | None:
-    """A measure of what the separator does with the mixture; scoring will say why where it does not."""
+def _or_none(measured: Callable[[Mixture], float], separator: Separator, mixture: Mixture) -> float | None:
+    """A measurement; None where separating fails, for which scoring will give the reason."""
     try:
         with warnings.catch_warnings(action="ignore", category=SeparationWarning):
-            return take(given_to(separator, mixture))
+            return measured(visible_copy(separator, mixture))
     except Exception:
         return None
 
@@ -66,41 +88,41 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def count_macs(call: Callable[[], object]) -> float:
-    """The multiply-accumulates of what ``call`` does; see the module's docstring for what counts."""
+    """Count the multiply-accumulates of a call; the module's docstring says which are counted."""
     with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
         call()
     return float(counter.get_total_flops()) / 2  # a MAC is two operations
 
 
-def _inner(first: torch.Size, second: torch.Size, *_: Any, **__: Any) -> int:
-    """Of dot(first, second) and mv(first, second): each number of ``first`` is multiplied once."""
+def _vector_product_flops(first: torch.Size, second: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of dot(first, second) and mv(first, second): each number of ``first`` is multiplied once."""
     return 2 * math.prod(first)
 
 
-def _added(start: torch.Size, first: torch.Size, *_: Any, **__: Any) -> int:
-    """Of addmv(start, first, second)."""
+def _addmv_flops(start: torch.Size, first: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of addmv(start, first, second)."""
     return 2 * math.prod(first)
 
 
-def _recurrent(
+def _recurrent_flops(
     sequence: torch.Size, from_input: torch.Size, from_state: torch.Size, *_: Any, **__: Any
 ) -> int:
-    """One direction of one layer: both matrices (gate * hidden, ...) once for each step of each sequence."""
+    """One direction of a layer: both matrices (gate * hidden, ...) once for each step of each sequence."""
     steps = sequence[0] * sequence[1]
     return 2 * steps * (math.prod(from_input) + math.prod(from_state))
 
 
-def _recurrent_backward(*shapes: Any, **named: Any) -> int:
-    """Gradients of the input and of the weights: as many products as forwards, each."""
-    return 2 * _recurrent(*shapes, **named)
+def _recurrent_backward_flops(*shapes: Any, **named: Any) -> int:
+    """The gradients of the input and of the weights each take as many products as the forward pass."""
+    return 2 * _recurrent_flops(*shapes, **named)
 
 
 _FORMULAS: dict[Any, Any] = {
-    torch.ops.aten.dot: _inner,
-    torch.ops.aten.vdot: _inner,
-    torch.ops.aten.mv: _inner,
-    torch.ops.aten.addmv: _added,
+    torch.ops.aten.dot: _vector_product_flops,
+    torch.ops.aten.vdot: _vector_product_flops,
+    torch.ops.aten.mv: _vector_product_flops,
+    torch.ops.aten.addmv: _addmv_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop_count,
-    torch.ops.aten.mkldnn_rnn_layer: _recurrent,  # what nn.LSTM is on a CPU
-    torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_backward,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,  # what nn.LSTM is on a CPU
+    torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_backward_flops,
 }

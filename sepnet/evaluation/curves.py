@@ -1,6 +1,6 @@
-"""Learning curves of runs, from the CSV files in their folders: a table and a figure.
+"""Learning curves of runs, read from the CSV files in their folders: a table and a figure.
 
-A run that was stopped and resumed has one file for each start; their rows are put together.
+A run that was stopped and resumed has one file for each start; their rows are joined.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COSTS = {"train/minutes": "minutes", "train/hours_of_audio": "hours_of_audio"}
 
 @dataclass(frozen=True)
 class Point:
-    """One validation: what had been spent, and SI-SDRi in dB."""
+    """One validation: the cost of training until then, and the SI-SDRi in dB."""
 
     step: int
     minutes: float
@@ -30,7 +30,17 @@ class Point:
 
 
 def read_curve(folder: Path) -> list[Point]:
-    """The validations of a run, by step. Raises SepnetError where the run has logged none."""
+    """Read the validations of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The validations, by step.
+
+    Raises:
+        SepnetError: The run has logged none.
+    """
     scores: dict[int, float] = {}
     costs: dict[int, dict[str, float]] = {}
     for version in sorted(folder.glob("csv/version_*"), key=lambda path: int(path.name.split("_")[1])):
@@ -50,7 +60,11 @@ def read_curve(folder: Path) -> list[Point]:
 
 
 def curves_table(folders: Sequence[Path]) -> str:
-    """A Markdown table: what each run spent in all, and the best of its validations."""
+    """Make a Markdown table of the total cost of each run, and of its best validation.
+
+    Raises:
+        SepnetError: A run has logged no validation.
+    """
     lines = [
         "| Run | Minutes | Hours of audio | Steps | Best validation SI-SDRi (dB) |",
         "|:--|--:|--:|--:|--:|",
@@ -64,7 +78,11 @@ def curves_table(folders: Sequence[Path]) -> str:
 
 
 def curves_figure(folders: Sequence[Path], path: Path) -> None:
-    """Validation SI-SDRi against minutes of wall time, a line for each run."""
+    """Draw the validation SI-SDRi of each run against minutes of wall time, as an SVG.
+
+    Raises:
+        SepnetError: A run has logged no validation.
+    """
     with mpl.rc_context({"svg.hashsalt": "sepnet", "font.size": 10}):
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()

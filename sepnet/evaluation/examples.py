@@ -1,4 +1,4 @@
-"""The best, the median and the worst mixture of a method, to hear and to look at."""
+"""The best, the median and the worst mixture of a method, as sounds and spectrograms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sepnet.data import audio
+from sepnet.evaluation import provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.figures import spectrograms
@@ -21,36 +22,49 @@ from sepnet.metrics import align, is_silent, si_sdr
 from sepnet.types import Mixture, Mixtures, SepnetError, visible_hints
 
 KINDS = ("best", "median", "worst")
-HIGHEST_PEAK = 0.99
-SAME_DB = 0.1  # rounding on another number of threads or another processor stays well below this
+MAX_PEAK = 0.99
+TOLERANCE_DB = 0.1  # rounding on another number of threads or another processor stays well below this
 
 
 @dataclass(frozen=True)
 class Example:
-    """One mixture that was written. SI-SDRi in dB: of the mixture as scored in the rows, of each source,
-    and of the mixture as separated again for the files. gain: what all of its files were multiplied by,
-    so that none clips. signals: names of the files, without the suffix.
+    """A mixture that was separated again, and written to files.
+
+    Attributes:
+        kind: best, median or worst.
+        mixture_id: In the test set.
+        si_sdr_improvement: Of the mixture in the rows, in dB.
+        improvements: Of each source in the rows, in dB; None where it was not scored.
+        repeated_improvement: Of the mixture as separated again, in dB.
+        gain: Of all files, so that none clips.
+        sample_rate: In Hz.
+        signals: The names of the files, without suffix.
     """
 
     kind: str
     mixture_id: str
     si_sdr_improvement: float
     improvements: tuple[float | None, ...]
-    improvement_again: float
+    repeated_improvement: float
     gain: float
     sample_rate: int
     signals: tuple[str, ...]
 
     @property
     def differs(self) -> bool:
-        """Whether the method gave something else than when it was scored."""
-        return abs(self.improvement_again - self.si_sdr_improvement) > SAME_DB
+        """Whether the estimates differ from those that were scored."""
+        return abs(self.repeated_improvement - self.si_sdr_improvement) > TOLERANCE_DB
 
 
 def pick(rows: list[Row], separator: str) -> dict[str, str]:
-    """The ids of the mixtures with the best, the median and the worst SI-SDRi, none of them twice.
+    """Pick the mixtures with the best, the median and the worst SI-SDRi, none of them twice.
 
-    Of an even number the lower median is taken, and of equals the one whose id comes first.
+    Args:
+        rows: Of an evaluation, in any order.
+        separator: The name of the method.
+
+    Returns:
+        {kind: mixture id}. The median of an even number is the lower one; of equals, the first id is picked.
     """
     scored = mixture_means((row for row in rows if row.separator == separator), SI_SDRI.value)
     ranked = sorted(scored, key=lambda mixture_id: (-scored[mixture_id], mixture_id))
@@ -65,12 +79,23 @@ def pick(rows: list[Row], separator: str) -> dict[str, str]:
 
 
 def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
-    """Separate the picked mixtures again; write ``examples/NAME/{best,median,worst}`` beside ``rows_csv``.
+    """Separate the picked mixtures again, and write ``examples/NAME/{best,median,worst}``.
 
-    Each holds mixture, estimate_N and reference_N (N from 1, estimates in the order of the references) as
-    .wav in 16 bit and as a spectrogram in .svg, and example.json. The levels are those of the mixture,
-    unless a file would clip: then all of the example are lowered by one gain. What stood in the folder
-    before is deleted. A method without any scored mixture gets none. Returns ``examples/NAME``.
+    Each folder holds mixture, estimate_N and reference_N (N from 1, estimates in the order of the references)
+    as .wav in 16 bit and as spectrograms in .svg, and example.json. Levels are those of the mixture, unless a
+    file would clip: then all files of the example are multiplied by the same gain. Earlier examples of the
+    method are deleted.
+
+    Args:
+        rows_csv: Of the evaluation.
+        contender: Its method.
+        mixtures: The test set of the evaluation.
+
+    Returns:
+        ``examples/NAME``; it does not exist if no mixture was scored.
+
+    Raises:
+        SepnetError: A mixture has no references.
     """
     rows = rows_file.read(rows_csv)
     folder = rows_csv.parent / "examples" / contender.name
@@ -79,26 +104,24 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
     if not picked:
         return folder
     index = {mixtures.id(number): number for number in range(len(mixtures))}
-    separator = contender.load()
+    pipeline = contender.pipeline(provenance.pipeline_settings(rows_csv))
     for kind, mixture_id in picked.items():
         mixture = mixtures[index[mixture_id]]
         if mixture.references is None:
             raise SepnetError(f"mixture {mixture_id} has no references")
-        separation = separator.separate(visible_hints(separator, mixture))
-        estimates, _ = align(
-            separation, mixture.references, needs=separator.info.needs, labels=mixture.labels
-        )
+        separation = pipeline.separate(visible_hints(pipeline, mixture))
+        estimates, _ = align(separation, mixture.references, needs=pipeline.info.needs, labels=mixture.labels)
         signals = {"mixture": mixture.audio[0]}
         for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
             signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}
         own = [row for row in rows if (row.separator, row.mixture_id) == (contender.name, mixture_id)]
-        again = _improvement(estimates, mixture)
-        _write(folder / kind, kind, own, signals, again)
+        repeated = _improvement(estimates, mixture)
+        _write(folder / kind, kind, own, signals, repeated)
     return folder
 
 
 def read(folder: Path) -> list[Example]:
-    """The examples in ``examples/NAME``, from the best to the worst."""
+    """Read the examples in ``examples/NAME``, from the best to the worst."""
     found = [folder / kind / "example.json" for kind in KINDS]
     contents = [json.loads(path.read_text()) for path in found if path.exists()]
     return [
@@ -115,9 +138,9 @@ def _improvement(estimates: Tensor, mixture: Mixture) -> float:
     return float(gained[asked & ~is_silent(references)].mean())
 
 
-def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor], again: float) -> None:
+def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor], repeated: float) -> None:
     peak = max(float(signal.abs().max()) for signal in signals.values())
-    gain = min(1.0, HIGHEST_PEAK / peak) if peak else 1.0
+    gain = min(1.0, MAX_PEAK / peak) if peak else 1.0
     for name, signal in signals.items():
         samples = (signal * gain).detach().numpy()
         audio.write(folder / f"{name}.wav", samples, rows[0].sample_rate, subtype="PCM_16")
@@ -127,7 +150,7 @@ def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor],
         mixture_id=rows[0].mixture_id,
         si_sdr_improvement=mixture_means(rows, SI_SDRI.value)[rows[0].mixture_id],
         improvements=tuple(row.improvement("si_sdr") if row.status == "ok" else None for row in rows),
-        improvement_again=again,
+        repeated_improvement=repeated,
         gain=gain,
         sample_rate=rows[0].sample_rate,
         signals=tuple(signals),

@@ -1,4 +1,4 @@
-"""What is true of a mixture whatever separates it, to break a table down by: levels, overlap, who speaks."""
+"""Facts of a mixture by which a table is broken down: levels, overlap, sexes, condition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.evaluation.contender import Conditioned, Described
+from sepnet.evaluation.contender import HasConditions, HasSexes
 from sepnet.metrics.sdr import is_silent
 from sepnet.types import Mixtures
 
@@ -17,7 +17,14 @@ ACTIVE_RANGE_DB = 40.0  # the dynamic range that STOI takes for speech (Taal et 
 
 
 def level_differences_db(references: Float[Tensor, "source time"]) -> list[float | None]:
-    """For each source its power over that of the sum of the others in dB; None where either is silent."""
+    """Compute the power of each source over that of the sum of the others.
+
+    Args:
+        references: (source, time).
+
+    Returns:
+        A ratio in dB for each source; None where the source or the sum of the others is silent.
+    """
     sources = references.double()
     rest = sources.sum(dim=0, keepdim=True) - sources  # (source, time)
     undefined = is_silent(sources) | is_silent(rest)
@@ -29,10 +36,17 @@ def level_differences_db(references: Float[Tensor, "source time"]) -> list[float
 
 
 def overlap(references: Float[Tensor, "source time"], sample_rate: int) -> float:
-    """The share of the time, 0 to 1, in which two sources or more are active.
+    """Compute the share of the time in which two sources or more are active.
 
-    A source is active in a frame of 20 ms whose power is at most 40 dB below that of its loudest frame;
-    a silent source never is. The last frame may be shorter, and counts by its length.
+    A source is active in a frame of 20 ms whose power is at most 40 dB below that of its loudest frame; a
+    silent source is never active. The last frame may be shorter, and counts by its length.
+
+    Args:
+        references: (source, time).
+        sample_rate: In Hz.
+
+    Returns:
+        A share from 0 to 1.
     """
     n_samples = references.shape[-1]
     frame = max(1, round(FRAME_SECONDS * sample_rate))
@@ -48,11 +62,11 @@ def overlap(references: Float[Tensor, "source time"], sample_rate: int) -> float
 
 
 def sexes(mixtures: Mixtures, index: int) -> str:
-    """Those of the speakers of a mixture, sorted and joined: f+m; empty where one is not known."""
-    found = mixtures.sexes(index) if isinstance(mixtures, Described) else ()
-    return "+".join(sorted(found)) if all(found) else ""
+    """The sexes of a mixture's speakers, sorted and joined, as in f+m; empty where one is unknown."""
+    of_sources = mixtures.sexes(index) if isinstance(mixtures, HasSexes) else ()
+    return "+".join(sorted(of_sources)) if all(of_sources) else ""
 
 
 def condition(mixtures: Mixtures, index: int) -> str:
-    """Under which of its conditions the set made a mixture; empty where it has but one."""
-    return mixtures.condition(index) if isinstance(mixtures, Conditioned) else ""
+    """The condition under which a mixture was made; empty where the test set has only one."""
+    return mixtures.condition(index) if isinstance(mixtures, HasConditions) else ""

@@ -1,4 +1,4 @@
-"""Box plots, panels, scatter plots and spectrograms, as SVG in the light or dark scheme of its reader."""
+"""Box plots, panels, scatter plots and spectrograms, as SVG that follow a light or dark colour scheme."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from sepnet.evaluation.rows import Role
+from sepnet.figures.spectrogram import draw_spectrogram, spectrogram_db
 
 INK = "#010203"  # stands for the text colour, and becomes currentColor in the file
 SCHEME = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d4d8de}}</style>"
@@ -29,20 +29,27 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "sepnet",  # the same figure is the same file
 }
 THIN: dict[str, Any] = {"color": INK, "linewidth": 0.9}
-FEW = 9  # boxes that have room
-MARKS = "osD^vPX"
-WINDOW_SECONDS = 0.032
-MOST_FRAMES = 1200
-DYNAMIC_RANGE_DB = 80.0
+MAX_TALL_BOXES = 8  # more are drawn lower
+MARKERS = "osD^vPX"
 
 
 def box_plot(
     path: Path, values: Mapping[str, Sequence[float]], roles: Mapping[str, Role], xlabel: str
 ) -> None:
-    """A box for each name, the first on top: quartiles, median, 5th to 95th percentile, mean as a dot."""
+    """Draw a box for each method, the first on top.
+
+    Boxes show quartiles and median, whiskers the 5th and 95th percentile, dots the mean.
+
+    Args:
+        path: Of the SVG.
+        values: {name: values}.
+        roles: {name: role}, which gives the colour.
+        xlabel: Of the axis of values.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(
-            figsize=(5.8, 0.75 + (0.42 if len(values) < FEW else 0.28) * len(values)), layout="constrained"
+            figsize=(5.8, 0.75 + (0.42 if len(values) <= MAX_TALL_BOXES else 0.28) * len(values)),
+            layout="constrained",
         )
         axes = figure.add_subplot()
         boxes = axes.boxplot(
@@ -74,7 +81,14 @@ def box_plot(
 def panel(
     path: Path, means: Mapping[str, Sequence[float]], roles: Mapping[str, Role], labels: Sequence[str]
 ) -> None:
-    """SI-SDRi in dB of each name in each bin: a line of marks for each name, the first on top; nan: none."""
+    """Draw the SI-SDRi of each method in each bin, a line of markers for each method, the first on top.
+
+    Args:
+        path: Of the SVG.
+        means: {name: SI-SDRi in dB for each bin}; nan is left out.
+        roles: {name: role}, which gives the colour of the name.
+        labels: Of the bins.
+    """
     colours = matplotlib.colormaps["plasma"](np.linspace(0.3, 0.88, len(labels)))
     with matplotlib.rc_context(STYLE):
         rows_of_legend = -(-len(labels) // 2)
@@ -87,7 +101,7 @@ def panel(
                 axes.hlines(position, min(known), max(known), color=INK, linewidth=0.8, alpha=0.35, zorder=1)
         for number, label in enumerate(labels):
             x = [values[number] for values in means.values()]
-            mark = MARKS[number % len(MARKS)]
+            mark = MARKERS[number % len(MARKERS)]
             axes.scatter(x, range(len(x)), s=26, marker=mark, color=colours[number], label=label, zorder=2)
         axes.set_yticks(range(len(means)), [_short(name) for name in means])
         for text, name in zip(axes.get_yticklabels(), means, strict=True):
@@ -110,7 +124,15 @@ def scatter(
     role: Role,
     limits: tuple[tuple[float, float], tuple[float, float]],
 ) -> None:
-    """SI-SDRi against input SI-SDR in dB, a dot for each source; on the dashed line nothing was gained."""
+    """Draw SI-SDRi against the SI-SDR of the mixture, a dot for each source.
+
+    Args:
+        path: Of the SVG.
+        before: SI-SDR of the mixture in dB.
+        gain: SI-SDRi in dB.
+        role: Gives the colour.
+        limits: Of both axes in dB.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1, 2.75), layout="constrained")
         axes = figure.add_subplot()
@@ -123,40 +145,26 @@ def scatter(
 
 
 def spectrograms(folder: Path, signals: Mapping[str, Float[Tensor, " time"]], sample_rate: int) -> None:
-    """``folder/NAME.svg`` for each signal, all on one scale: 0 dB is the loudest point of any of them."""
-    levels = {name: levels_db(signal, sample_rate) for name, signal in signals.items()}
-    loudest = max(float(level.max()) for level in levels.values())
+    """Draw ``folder/NAME.svg`` for each signal, all on one scale: 0 dB is the loudest point of any of them.
+
+    Args:
+        folder: For the files.
+        signals: {name: (time,)}.
+        sample_rate: In Hz.
+    """
+    levels = {name: spectrogram_db(signal, sample_rate) for name, signal in signals.items()}
+    loudest_db = max(float(level.max()) for level in levels.values())
     for name, level in levels.items():
         seconds = signals[name].shape[-1] / sample_rate
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(4.2, 2.3), layout="constrained")
             axes = figure.add_subplot()
-            image = axes.imshow(
-                level.numpy() - loudest,
-                origin="lower",
-                aspect="auto",
-                extent=(0, seconds, 0, sample_rate / 2000),
-                vmin=-DYNAMIC_RANGE_DB,
-                vmax=0,
-                cmap="magma",
-                interpolation="antialiased",
-            )
+            image = draw_spectrogram(axes, level, loudest_db, duration=seconds, sample_rate=sample_rate)
             axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
             _frame(axes)
             bar = figure.colorbar(image, ax=axes, label="level (dB)", pad=0.02, aspect=16)
             bar.outline.set_visible(False)
             _save(figure, folder / f"{name}.svg")
-
-
-def levels_db(signal: Float[Tensor, " time"], sample_rate: int) -> Float[Tensor, "freq frame"]:
-    """The magnitude spectrogram in dB, in windows of 32 ms, of 1200 frames or so at the most."""
-    n_fft = max(32, round(WINDOW_SECONDS * sample_rate))
-    hop = max(n_fft // 4, signal.shape[-1] // MOST_FRAMES)
-    padded = torch.nn.functional.pad(signal.float(), (n_fft // 2, n_fft // 2))
-    spectrum = torch.stft(
-        padded, n_fft, hop, window=torch.hann_window(n_fft), center=False, return_complex=True
-    )
-    return 20 * torch.log10(spectrum.abs() + 1e-10)
 
 
 def _frame(axes: Axes) -> None:

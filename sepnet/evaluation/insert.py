@@ -1,4 +1,4 @@
-"""Puts a generated table into a Markdown page, so that no number there is typed by hand."""
+"""Insert generated tables into a Markdown page, so that no number there is typed by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from sepnet.types import SepnetError
 
 
 def insert(page: Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a page.
+    """Replace the text between the marks ``<!-- name -->`` and ``<!-- /name -->`` of a page.
 
-    Raises SepnetError where the page does not have both marks, once each, in this order.
+    Args:
+        page: The Markdown file.
+        name: That of the marks.
+        text: What goes between them.
+
+    Raises:
+        SepnetError: The page does not have both marks, once each, in this order.
     """
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     content = page.read_text()

@@ -1,4 +1,4 @@
-"""Earlier results in one table: the rows of several evaluations of the same mixtures, joined."""
+"""Join the rows of several evaluations of the same mixtures."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ ROWS = "rows.csv"
 
 
 def join(files: Sequence[Path], folder: Path) -> Path:
-    """Write the rows of ``files``, their examples and a report into ``folder``; return the report.html.
+    """Write the rows of several evaluations, their examples and a report into one folder.
 
-    files: each a rows.csv, or the folder that holds one. A pair of separator and mixture that several hold is
-    taken from the first. Measures that a file lacks are undefined there. Raises SepnetError for a file that
-    is missing or has no provenance, files measured on different data, a name that stands for different
-    versions, and a folder that holds results which ``join`` did not write.
+    Args:
+        files: Each a rows.csv, or the folder that holds one. A pair of separator and mixture that is in
+            several files is taken from the first. Measures that a file lacks are undefined there.
+        folder: For the results; what an earlier join wrote there is replaced.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        SepnetError: A file is missing or has no provenance; files have different data, pipeline settings, or
+            versions of a contender; or the folder holds an evaluation of its own.
     """
     sources = [path / ROWS if path.is_dir() else path for path in map(Path, files)]
     target = Path(folder) / ROWS
     _check_target(target, sources)
     origins = [_origin(path) for path in sources]
     _check_data(sources, origins)
+    _check_settings(sources, origins)
     _check_versions(sources, origins)
     joined: dict[tuple[str, str], list[Row]] = {}
     for path in sources:
@@ -52,10 +60,10 @@ def _check_target(target: Path, sources: Sequence[Path]) -> None:
 def _origin(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise SepnetError(f"there is no file {path}: name the rows.csv of an evaluation, or its folder")
-    found = provenance.read(path)
-    if not found:
+    origin = provenance.read(path)
+    if not origin:
         raise SepnetError(f"{path} has no provenance.json beside it, so its data are unknown: evaluate again")
-    return found
+    return origin
 
 
 def _check_data(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]]) -> None:
@@ -63,8 +71,18 @@ def _check_data(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]]) -
     for path, origin in zip(sources, origins, strict=True):
         if (other := origin["data_fingerprint"]) != first:
             raise SepnetError(
-                f"{sources[0]} was measured on data with the fingerprint {first}, but {path} on {other}: "
-                "means over different mixtures don't compare"
+                f"{sources[0]} was made from data with the fingerprint {first}, but {path} from {other}: "
+                "means over different mixtures cannot be compared"
+            )
+
+
+def _check_settings(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]]) -> None:
+    settings = origins[0].get("pipeline", {})
+    for path, origin in zip(sources, origins, strict=True):
+        if differing := provenance.differing_settings(origin, settings):
+            raise SepnetError(
+                f"{path} was made with other settings of the pipeline than {sources[0]} ({differing}): "
+                "evaluate one of them again"
             )
 
 
@@ -91,6 +109,7 @@ def _merged(
         "data_fingerprint": origins[0]["data_fingerprint"],
         "mixtures": origins[0]["mixtures"],
         "measures": list(measures),
+        "pipeline": origins[0].get("pipeline", {}),
         "versions": {name: version for origin in origins for name, version in origin["versions"].items()},
         "configs": {name: text for origin in origins for name, text in origin.get("configs", {}).items()},
         "joined": [str(path) for path in sources],

@@ -1,4 +1,4 @@
-"""A page of a few mixtures with what each method made of them, to hear side by side."""
+"""A page to compare methods by ear: a few mixtures, with the estimates of each method side by side."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from sepnet.data import audio
+from sepnet.evaluation import provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.rows import Row
@@ -22,12 +23,20 @@ from sepnet.evaluation.worker import one_line
 from sepnet.metrics import align
 from sepnet.types import Mixtures, SepnetError, visible_hints
 
-PAGE, HIGHEST_PEAK = "listening.html", 0.99
+PAGE = "listening.html"
+MAX_PEAK = 0.99
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What one method made of a mixture: a file and its SI-SDRi in dB for each source, or why none."""
+class ListeningEntry:
+    """What a method gives for a mixture.
+
+    Attributes:
+        name: Of the method.
+        files: Of the estimates, in the order of the references, without suffix.
+        improvements: The SI-SDRi in dB of each estimate.
+        refusal: Why there are no estimates; else empty.
+    """
 
     name: str
     files: tuple[str, ...] = ()
@@ -36,62 +45,94 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One mixture of the page. files: of the mixture and of the references. gain: of all its files."""
+class ListeningMixture:
+    """A mixture of the page.
+
+    Attributes:
+        id: In the test set.
+        mixture: Its file, without suffix.
+        references: The files of its sources.
+        gain: Of all its files.
+        entries: One for each method.
+    """
 
     id: str
     mixture: str
     references: tuple[str, ...]
     gain: float
-    heard: tuple[Heard, ...]
+    entries: tuple[ListeningEntry, ...]
 
 
-def choose(rows: Sequence[Row], count: int) -> list[str]:
-    """The ids of mixtures from the hardest to the easiest, evenly spread, by the methods' mean SI-SDRi.
+def choose_mixtures(rows: Sequence[Row], count: int) -> list[str]:
+    """Choose mixtures from the hardest to the easiest, evenly spread, by the methods' mean SI-SDRi.
 
-    Of those that most methods scored; floors and ceilings have no say.
+    Only mixtures that the largest number of methods scored are candidates; floors and ceilings do not count.
+
+    Args:
+        rows: Of an evaluation.
+        count: How many mixtures there are at most.
+
+    Returns:
+        Their ids.
     """
     scored = [mixture_means(line.rows, SI_SDRI.value) for line in lines(rows) if line.role == "method"]
-    most = max((sum(id_ in means for means in scored) for id_ in {i for m in scored for i in m}), default=0)
-    means = {
-        id_: float(np.mean(found))
-        for id_ in sorted({i for m in scored for i in m})
-        if len(found := [means[id_] for means in scored if id_ in means]) == most
+    by_mixture: dict[str, list[float]] = {}
+    for means in scored:
+        for mixture_id, value in means.items():
+            by_mixture.setdefault(mixture_id, []).append(value)
+    max_methods = max(map(len, by_mixture.values()), default=0)
+    difficulty = {
+        mixture_id: float(np.mean(values))
+        for mixture_id, values in by_mixture.items()
+        if len(values) == max_methods
     }
-    ranked = sorted(means, key=lambda id_: (means[id_], id_))
+    ranked = sorted(difficulty, key=lambda mixture_id: (difficulty[mixture_id], mixture_id))
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return [ranked[place] for place in places]
 
 
 def listening(rows_csv: Path, contenders: Sequence[Contender], mixtures: Mixtures, count: int) -> Path:
-    """Write listening.html and the sounds that it plays, in ``listening``, beside ``rows_csv``.
+    """Write listening.html beside ``rows_csv``, and the sounds that it plays into the folder ``listening``.
 
-    Each method separates the chosen mixtures again. Within a mixture all files have the mixture's level,
-    unless one would clip: then all are lowered by one gain. Raises SepnetError where nothing was scored.
+    Each method separates the chosen mixtures again. All files of a mixture have the mixture's level, unless
+    one would clip: then all are multiplied by the same gain.
+
+    Args:
+        rows_csv: Of the evaluation.
+        contenders: Those whose estimates are on the page.
+        mixtures: The test set of the evaluation.
+        count: How many mixtures there are at most.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SepnetError: No method has a score.
     """
-    if not (chosen := choose(rows_file.read(rows_csv), count)):
-        raise SepnetError(f"no method in {rows_csv} has a score: there is nothing to choose mixtures by")
+    if not (chosen := choose_mixtures(rows_file.read(rows_csv), count)):
+        raise SepnetError(f"no method in {rows_csv} has a score to choose mixtures by: evaluate a method")
     folder = rows_csv.parent / "listening"
     shutil.rmtree(folder, ignore_errors=True)
-    separators = {contender.name: contender.load() for contender in contenders}
+    settings = provenance.pipeline_settings(rows_csv)
+    pipelines = {contender.name: contender.pipeline(settings) for contender in contenders}
     index = {mixtures.id(number): number for number in range(len(mixtures))}
     rows = rows_file.read(rows_csv)
-    pieces = []
+    listed = []
     for number, id_ in enumerate(chosen, 1):
         mixture = mixtures[index[id_]]
         assert mixture.references is not None  # it was scored
         signals: dict[str, Tensor] = {"mixture": mixture.audio[0]}
         signals |= {f"reference_{k}": source for k, source in enumerate(mixture.references, 1)}
         references = tuple(signals)[1:]
-        heard = []
-        for name, separator in separators.items():
+        entries = []
+        for name, pipeline in pipelines.items():
             try:
-                separation = separator.separate(visible_hints(separator, mixture))
+                separation = pipeline.separate(visible_hints(pipeline, mixture))
                 estimates, _ = align(
-                    separation, mixture.references, needs=separator.info.needs, labels=mixture.labels
+                    separation, mixture.references, needs=pipeline.info.needs, labels=mixture.labels
                 )
-            except Exception as error:  # as the evaluation, which makes a row of it
-                heard.append(Heard(name, refusal=one_line(error)))
+            except Exception as error:  # as in the evaluation, which makes a row of it
+                entries.append(ListeningEntry(name, refusal=one_line(error)))
                 continue
             own = {f"{name}_{k}": source for k, source in enumerate(estimates, 1)}
             signals |= own
@@ -101,18 +142,18 @@ def listening(rows_csv: Path, contenders: Sequence[Contender], mixtures: Mixture
                 if (row.separator, row.mixture_id) == (name, id_)
             }
             gains = tuple(scores.get(source, math.nan) for source in range(1, len(own) + 1))
-            heard.append(Heard(name, tuple(own), gains))
+            entries.append(ListeningEntry(name, tuple(own), gains))
         gain = _write(folder / str(number), signals, mixture.sample_rate)
-        pieces.append(Piece(id_, "mixture", references, gain, tuple(heard)))
+        listed.append(ListeningMixture(id_, "mixture", references, gain, tuple(entries)))
     page = rows_csv.parent / PAGE
-    page.write_text(templates(html=True).get_template(PAGE).render(pieces=pieces))
+    page.write_text(templates(html=True).get_template(PAGE).render(mixtures=listed))
     return page
 
 
 def _write(folder: Path, signals: dict[str, Tensor], sample_rate: int) -> float:
-    """One file for each signal; returns the gain of them all."""
+    """Write a file for each signal, and return the gain of all of them."""
     peak = max(float(signal.abs().max()) for signal in signals.values())
-    gain = min(1.0, HIGHEST_PEAK / peak) if peak else 1.0
+    gain = min(1.0, MAX_PEAK / peak) if peak else 1.0
     for name, signal in signals.items():
         audio.write(folder / f"{name}.wav", (signal * gain).detach().numpy(), sample_rate, subtype="PCM_16")
     return gain

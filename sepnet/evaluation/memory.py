@@ -1,4 +1,4 @@
-"""How much memory this process holds, and the most that it held."""
+"""The resident memory of this process, now and at its peak."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from pathlib import Path
 
 
 def resident_mb(field: str) -> float:
-    """VmRSS (now) or VmHWM (highest since ``forget_peak``) of this process, in MiB.
+    """Measure the resident memory of this process.
 
-    Linux also tells ru_maxrss, but a child begins with its parent's; elsewhere it is all there is.
+    Args:
+        field: ``VmRSS``, what it is now, or ``VmHWM``, its peak since ``forget_peak``.
+
+    Returns:
+        MiB. Elsewhere than on Linux it is always the peak since the process began.
     """
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) / 1024
     except (OSError, IndexError):
+        # Linux has ru_maxrss, too, but a child process begins with that of its parent.
         import resource  # not on every system either
 
         highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -22,7 +27,7 @@ def resident_mb(field: str) -> float:
 
 
 def forget_peak() -> None:
-    """Let VmHWM begin anew (proc(5), clear_refs); where that is not allowed, the peak only grows."""
+    """Reset VmHWM (proc(5), clear_refs); where that is not allowed, the peak only grows."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""The whole evaluation: rows, then examples, then the report."""
+"""A whole evaluation: rows, then examples, then the report."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from sepnet.evaluation import rows
 from sepnet.evaluation.contender import Contender
-from sepnet.evaluation.cost import COSTED
+from sepnet.evaluation.cost import COST_MIXTURES
 from sepnet.evaluation.examples import examples
 from sepnet.evaluation.report import report
 from sepnet.evaluation.run import run
 from sepnet.evaluation.scoring import DEFAULT_MEASURES
+from sepnet.inference.pipeline import PipelineSettings
 from sepnet.types import Mixtures
 
 
@@ -25,13 +26,30 @@ def evaluate(
     example_separators: Collection[str] | None = None,
     measures: Sequence[str] = DEFAULT_MEASURES,
     progress: bool = True,
-    costed: int = COSTED,
+    cost_mixtures: int = COST_MIXTURES,
     retry_failed: bool = False,
+    settings: PipelineSettings | None = None,
 ) -> Path:
-    """Fill ``folder`` with rows.csv, provenance.json, examples/, report.html and report.md; return it.
+    """Fill a folder with rows, examples, figures and reports. Called again, it continues.
 
-    example_separators: names of the contenders to give examples of (None: all but the floor). Else, and
-    for what is raised, as ``run``, ``examples`` and ``report``. Called again, it goes on where it stopped.
+    Args:
+        contenders: With different names.
+        mixtures: The test set.
+        folder: For the results.
+        n_processes: See ``run``, also for the arguments that are not described here.
+        limit: Only the first mixtures are scored; None: all.
+        example_separators: Names of the contenders that have examples; None: all but the floor.
+        measures: Names in ``scoring.MEASURES``.
+        progress: Whether a progress bar is shown.
+        cost_mixtures: On how many mixtures the cost is measured.
+        retry_failed: Whether failures are scored again.
+        settings: Of the pipeline around each separator; None: the defaults.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        SepnetError: See ``run``.
     """
     folder = Path(folder)
     rows_csv = run(
@@ -42,8 +60,9 @@ def evaluate(
         measures=measures,
         limit=limit,
         progress=progress,
-        costed=costed,
+        cost_mixtures=cost_mixtures,
         retry_failed=retry_failed,
+        settings=settings,
     )
     if example_separators is None:
         example_separators = {row.separator for row in rows.read(rows_csv) if row.role != "floor"}

@@ -1,64 +1,99 @@
-"""provenance.json, beside rows.csv: on which data, with which software, on which machine it was made.
+"""provenance.json, beside rows.csv: the data, the settings, the software and the machines of its rows.
 
-``data_fingerprint, mixtures, measures``: what every row of the file has in common.
-``versions, configs``: the version and the configuration of each contender that gave one. ``joined``: the
-files that were put together, if they were. ``runs``: software and hardware, once for each
-time that the evaluation was started or went on.
+``data_fingerprint, mixtures, measures``: of all rows
+``pipeline``: settings of the pipeline around each separator, the same for all rows
+``versions, configs``: of each contender that has them
+``joined``: the files whose rows were joined, if any
+``runs``: software and hardware, for each time that the evaluation was started or continued
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sepnet import artifact
 from sepnet.evaluation.contender import Contender
+from sepnet.inference.pipeline import PipelineSettings
 from sepnet.types import Mixtures, SepnetError
 
-SETTINGS = "settings-"  # how the version of a contender begins that has no weights
+SETTINGS = "settings-"  # the beginning of the version of a contender without weights
 
 
 def beside(rows_csv: Path) -> Path:
-    """Where the provenance of ``rows_csv`` lies."""
+    """The path of the provenance of ``rows_csv``."""
     return rows_csv.with_name("provenance.json")
 
 
 def read(rows_csv: Path) -> dict[str, Any]:
-    """The provenance of ``rows_csv``; empty if it has none."""
+    """Read the provenance of ``rows_csv``; empty if it has none."""
     path = beside(rows_csv)
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def check(
-    rows_csv: Path, contenders: Sequence[Contender], mixtures: Mixtures, measures: Sequence[str]
+    rows_csv: Path,
+    contenders: Sequence[Contender],
+    mixtures: Mixtures,
+    measures: Sequence[str],
+    settings: PipelineSettings,
 ) -> None:
-    """Raises SepnetError unless rows of this run can stand in one file with those that are there."""
+    """Refuse a run whose rows must not be mixed with those of the file.
+
+    Args:
+        rows_csv: Of the evaluation; it need not exist.
+        contenders: Of the run.
+        mixtures: The test set of the run.
+        measures: Of the run.
+        settings: Of the run's pipeline.
+
+    Raises:
+        SepnetError: The file was made from other data, with other measures or settings, or with another
+            version of a contender.
+    """
     if not rows_csv.exists() or rows_csv.stat().st_size == 0:
         return
     before = read(rows_csv)
-    otherwise = "give another folder, or delete this one to begin anew"
+    remedy = "give another folder, or delete this one to start again"
     if not before:
-        raise SepnetError(
-            f"{rows_csv} has no provenance.json beside it, so its data are unknown: {otherwise}"
-        )
+        raise SepnetError(f"{rows_csv} has no provenance.json beside it, so its data are unknown: {remedy}")
     if before["data_fingerprint"] != mixtures.fingerprint:
         raise SepnetError(
-            f"{rows_csv} was measured on other data (fingerprint {before['data_fingerprint']}, "
-            f"but now {mixtures.fingerprint}): {otherwise}"
+            f"{rows_csv} was made from other data (fingerprint {before['data_fingerprint']}, "
+            f"but now {mixtures.fingerprint}): {remedy}"
         )
     if before["measures"] != list(measures):
         raise SepnetError(
             f"{rows_csv} holds the measures {', '.join(before['measures'])}, but now it is "
-            f"{', '.join(measures)}: {otherwise}"
+            f"{', '.join(measures)}: {remedy}"
         )
+    if differing := differing_settings(before, asdict(settings)):
+        raise SepnetError(f"{rows_csv} was made with {differing}: {remedy}")
     for contender in contenders:
         version = before["versions"].get(contender.name, "")
         if version and contender.version and version != contender.version:
             raise SepnetError(
                 f"{rows_csv} holds rows of {contender.name} in version {version!r}, but now it is "
-                f"{contender.version!r}: give it another name, or {otherwise}"
+                f"{contender.version!r}: give it another name, or {remedy}"
             )
+
+
+def pipeline_settings(rows_csv: Path) -> PipelineSettings:
+    """The settings of the pipeline that the rows were made with."""
+    return PipelineSettings(**read(rows_csv)["pipeline"])
+
+
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings of the pipeline in which a provenance differs from others, in words; empty: in none."""
+    then = before.get("pipeline", {})
+    return " and ".join(
+        f"{name}={then.get(name)}, but now it is {name}={value}"
+        for name, value in now.items()
+        if then.get(name) != value
+    )
 
 
 def record(
@@ -66,9 +101,19 @@ def record(
     contenders: Sequence[Contender],
     mixtures: Mixtures,
     measures: Sequence[str],
+    settings: PipelineSettings,
     n_processes: int,
 ) -> None:
-    """Write down this run, after those that the file holds already."""
+    """Add a run to the provenance of ``rows_csv``.
+
+    Args:
+        rows_csv: Of the evaluation.
+        contenders: Of the run.
+        mixtures: The test set of the run.
+        measures: Of the run.
+        settings: Of the run's pipeline.
+        n_processes: In which it computes.
+    """
     resumed = rows_csv.exists() and rows_csv.stat().st_size > 0
     before = read(rows_csv) if resumed else {}
     versions = {contender.name: contender.version for contender in contenders}
@@ -77,6 +122,7 @@ def record(
         "data_fingerprint": mixtures.fingerprint,
         "mixtures": len(mixtures),
         "measures": list(measures),
+        "pipeline": asdict(settings),
         "versions": {**before.get("versions", {}), **versions},
         "configs": {**before.get("configs", {}), **configs},
         "runs": [*before.get("runs", ()), surroundings(n_processes)],
@@ -85,7 +131,7 @@ def record(
 
 
 def write(rows_csv: Path, content: Mapping[str, Any]) -> None:
-    """Write the provenance of ``rows_csv``, whole or not at all."""
+    """Replace the provenance of ``rows_csv``; interrupted, the old one stays."""
     path = beside(rows_csv)
     draft = path.with_suffix(".json.draft")
     draft.write_text(json.dumps(content, indent=2) + "\n")
@@ -93,10 +139,40 @@ def write(rows_csv: Path, content: Mapping[str, Any]) -> None:
 
 
 def surroundings(n_processes: int) -> dict[str, Any]:
-    """The software and the hardware of this moment, and how the run uses them."""
-    # Not at the top: the processes of a run import this module, and have no use for hydra.
-    from sepnet import artifact
+    """Describe the software and the hardware, and how a run uses them."""
+    described = artifact.surroundings()
+    del described["threads"]  # of this process, which computes nothing
+    return {**described, "processes": n_processes, "threads_per_process": 1}
 
-    found = artifact.surroundings()
-    del found["threads"]  # of this process, which computes nothing
-    return {**found, "processes": n_processes, "threads_per_process": 1}
+
+def in_a_line(content: Mapping[str, Any]) -> str:
+    """Describe the origin of a table in a line: data, software, machines and weights."""
+    if not content:
+        return "The origin is unknown: there is no provenance.json beside the rows."
+    runs = content["runs"]
+    commits = {_commit(run["git_commit"]) for run in runs}
+    torch = {f"torch {run['packages']['torch']}" for run in runs if "torch" in run["packages"]}
+    machines = {f"{run['cpu']}, {run['cpus']} cores" for run in runs}
+    weights = {name: version for name, version in content["versions"].items() if version}
+    trained = [f"{name} {v[:12]}" for name, v in weights.items() if not v.startswith(SETTINGS)]
+    parts = [f"Data {content['data_fingerprint']}", f"commit {' and '.join(sorted(commits))}"]
+    parts += [" and ".join(sorted(some)) for some in (torch, machines) if some]
+    parts += [f"weights: {', '.join(trained)}"] if trained else []
+    return "; ".join(parts) + "."
+
+
+def pipeline_in_words(settings: Mapping[str, Any] | None) -> str:
+    """Describe the settings of the pipeline around each separator."""
+    if not settings:
+        return "unknown"
+    band = "estimates share" if settings["full_band"] else "estimates are without"
+    total = "sum to the mixture" if settings["consistent"] else "need not sum to the mixture"
+    return (
+        f"chunks of {settings['chunk_seconds']:g} s that overlap by {settings['overlap_seconds']:g} s; "
+        f"{band} the band above a model's own; estimates {total}"
+    )
+
+
+def _commit(name: str | None) -> str:
+    """A short name of a commit, with what follows its digits."""
+    return f"{name[:12]}{name[40:]}" if name else "unknown"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sepnet.evaluation import figures, provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.breakdown import Breakdown, breakdowns
+from sepnet.evaluation.columns import columns, markdown_table
 from sepnet.evaluation.comparison import Comparison, compare
 from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.rows import Row
@@ -23,22 +23,28 @@ from sepnet.types import SepnetError
 
 PAGES = ("report.html", "report.md", "summary.md")
 MACS_MEANING = (
-    "billions of multiply-accumulates for a second of audio, optimisation at test time included; matrix "
-    "products, convolutions and recurrent layers of PyTorch count, Fourier transforms, elementwise "
-    "arithmetic and NumPy do not"
+    "billions of multiply-accumulates for a second of audio, including optimisation at test time: those of "
+    "matrix products, convolutions and recurrent layers of PyTorch, without Fourier transforms, elementwise "
+    "arithmetic and NumPy"
 )
 REAL_TIME_MEANING = (
-    "seconds of compute for a second of audio, the median over mixtures: on one thread while other mixtures "
-    "are separated beside it, and on two threads alone on the machine; lower is better"
+    "seconds of compute for a second of audio, as a median over mixtures: on one thread with other processes "
+    "beside it, and on two threads of a single process; lower is better"
 )
-FAR = 2.0  # times the best of the others: from there on a ceiling would squeeze all else in the figures
-FULL_TINT_DB = 6.0  # a difference that is shown in the strongest colour
+OUTLIER_FACTOR = 2.0  # a ceiling this much above all others would leave them no room in the figures
+FULL_TINT_DB = 6.0  # differences from here on have the strongest colour
 PESQ_BANDS = {8000: "narrow band, P.862.1", 16000: "wide band, P.862.2"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: its path from the page, who it shows, and its content in words."""
+    """A figure of the page.
+
+    Attributes:
+        path: From the page.
+        name: Of the method or the facet that it shows.
+        alt: Its content in words.
+    """
 
     path: str
     name: str
@@ -47,41 +53,57 @@ class Picture:
 
 @dataclass(frozen=True)
 class Cell:
-    """A pair in the matrix: who is in its row against who is in its column. tint: 0 to 1, how strong."""
+    """A cell of the matrix of comparisons.
+
+    Attributes:
+        comparison: Of the method of its row with that of its column.
+        tint: How strong its colour is, 0 to 1.
+    """
 
     comparison: Comparison
     tint: float
 
 
 def report(rows_csv: Path, *, title: str = "Evaluation of source separation") -> Path:
-    """Write report.html, report.md, summary.md and figures/ beside ``rows_csv``; return the first's path.
+    """Write report.html, report.md, summary.md and figures/ beside ``rows_csv``.
 
-    summary.md is the table in few columns, for a page that shows several.
+    Everything is computed from the rows, and the page loads nothing from other places. summary.md is a table
+    with fewer columns. Without any rows or scores, the report says so.
 
-    Everything is computed from the rows alone, and the page loads nothing from elsewhere. Rows without a
-    single score, and no rows at all, make a report that says so. Raises SepnetError if there is no file.
+    Args:
+        rows_csv: Of the evaluation.
+        title: Of the page.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        SepnetError: There is no ``rows_csv``.
     """
     rows_csv = Path(rows_csv)
     if not rows_csv.exists():
         raise SepnetError(f"there is no file {rows_csv}: run the evaluation first")
     folder, rows, measures = rows_csv.parent, rows_file.read(rows_csv), rows_file.measures_of(rows_csv)
     table = lines(rows)
-    far = _far(table)
-    drawn = [line for line in table if line is not far]
+    outlier = _outlying_ceiling(table)
+    drawn = [line for line in table if line is not outlier]
     origin = provenance.read(rows_csv)
     pairs = compare({line.name: line.improvements for line in table if line.improvements})
     parts = breakdowns(table)
-    heard = {line.name: found for line in table if (found := read_examples(folder / "examples" / line.name))}
+    examples = {line.name: read_examples(folder / "examples" / line.name) for line in table}
+    examples = {name: found for name, found in examples.items() if found}
     content = {
         "title": title,
         "lines": table,
+        "table": markdown_table(table, columns("full", measures)),
+        "summary": markdown_table(table, columns("summary", measures)),
         "quantities": [quantity for quantity in QUANTITIES if quantity.measure in measures],
         "spread": SI_SDRI.measure in measures,
         "data": _data(rows),
         "macs_meaning": MACS_MEANING,
         "real_time_meaning": REAL_TIME_MEANING,
-        "headline": _headline(table, far),
-        "notes": _notes(table, far),
+        "headline": _headline(table, outlier),
+        "notes": _notes(table, outlier),
         "remarks": {line.name: told for line in table if (told := line.remarks(measures))},
         "pairs": pairs,
         "matrix": _matrix(table, pairs),
@@ -89,11 +111,12 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         "breakdowns": parts,
         "panels": _panels(folder, drawn, parts),
         "scatters": _scatters(folder, drawn),
-        "examples": heard,
-        "anchors": {name: f"examples-{position}" for position, name in enumerate(heard, 1)},
-        "opened": next((line.name for line in table if line.name in heard and line.role == "method"), ""),
+        "examples": examples,
+        "anchors": {name: f"examples-{position}" for position, name in enumerate(examples, 1)},
+        "opened": next((line.name for line in table if line.name in examples and line.role == "method"), ""),
         "provenance": origin,
-        "origin": _origin(origin),
+        "origin": provenance.in_a_line(origin),
+        "pipeline": provenance.pipeline_in_words(origin.get("pipeline")),
         "pesq_bands": [
             PESQ_BANDS[rate] for rate in sorted({r.sample_rate for r in rows}) if rate in PESQ_BANDS
         ],
@@ -103,29 +126,8 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
     return folder / "report.html"
 
 
-def _origin(found: Mapping[str, Any]) -> str:
-    """Where a table comes from, in a line: data, software, machine, weights."""
-    if not found:
-        return "Of unknown origin: there is no provenance.json beside the rows."
-    runs = found["runs"]
-    commits = {_commit(run["git_commit"]) for run in runs}
-    torch = {f"torch {run['packages']['torch']}" for run in runs if "torch" in run["packages"]}
-    machines = {f"{run['cpu']}, {run['cpus']} cores" for run in runs}
-    weights = {name: version for name, version in found["versions"].items() if version}
-    trained = [f"{name} {v[:12]}" for name, v in weights.items() if not v.startswith(provenance.SETTINGS)]
-    parts = [f"Data {found['data_fingerprint']}", f"commit {' and '.join(sorted(commits))}"]
-    parts += [" and ".join(sorted(some)) for some in (torch, machines) if some]
-    parts += [f"weights: {', '.join(trained)}"] if trained else []
-    return "; ".join(parts) + "."
-
-
-def _commit(name: str | None) -> str:
-    """A short name of a commit, with what follows its digits."""
-    return f"{name[:12]}{name[40:]}" if name else "unknown"
-
-
 def _data(rows: Sequence[Row]) -> str:
-    """How much was scored, in words."""
+    """The amount of audio, in words."""
     mixtures = {row.mixture_id: row for row in rows}
     if not mixtures:
         return "no mixtures"
@@ -138,67 +140,69 @@ def _data(rows: Sequence[Row]) -> str:
     )
 
 
-def _far(table: Sequence[Line]) -> Line | None:
-    """The ceiling that lies far above all others, as a mask that brings the phase back does."""
+def _outlying_ceiling(table: Sequence[Line]) -> Line | None:
+    """The ceiling that is far above all others, such as a mask that restores the phase."""
     scored = [line for line in table if line.improvements]
     best = max(scored, key=_mean_db, default=None)
     others = [line for line in scored if line is not best]
     if best is None or best.role != "ceiling" or all(line.role != "ceiling" for line in others):
         return None
-    return best if _mean_db(best) > FAR * max(1.0, *map(_mean_db, others)) else None
+    return best if _mean_db(best) > OUTLIER_FACTOR * max(1.0, *map(_mean_db, others)) else None
 
 
 def _mean_db(line: Line) -> float:
     return line.scores[SI_SDRI.key].mean
 
 
-def _headline(table: Sequence[Line], far: Line | None) -> str:
+def _headline(table: Sequence[Line], outlier: Line | None) -> str:
     """The result in a sentence or two."""
     if not table:
-        return "There are no rows: nothing was evaluated yet."
+        return "There are no rows: nothing has been evaluated yet."
     if not any(line.improvements for line in table):
-        return "Not one source was scored: every row is excluded, refused, failed or without SI-SDR."
+        return "No source was scored: every row is excluded, refused, failed or without SI-SDR."
     parts = []
     methods = [line for line in table if line.role == "method" and line.improvements]
     if methods:
         best = methods[0].scores[SI_SDRI.key]
         interval = f" [{number(best.low, 1)}, {number(best.high, 1)}]" if best.n > 1 else ""
         parts.append(f"{methods[0].name} improves most, by {number(best.mean, 1)} dB{interval} of SI-SDR.")
-    ceilings = [line for line in table if line.role == "ceiling" and line.improvements and line is not far]
+    ceilings = [
+        line for line in table if line.role == "ceiling" and line.improvements and line is not outlier
+    ]
     if ceilings:
         top = ceilings[0]
         parts.append(f"The ceiling, {top.name}, is at {number(top.scores[SI_SDRI.key].mean, 1)} dB.")
     return " ".join(parts) or "Only the floor was scored."
 
 
-def _notes(table: Sequence[Line], far: Line | None) -> list[str]:
-    """What a reader has to know before comparing the lines."""
+def _notes(table: Sequence[Line], outlier: Line | None) -> list[str]:
+    """What a reader needs to know before comparing the lines."""
     notes = []
-    if far is not None:
-        height = number(far.scores[SI_SDRI.key].mean, 1)
+    if outlier is not None:
+        height = number(outlier.scores[SI_SDRI.key].mean, 1)
         notes.append(
-            f"The ceiling {far.name}, at {height} dB, is so far above that the figures leave it out."
+            f"The figures leave out the ceiling {outlier.name}, which is far above the rest, at {height} dB."
         )
     for role, what in (("floor", "the mixture itself"), ("ceiling", "an oracle")):
         if table and all(line.role != role for line in table):
-            notes.append(f"This table has no {role} ({what}), so it is hard to say what a number is worth.")
+            notes.append(f"This table has no {role} ({what}), so its numbers are hard to judge.")
     scored = [line for line in table if line.improvements]
     if any(line.improvements.keys() != scored[0].improvements.keys() for line in scored):
         most = Counter(len(line.improvements) for line in scored).most_common(1)[0][0]
         few = [(line.name, n) for line in scored if (n := len(line.improvements)) != most]
         counts = ", ".join(f"{name} {n}" for name, n in [*few, ("others", most)])
-        notes.append(f"The means are over different mixtures and don't compare directly: {counts}.")
+        notes.append(f"The means are over different mixtures and cannot be compared directly: {counts}.")
     return notes
 
 
 def _matrix(table: Sequence[Line], pairs: Sequence[Comparison]) -> list[tuple[str, list[Cell | None]]]:
-    """For each separator that was scored, its comparison with each; None for itself and where none is."""
+    """The comparisons of each separator with each; None for itself, and where there is none."""
     names = [line.name for line in table if line.improvements]
     known = {frozenset((pair.better, pair.worse)): pair for pair in pairs}
     rows: list[tuple[str, list[Cell | None]]] = []
     for name in names:
         own = [known.get(frozenset((name, other))) if name != other else None for other in names]
-        rows.append((name, [_matrix_cell(pair.seen_from(name)) if pair else None for pair in own]))
+        rows.append((name, [_matrix_cell(pair.from_side_of(name)) if pair else None for pair in own]))
     return rows
 
 
@@ -260,7 +264,7 @@ def _scatters(folder: Path, table: Sequence[Line]) -> list[Picture]:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """All but the outermost half per cent on each side, with a margin."""
+    """The range of all values but the outermost half per cent on each side, with a margin."""
     low, high = np.quantile(values, (0.005, 0.995))
     margin = max(0.06 * (high - low), 0.5)
     return float(low - margin), float(high + margin)

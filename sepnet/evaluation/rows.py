@@ -1,30 +1,29 @@
 """rows.csv: one row per (separator, mixture, source), the one file that every table is made from.
 
-Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` unless told otherwise):
+Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` by default):
 
-``separator``         name of the contender
+``separator``         the contender's name
 ``mixture_id``        name of the mixture in the test set
-``source, n_sources`` which reference, counted from 1 as in the names of the examples, and of how many
+``source, n_sources`` number of the reference, from 1 as in the names of the examples, and how many there are
 ``seconds, sample_rate``  length of the mixture in s, its rate in Hz
-``sexes``             of all who speak in the mixture, such as f+m; empty: not known of each of them
+``sexes``             of all speakers of the mixture, such as f+m; empty: unknown for one of them
 ``overlap``           share of the mixture's time in which two sources or more are active (see ``facts``)
-``level_difference_db``  power of this reference over that of the sum of the others; empty where there is none
-``condition``         of the mixture, where the test set was made under several, such as levels; else empty
-``status``            ok | cannot_separate | failed | excluded (silent, all that there is, or not asked for)
-``reason``            for all but ok; for ok the estimate is silent, or what a SeparationWarning said
+``level_difference_db``  power of this reference over that of the sum of the others; empty: undefined
+``condition``         of the mixture, where the test set was made under several, such as levels
+``status``            ok | cannot_separate | failed | excluded (silent, the only source, or not asked for)
+``reason``            for all but ok; for ok: the estimate is silent, or the message of a SeparationWarning
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
-``n_found``           how many sources the separator finds in the mixture, unasked; empty: it can't count
+``n_estimated``       the number of sources that the separator estimates; empty: it does not count
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
 ``compute_seconds``   processor time of ``separate`` for the mixture on one thread, in each source's row
 ``two_thread_seconds``  wall time of the same on two threads; for the first few mixtures of a set
-``peak_memory_mb``    highest resident memory (MiB) while loading and separating, above what was there before
+``peak_memory_mb``    peak of the resident memory (MiB) while loading and separating, above that before
 ``parameters``        of the separator's networks
 ``macs_per_second``   multiply-accumulates for a second of audio (see ``cost``); for the first few mixtures
-``role``              floor (the mixture itself) | method | ceiling (it was shown the references)
+``role``              floor (the mixture itself) | method | ceiling (a method that is given the references)
 
 A mixture's rows are appended in one write. A process that is killed can leave a part of the last
-mixture's rows behind: ``read`` passes over it, and ``mend`` cuts it off. Files of earlier versions lack the
-columns in ``ADDED``: ``read`` takes these for unknown, and ``mend`` writes them in, empty.
+mixture's rows behind: ``read`` ignores it, and ``mend`` removes it.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ BEFORE_MEASURES = (
     "status",
     "reason",
     "permutation",
-    "n_found",
+    "n_estimated",
 )
 AFTER_MEASURES = (
     "compute_seconds",
@@ -66,23 +65,14 @@ AFTER_MEASURES = (
     "macs_per_second",
     "role",
 )
-ADDED = frozenset(
-    {
-        "sexes",
-        "overlap",
-        "level_difference_db",
-        "condition",
-        "two_thread_seconds",
-        "macs_per_second",
-        "n_found",
-    }
+SILENT_ESTIMATE = (
+    "the estimate is silent"  # any other reason of an ok row is the message of a SeparationWarning
 )
-SILENT_ESTIMATE = "the estimate is silent"  # the reason of an ok row; any other is a SeparationWarning's
 
 
 @dataclass(frozen=True)
 class Row:
-    """One source of one mixture, separated by one method. The module's docstring tells the columns.
+    """One source of one mixture, separated by one method; see the module's docstring for the columns.
 
     ``scores`` and ``mixture_scores`` map a measure to its value, nan where it is undefined.
     """
@@ -107,11 +97,11 @@ class Row:
     level_difference_db: float | None = None
     two_thread_seconds: float | None = None
     macs_per_second: float | None = None
-    n_found: int | None = None
+    n_estimated: int | None = None
     condition: str = ""
 
     def improvement(self, measure: str) -> float:
-        """The estimate's score less the mixture's, nan where either is undefined."""
+        """The estimate's score minus the mixture's; nan where either is undefined."""
         return self.scores.get(measure, math.nan) - self.mixture_scores.get(measure, math.nan)
 
 
@@ -125,7 +115,13 @@ def columns(measures: Sequence[str]) -> list[str]:
 
 
 def append(path: Path, rows: Iterable[Row], measures: Sequence[str]) -> None:
-    """Add all rows of one mixture in a single write, with the header first if the file is new or empty."""
+    """Append the rows of one mixture in a single write, after a header if the file is new or empty.
+
+    Args:
+        path: The rows.csv.
+        rows: All rows of a mixture.
+        measures: Of the file.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns(measures), lineterminator="\n")
     if not path.exists() or path.stat().st_size == 0:
@@ -139,7 +135,11 @@ def append(path: Path, rows: Iterable[Row], measures: Sequence[str]) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """All rows of all mixtures that are whole. Raises SepnetError for a broken file, with the line."""
+    """Read the rows of all complete mixtures.
+
+    Raises:
+        SepnetError: The file is broken; the message gives the line.
+    """
     return _parse(path)[0]
 
 
@@ -150,42 +150,54 @@ def measures_of(path: Path) -> tuple[str, ...]:
 
 
 def mend(path: Path) -> list[Row]:
-    """As ``read``, and cuts off what a killed process left of its last mixture; adds columns it lacks."""
+    """Read the rows of all complete mixtures, and remove from the file what a killed process left behind it.
+
+    Raises:
+        SepnetError: The file is broken; the message gives the line.
+    """
     rows, dropped = _parse(path)
-    header = _whole_lines(path).partition("\n")[0]
-    if dropped or (header and header.split(",") != columns(measures_of(path))):
+    if dropped:
         replace(path, rows, measures_of(path))
     return rows
 
 
 def replace(path: Path, rows: Sequence[Row], measures: Sequence[str]) -> None:
-    """Write a file of these rows in the place of one, whole or not at all."""
-    whole = path.with_name(path.name + ".mending")
-    whole.write_bytes(b"")
+    """Replace a file by one of these rows; interrupted, the old file stays.
+
+    Args:
+        path: The rows.csv.
+        rows: All rows of the new file.
+        measures: Of the new file.
+    """
+    draft = path.with_name(path.name + ".draft")
+    draft.write_bytes(b"")
     if rows:
-        append(whole, rows, measures)
-    whole.replace(path)
+        append(draft, rows, measures)
+    draft.replace(path)
 
 
 def _parse(path: Path) -> tuple[list[Row], bool]:
-    """The rows of whole mixtures, and whether the file ends with anything else."""
+    """The rows of complete mixtures, and whether the file ends with anything else."""
     text = _whole_lines(path)
     dropped = len(text.encode()) < path.stat().st_size
     measures = measures_of(path)
     reader = csv.DictReader(io.StringIO(text))
     header = list(reader.fieldnames or ())
-    if text and header != [name for name in columns(measures) if name in header or name not in ADDED]:
+    if text and header != columns(measures):
         raise SepnetError(
-            f"{path} does not begin with the columns of rows.csv: it was made by something else"
+            f"{path} does not begin with the columns of rows.csv: it was made by something else, or another "
+            "version of sepnet"
         )
     rows = []
     for cells in reader:
         try:
             rows.append(_row(cells, measures))
         except (TypeError, ValueError, KeyError) as error:
-            raise SepnetError(f"{path}, line {reader.line_num}: no row of an evaluation ({error})") from error
+            raise SepnetError(
+                f"{path}, line {reader.line_num}: not a row of an evaluation ({error})"
+            ) from error
     if rows:
-        # Only the last mixture can be in part: each is appended whole, and a run mends before it appends.
+        # Only the last mixture can be incomplete: each is one write, and a run mends the file before.
         last = (rows[-1].separator, rows[-1].mixture_id)
         tail = [row for row in rows if (row.separator, row.mixture_id) == last]
         if len(tail) < tail[0].n_sources:
@@ -209,7 +221,7 @@ def _cells(row: Row, measures: Sequence[str]) -> dict[str, str]:
 def _text(value: str | int | float | None) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    # Six digits: a hundredth of what a listener or a table could tell, also for 120 dB.
+    # Six digits are far finer than any table, also for 120 dB.
     return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
@@ -232,13 +244,13 @@ def _row(cells: Mapping[str, str], measures: Sequence[str]) -> Row:
         peak_memory_mb=_known(cells["peak_memory_mb"]),
         parameters=int(cells["parameters"]),
         role=cells["role"],  # type: ignore[arg-type]
-        sexes=cells.get("sexes", ""),
-        overlap=_known(cells.get("overlap", "")),
-        level_difference_db=_known(cells.get("level_difference_db", "")),
-        two_thread_seconds=_known(cells.get("two_thread_seconds", "")),
-        macs_per_second=_known(cells.get("macs_per_second", "")),
-        n_found=int(cells["n_found"]) if cells.get("n_found") else None,
-        condition=cells.get("condition", ""),
+        sexes=cells["sexes"],
+        overlap=_known(cells["overlap"]),
+        level_difference_db=_known(cells["level_difference_db"]),
+        two_thread_seconds=_known(cells["two_thread_seconds"]),
+        macs_per_second=_known(cells["macs_per_second"]),
+        n_estimated=int(cells["n_estimated"]) if cells["n_estimated"] else None,
+        condition=cells["condition"],
     )
 
 

@@ -1,9 +1,9 @@
-"""Separators times mixtures, to rows.csv: resumable, over processes, one separator after the other.
+"""Score every separator on every mixture, and write rows.csv: in several processes, and resumable.
 
-Every separator gets fresh processes, so its memory is its own; each process computes on one thread, so
-times compare between machines with any number of cores. What it costs beyond that (see ``cost``) is measured
-before, on the first few mixtures, by a process that has the machine to itself. Rows come in the order of the
-contenders and, within one, of the mixtures, however many processes work.
+Separators are scored one after the other. Each has fresh processes, so memory is its own; each process
+computes on one thread, so times are comparable between machines with any number of cores. Other costs (see
+``cost``) are measured before, on the first few mixtures, by a single process. Rows are in the order of the
+contenders and, for each, of the mixtures, for any number of processes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from sepnet.evaluation import provenance, rows
 from sepnet.evaluation.contender import Contender, LoadError
-from sepnet.evaluation.cost import COSTED, THREADS, Cost
+from sepnet.evaluation.cost import COST_MIXTURES, THREADS, Cost
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.scoring import DEFAULT_MEASURES, check_measures
 from sepnet.evaluation.worker import Worker, mixture_scores
+from sepnet.inference.pipeline import PipelineSettings
 from sepnet.types import Mixtures, SepnetError
 
-# Read by the numerical libraries when a process begins.
+# The numerical libraries read these when a process begins.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 Submit = Callable[..., Callable[[], Any]]
 """(name of a method of Worker, its arguments) -> a function that waits for what it returns."""
@@ -46,22 +47,38 @@ def run(
     measures: Sequence[str] = DEFAULT_MEASURES,
     limit: int | None = None,
     progress: bool = True,
-    costed: int = COSTED,
+    cost_mixtures: int = COST_MIXTURES,
     retry_failed: bool = False,
+    settings: PipelineSettings | None = None,
 ) -> Path:
-    """Score every contender on the first ``limit`` mixtures (None: all) and return ``rows_csv``.
+    """Score contenders on a test set.
 
-    Pairs of separator and mixture that the file already holds are not computed again, whatever their
-    status; with retry_failed, those that failed are. n_processes: 0 works in this process (to debug; the
-    peak memory then means less). costed: on how many mixtures to measure the cost; 0: on none.
+    Pairs of contender and mixture that the file already holds are not scored again, whatever their status.
 
-    Raises SepnetError if the file was made from other data, with other measures or other versions of a
-    contender; if a mixture can't be read; and at the end, with all other rows written, if a separator
-    could not be loaded or its process was killed. KeyboardInterrupt ends the processes; rows are kept.
+    Args:
+        contenders: With different names.
+        mixtures: The test set.
+        rows_csv: Where rows are appended.
+        n_processes: 0 computes in this process (to debug; the peak memory then means less).
+        measures: Names in ``scoring.MEASURES``.
+        limit: Only the first mixtures are scored; None: all.
+        progress: Whether a progress bar is shown.
+        cost_mixtures: On how many mixtures the cost is measured.
+        retry_failed: Whether pairs that failed are scored again.
+        settings: Of the pipeline around each separator; None: the defaults.
+
+    Returns:
+        ``rows_csv``.
+
+    Raises:
+        SepnetError: The file was made from other data, with other measures, other settings or other versions
+            of a contender; a mixture cannot be read; or, after all other rows are written, a separator could
+            not be loaded, or its process was killed.
+        KeyboardInterrupt: The processes have ended, and the rows so far are kept.
     """
-    rows_csv, measures = Path(rows_csv), tuple(measures)
+    rows_csv, measures, settings = Path(rows_csv), tuple(measures), settings or PipelineSettings()
     ids = _checked(contenders, mixtures, measures, limit, n_processes)
-    provenance.check(rows_csv, contenders, mixtures, measures)
+    provenance.check(rows_csv, contenders, mixtures, measures, settings)
     rows_csv.parent.mkdir(parents=True, exist_ok=True)
     before = _before(rows_csv, retry_failed) if rows_csv.exists() else []
     known, done = mixture_scores(before), {(row.separator, row.mixture_id) for row in before}
@@ -71,15 +88,17 @@ def run(
     }
     total = sum(map(len, todo.values()))
     if total:
-        provenance.record(rows_csv, contenders, mixtures, measures, n_processes)
-    problems = []
+        provenance.record(rows_csv, contenders, mixtures, measures, settings, n_processes)
+    problems = []  # of contenders that could not be scored, while the others were
     with tqdm(total=total, unit="mixture", disable=not (progress and total), dynamic_ncols=True) as bar:
         for contender, indices in todo.items():
             bar.set_description(contender.name)
+            make_worker = partial(Worker, contender, mixtures, measures, settings)
             try:
-                few = [index for index in indices if index < costed]
-                costs = _costs(contender, mixtures, measures, few, n_processes)
-                with _workers(contender, mixtures, measures, min(n_processes, len(indices))) as submit:
+                costs = _costs(
+                    make_worker, [index for index in indices if index < cost_mixtures], n_processes
+                )
+                with _workers(make_worker, min(n_processes, len(indices))) as submit:
                     results = [
                         submit("score", index, known.get(ids[index]), costs.get(index, Cost()))
                         for index in indices
@@ -93,8 +112,8 @@ def run(
                 problems.append(str(error))
             except BrokenProcessPool:
                 problems.append(
-                    f"{contender.name}: a process was killed while it worked, most often for want of memory "
-                    f"(with {n_processes} at once): run again with fewer, and it goes on from there"
+                    f"{contender.name}: a process was killed, most often because the memory was full (with "
+                    f"{n_processes} processes): run again with fewer (n_processes=) to continue"
                 )
     if problems:
         raise SepnetError("; ".join(problems))
@@ -108,17 +127,17 @@ def _checked(
     limit: int | None,
     n_processes: int,
 ) -> list[str]:
-    """The ids of the mixtures to score, once the arguments make sense."""
+    """Check the arguments, and return the ids of the mixtures to score."""
     check_measures(measures)
     names = [contender.name for contender in contenders]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise SepnetError(f"contenders need names of their own, but {sorted(twice)} come more than once")
+        raise SepnetError(f"contenders need different names, but {sorted(twice)} are there more than once")
     for contender in contenders:
         try:
             pickle.dumps(contender.load)
         except Exception as error:
             raise SepnetError(
-                f"{contender.name} can't be sent to another process: give functools.partial of a "
+                f"{contender.name} cannot be sent to another process: give functools.partial of a "
                 f"module-level function as load ({error})"
             ) from error
     if n_processes < 0:
@@ -127,44 +146,38 @@ def _checked(
         raise SepnetError(f"there is nothing to score: {len(mixtures)} mixtures, limit {limit}")
     ids = [mixtures.id(index) for index in range(min(limit or len(mixtures), len(mixtures)))]
     if len(set(ids)) < len(ids) or any(name != " ".join(name.split()) for name in ids):
-        raise SepnetError("the ids of mixtures have to differ, and hold no line breaks or double spaces")
+        raise SepnetError(
+            "the ids of mixtures have to differ, and must not contain line breaks or double spaces"
+        )
     return ids
 
 
 def _before(rows_csv: Path, retry_failed: bool) -> list[Row]:
-    """The rows that the file holds and is to keep."""
-    found = rows.mend(rows_csv)
-    failed = {(row.separator, row.mixture_id) for row in found if row.status == "failed"}
+    """The rows of the file; those that are to be scored again are removed from it."""
+    before = rows.mend(rows_csv)
+    failed = {(row.separator, row.mixture_id) for row in before if row.status == "failed"}
     if not (retry_failed and failed):
-        return found
-    kept = [row for row in found if (row.separator, row.mixture_id) not in failed]
+        return before
+    kept = [row for row in before if (row.separator, row.mixture_id) not in failed]
     rows.replace(rows_csv, kept, rows.measures_of(rows_csv))
     return kept
 
 
-def _costs(
-    contender: Contender,
-    mixtures: Mixtures,
-    measures: Sequence[str],
-    indices: Sequence[int],
-    n_processes: int,
-) -> Mapping[int, Cost]:
-    """The cost of these mixtures, one after the other in one process with two threads."""
+def _costs(make_worker: Callable[[], Worker], indices: Sequence[int], n_processes: int) -> Mapping[int, Cost]:
+    """Measure the cost of some mixtures, one after the other in one process with two threads."""
     if not indices:
         return {}
-    with _workers(contender, mixtures, measures, min(n_processes, 1), THREADS) as submit:
+    with _workers(make_worker, min(n_processes, 1), THREADS) as submit:
         return {index: submit("cost", index)() for index in indices}
 
 
 @contextmanager
-def _workers(
-    contender: Contender, mixtures: Mixtures, measures: Sequence[str], n_processes: int, n_threads: int = 1
-) -> Iterator[Submit]:
-    """A function that hands work to fresh processes, which end with the context, whatever happens."""
+def _workers(make_worker: Callable[[], Worker], n_processes: int, n_threads: int = 1) -> Iterator[Submit]:
+    """Make a function that gives work to fresh processes, which end with the context in any case."""
     if n_processes == 0:
         threads = torch.get_num_threads()
         torch.set_num_threads(n_threads)
-        worker = Worker(contender, mixtures, measures)
+        worker = make_worker()
         try:
             yield lambda name, *arguments: partial(getattr(worker, name), *arguments)
         finally:
@@ -176,7 +189,7 @@ def _workers(
             n_processes,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(contender, mixtures, measures, n_threads),
+            initargs=(make_worker, n_threads),
         )
         try:
             yield lambda name, *arguments: pool.submit(_work, name, *arguments).result
@@ -188,14 +201,14 @@ def _workers(
             pool.shutdown(cancel_futures=True)  # waits until the processes have ended
 
 
-_worker: Worker | None = None  # of this process, once it is one of a pool
+_worker: Worker | None = None  # of this process, if it belongs to a pool
 
 
-def _begin(contender: Contender, mixtures: Mixtures, measures: Sequence[str], n_threads: int) -> None:
+def _begin(make_worker: Callable[[], Worker], n_threads: int) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the parent ends them
     torch.set_num_threads(n_threads)
-    _worker = Worker(contender, mixtures, measures)
+    _worker = make_worker()
 
 
 def _work(name: str, *arguments: Any) -> Any:
@@ -205,7 +218,7 @@ def _work(name: str, *arguments: Any) -> Any:
 
 @contextmanager
 def environment(values: dict[str, str]) -> Iterator[None]:
-    """These variables, for the processes that begin meanwhile."""
+    """Set environment variables for processes that begin within the context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

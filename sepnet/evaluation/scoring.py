@@ -1,4 +1,4 @@
-"""The measures of an evaluation.
+"""The measures of an evaluation, and what they cost.
 
 Time for both sources of a mixture of 4 s at 8 kHz (at 16 kHz), on one thread of a shared server core: PESQ
 80 (190) ms, ESTOI and STOI 15 each, SDR 25, the other ratios under 1 ms; an eighth of a second for all.
@@ -53,14 +53,26 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+def available_measures() -> tuple[str, ...]:
+    """The default measures; without PESQ where its package is not installed, which is printed."""
+    if importlib.util.find_spec("pesq") is not None:
+        return DEFAULT_MEASURES
+    print("PESQ is left out: it is not installed (pip install 'sepnet[pesq]')")
+    return tuple(measure for measure in DEFAULT_MEASURES if measure != "pesq")
+
+
 def check_measures(measures: Iterable[str]) -> None:
-    """Raises SepnetError for a measure that is unknown, or whose package is not installed."""
+    """Refuse measures that cannot be computed.
+
+    Raises:
+        SepnetError: A measure is unknown, or its package is not installed.
+    """
     for measure in measures:
         if measure not in MEASURES:
-            raise SepnetError(f"no measure is called {measure!r}; there are {', '.join(MEASURES)}")
+            raise SepnetError(f"no measure is called {measure!r}: choose from {', '.join(MEASURES)}")
         if measure == "pesq" and importlib.util.find_spec("pesq") is None:
             raise SepnetError(
-                "PESQ needs pip install 'sepnet[pesq]': install it, or leave pesq out of measures"
+                "the package of PESQ is missing: pip install 'sepnet[pesq]', or leave pesq out of measures"
             )
 
 
@@ -70,10 +82,17 @@ def score(
     references: Float[Tensor, "source time"],
     sample_rate: int,
 ) -> list[dict[str, float]]:
-    """Each measure of each estimate with the reference of the same index: a dict per source.
+    """Score estimates with the references of the same index.
 
-    nan: undefined, which a measure also is where it refuses the signals (PESQ at 44.1 kHz, SDR of less
-    than 512 samples). References that are silent don't belong here: leave them out first.
+    Args:
+        measures: Names in ``MEASURES``.
+        estimates: (source, time).
+        references: (source, time), none of them silent.
+        sample_rate: In Hz.
+
+    Returns:
+        A dict of measures for each source. A measure is nan where it is undefined, or refuses the signals
+        (PESQ at 44.1 kHz, SDR of fewer than 512 samples).
     """
     scores: list[dict[str, float]] = [{} for _ in references]
     for measure in measures:

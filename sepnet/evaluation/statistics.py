@@ -1,7 +1,7 @@
-"""Means of scores, and how far to trust them.
+"""Means of scores, and their intervals.
 
-The sources of a mixture share the mixture, so they are no independent draws: their scores are averaged
-first, and the mixture is the unit that is counted and resampled.
+The scores of the sources of one mixture are not independent, so they are averaged first: the mixture is the
+unit that is counted and resampled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESAMPLES_AT_ONCE = 1 << 21  # indices drawn in one go: 16 MiB
 
 @dataclass(frozen=True)
 class Summary:
-    """Of ``n`` mixtures: mean, median and the 95 % interval of the mean; nan where n is too small."""
+    """Mean, median and the 95 % interval of the mean over ``n`` mixtures; nan where n is too small."""
 
     n: int
     mean: float
@@ -38,9 +38,18 @@ def summarise(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> Summary:
-    """Mean, median and the percentile bootstrap interval of the mean; values that are nan are left out.
+    """Compute the mean, the median, and the percentile bootstrap interval of the mean.
 
-    One value has a mean but no interval, and none has neither. The same values give the same summary.
+    The same values always have the same summary.
+
+    Args:
+        values: One for each mixture; nan is left out.
+        confidence: Of the interval.
+        n_resamples: How often the values are resampled.
+        seed: Of the resampling.
+
+    Returns:
+        The summary; a single value has no interval.
     """
     known = values[~np.isnan(values)]
     if not len(known):
@@ -56,10 +65,17 @@ def summarise(
 def median_interval(
     values: Float[np.ndarray, " mixture"], *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of the median between two order statistics; nan for both where n is too small (below 6).
+    """Compute an interval of the median, which makes no assumption on the distribution.
 
-    x_(l) and x_(n - l + 1), with l the quantile of the binomial (n, 1/2): it makes no assumption on the
-    distribution (Conover, "Practical nonparametric statistics", 3rd ed. 1999, section 3.2). nan is left out.
+    Its bounds are the order statistics x_(l) and x_(n - l + 1), with l the quantile of the binomial (n, 1/2)
+    (Conover, "Practical nonparametric statistics", 3rd ed. 1999, section 3.2).
+
+    Args:
+        values: One for each mixture; nan is left out.
+        confidence: Of the interval.
+
+    Returns:
+        Both bounds; nan for fewer than 6 values.
     """
     known = np.sort(values[~np.isnan(values)])
     place = int(binom.ppf((1 - confidence) / 2, len(known), 0.5)) if len(known) else 0
@@ -70,7 +86,7 @@ def median_interval(
 
 @dataclass(frozen=True)
 class Share:
-    """Of ``n`` mixtures the share for which something holds, 0 to 1, and its 95 % interval; nan for none."""
+    """A share of ``n`` mixtures, 0 to 1, and its 95 % interval; nan for n = 0."""
 
     n: int
     share: float
@@ -81,9 +97,14 @@ class Share:
 def share_above(
     values: Float[np.ndarray, " mixture"], threshold: float = 0.0, *, confidence: float = 0.95
 ) -> Share:
-    """The share of values above ``threshold``, and Wilson's score interval; nan is left out.
+    """Compute the share of values above a threshold, and Wilson's score interval.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+
+    Args:
+        values: One for each mixture; nan is left out.
+        threshold: In the unit of the values.
+        confidence: Of the interval.
     """
     known = values[~np.isnan(values)]
     n = len(known)
@@ -99,7 +120,15 @@ def share_above(
 def resampled_means(
     values: Float[np.ndarray, " mixture"], *, n_resamples: int, seed: int
 ) -> Float[np.ndarray, " resample"]:
-    """Means of as many values, drawn with replacement. Efron, "Bootstrap methods", Ann. Stat. 7(1), 1979."""
+    """Compute bootstrap means: each of as many values, drawn with replacement.
+
+    Efron, "Bootstrap methods: another look at the jackknife", Ann. Stat. 7(1), 1979.
+
+    Args:
+        values: One for each mixture.
+        n_resamples: How many means.
+        seed: Of the draws: values of the same length are drawn at the same places.
+    """
     rng = np.random.default_rng(seed)
     means = np.empty(n_resamples)
     step = max(1, RESAMPLES_AT_ONCE // len(values))
@@ -111,10 +140,14 @@ def resampled_means(
 
 
 def mixture_means(rows: Iterable[Row], value: Callable[[Row], float]) -> dict[str, float]:
-    """``value`` averaged over the sources of each mixture that were scored, by mixture id.
+    """Average a value over the sources of each mixture.
 
-    Sources for which it is nan are left out, and mixtures without any other. Sorted, so that a bootstrap of
-    the values does not hang on the order in which they were scored.
+    Args:
+        rows: Those that were not scored are left out.
+        value: Of a row; where it is nan, the row is left out.
+
+    Returns:
+        The means by mixture id; sorted, so that a bootstrap does not depend on the order of the rows.
     """
     by_mixture: dict[str, list[float]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""From rows to the lines of the table: what each separator scored, cost and refused."""
+"""From rows to the lines of a table: scores, cost and refusals of each separator."""
 
 from __future__ import annotations
 
@@ -21,12 +21,22 @@ from sepnet.evaluation.statistics import (
 )
 
 REAL_TIME_QUANTILE = 0.5
-LONGEST_REASON = 90  # in a cell of the table; the remarks tell all of it
+MAX_REASON_LENGTH = 90  # in a cell of the table; the remarks have all of it
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of scores: its measure, unit and digits, and what it means, in one line."""
+    """A column of scores.
+
+    Attributes:
+        key: The measure, with ``_improvement`` if it is compared with the mixture's.
+        measure: In ``scoring.MEASURES``.
+        label: For readers.
+        unit: For readers.
+        digits: After the decimal point.
+        meaning: In a line.
+        value: Of a row; nan where it is undefined.
+    """
 
     key: str
     measure: str
@@ -60,10 +70,10 @@ QUANTITIES = (
         "SDR",
         "dB",
         1,
-        "BSS-eval: the reference over the rest, any filter of 512 taps forgiven; higher is better",
+        "BSS-eval: the reference over the rest, after any filter of 512 taps; higher is better",
         False,
     ),
-    _quantity("sdr", "SDRi", "dB", 1, "SDR of the estimate less SDR of the mixture; higher is better", True),
+    _quantity("sdr", "SDRi", "dB", 1, "SDR of the estimate minus SDR of the mixture; higher is better", True),
     _quantity(
         "pesq",
         "PESQ",
@@ -85,19 +95,19 @@ QUANTITIES = (
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One separator and all of its rows."""
+    """A separator and all of its rows."""
 
     name: str
     rows: Sequence[Row]
 
     @property
     def role(self) -> Role:
-        """floor, method or ceiling."""
+        """Whether it is a floor, a method or a ceiling."""
         return self.rows[0].role
 
     @cached_property
     def scores(self) -> Mapping[str, Summary]:
-        """A summary over mixtures for the key of each quantity."""
+        """A summary over mixtures for each quantity, by its key."""
         return {
             quantity.key: summarise(np.array(list(mixture_means(self.rows, quantity.value).values()), float))
             for quantity in QUANTITIES
@@ -105,7 +115,7 @@ class Line:
 
     @cached_property
     def improvements(self) -> Mapping[str, float]:
-        """SI-SDRi in dB of each mixture, averaged over its sources."""
+        """The SI-SDRi in dB of each mixture, averaged over its sources."""
         return mixture_means(self.rows, SI_SDRI.value)
 
     @cached_property
@@ -120,12 +130,12 @@ class Line:
 
     @property
     def parameters(self) -> int:
-        """Of the separator's networks."""
+        """The number of parameters of the separator's networks."""
         return self.rows[0].parameters
 
     @cached_property
     def real_time_factor(self) -> float:
-        """Seconds of compute on one thread for a second of audio: the median over mixtures, nan if none."""
+        """Seconds on one thread for a second of audio, as a median over mixtures; nan if unknown."""
         return self._median(
             None if row.compute_seconds is None else row.compute_seconds / row.seconds
             for row in self.rows
@@ -134,7 +144,7 @@ class Line:
 
     @cached_property
     def two_thread_factor(self) -> float:
-        """The same on two threads, nan if not measured."""
+        """Seconds on two threads for a second of audio, as a median over mixtures; nan if unknown."""
         return self._median(
             None if row.two_thread_seconds is None else row.two_thread_seconds / row.seconds
             for row in self.rows
@@ -143,12 +153,12 @@ class Line:
 
     @cached_property
     def macs_per_second(self) -> float:
-        """Multiply-accumulates for a second of audio, the median over the mixtures on which it was counted.
+        """Multiply-accumulates for a second of audio, the median over mixtures.
 
-        nan if on none, and for a method that does nothing of what is counted.
+        nan if unknown, and for a method whose operations are not counted.
         """
-        found = self._median(row.macs_per_second for row in self.rows if row.source == 1)
-        return found if found or self.role == "floor" else math.nan
+        macs = self._median(row.macs_per_second for row in self.rows if row.source == 1)
+        return macs if macs or self.role == "floor" else math.nan
 
     @staticmethod
     def _median(values: Iterable[float | None]) -> float:
@@ -157,19 +167,19 @@ class Line:
 
     @cached_property
     def peak_memory_mb(self) -> float:
-        """The highest of all mixtures in MiB, nan if none."""
+        """The highest peak of all mixtures in MiB; nan if unknown."""
         return max(
             (row.peak_memory_mb for row in self.rows if row.peak_memory_mb is not None), default=math.nan
         )
 
     @cached_property
     def counts(self) -> Mapping[Status, int]:
-        """How many sources have each status."""
+        """The number of sources with each status."""
         return Counter(row.status for row in self.rows)
 
     @cached_property
     def refusal(self) -> str:
-        """Why nothing of it was scored, in a few words; empty where something was."""
+        """Why none of its estimates was scored, in a few words; empty if some were."""
         if self.counts["ok"]:
             return ""
         for status, verb in (("cannot_separate", "refused"), ("failed", "failed")):
@@ -178,51 +188,65 @@ class Line:
                 reason = reasons.most_common(1)[0][0]
                 # A refusal ends with its remedy, for which a table has no room.
                 why = reason.partition(": ")[0] if status == "cannot_separate" else reason
-                return f"{verb}: {shortened(why, LONGEST_REASON)}"
+                return f"{verb}: {shortened(why, MAX_REASON_LENGTH)}"
         return ""
 
     def remarks(self, measures: Sequence[str]) -> list[str]:
-        """What the means leave out and why, a sentence each."""
+        """What the means leave out and why, in a sentence each.
+
+        Args:
+            measures: Of the evaluation.
+        """
         ok = [row for row in self.rows if row.status == "ok"]
         found = [
             f"{measure.upper().replace('_', '-')} is undefined for {count} of {len(ok)} sources"
             for measure in measures
             if (count := sum(math.isnan(row.scores.get(measure, math.nan)) for row in ok))
         ]
-        found += self._counted()
-        noted = Counter(row.reason for row in ok if row.reason)
-        if silent := noted.pop(SILENT_ESTIMATE, 0):
-            found.append(f"{silent} of {len(ok)} estimates are silent, and score the worst that there is")
-        found += [f"{count} of {len(ok)} scored with a reservation: {r}" for r, count in noted.most_common(3)]
-        if len(noted) > 3:
-            found.append(f"others were scored with {len(noted) - 3} more reservations")
+        found += self._counting_remarks()
+        warned = Counter(row.reason for row in ok if row.reason)
+        if silent := warned.pop(SILENT_ESTIMATE, 0):
+            found.append(f"{silent} of {len(ok)} estimates are silent, and have the lowest possible scores")
+        found += [
+            f"{count} of {len(ok)} were scored with a warning: {r}" for r, count in warned.most_common(3)
+        ]
+        if len(warned) > 3:
+            found.append(f"others were scored with {len(warned) - 3} other warnings")
         for status, verb in (("cannot_separate", "refused"), ("failed", "failed")):
             reasons = Counter(row.reason for row in self.rows if row.status == status)
             found += [f"{verb} {count} sources: {reason}" for reason, count in reasons.most_common(3)]
             if len(reasons) > 3:
-                found.append(f"{verb} others for {len(reasons) - 3} more reasons")
+                found.append(f"{verb} others for {len(reasons) - 3} other reasons")
         return found
 
-    def _counted(self) -> list[str]:
-        """How well it counts the sources, for each number of them."""
-        counted = [row for row in self.rows if row.source == 1 and row.n_found is not None]
-        told = []
+    def _counting_remarks(self) -> list[str]:
+        """How well it counts the sources, for each number of sources."""
+        counted = [row for row in self.rows if row.source == 1 and row.n_estimated is not None]
+        remarks = []
         for n_sources in sorted({row.n_sources for row in counted}):
-            found = [row.n_found for row in counted if row.n_sources == n_sources]
+            found = [row.n_estimated for row in counted if row.n_sources == n_sources]
             right = found.count(n_sources)
-            told.append(
-                f"counts right in {right} of {len(found)} mixtures of {n_sources} ({right / len(found):.0%})"
+            remarks.append(
+                f"counts correctly in {right} of {len(found)} mixtures of {n_sources} "
+                f"({right / len(found):.0%})"
             )
-        return told
+        return remarks
 
 
 def shortened(text: str, length: int) -> str:
-    """The beginning of a text, at most that long."""
+    """Shorten a text to at most ``length`` characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def lines(rows: Sequence[Row]) -> list[Line]:
-    """Floors, then methods from the best SI-SDRi to the worst and those without any, then ceilings."""
+    """Sort rows into the lines of a table.
+
+    Args:
+        rows: Of an evaluation, in any order.
+
+    Returns:
+        Floors, then methods, then ceilings; each from the best SI-SDRi to the worst, and last those without.
+    """
     by_name: dict[str, list[Row]] = {}
     for row in rows:
         by_name.setdefault(row.separator, []).append(row)

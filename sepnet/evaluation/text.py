@@ -1,4 +1,4 @@
-"""Numbers and comparisons as a reader expects to see them."""
+"""Numbers and comparisons as text, and the templates of the pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float, digits: int) -> str:
-    """With a true minus sign and without minus zero; a dash for what is undefined."""
+    """Write a number with a typographic minus sign, and without minus zero; undefined (nan) as a dash."""
     if math.isnan(value):
         return UNDEFINED
     text = f"{value:.{digits}f}"
@@ -23,7 +23,7 @@ def number(value: float, digits: int) -> str:
 
 
 def factor(value: float) -> str:
-    """Two digits of a ratio that may be large or small."""
+    """Write a ratio of any size with two digits; undefined (nan) as a dash."""
     if math.isnan(value):
         return UNDEFINED
     if value == 0:
@@ -34,38 +34,42 @@ def factor(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """A p of a test, to three digits."""
+    """Write the p of a test with three digits; undefined (nan) as a dash."""
     if math.isnan(value):
         return UNDEFINED
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def sentence(pair: Comparison) -> str:
-    """A comparison in words: A beats B by 1.3 dB [1.1, 1.5]."""
+    """Write a comparison as a sentence: A beats B by 1.3 dB [1.1, 1.5]."""
     interval = f" [{number(pair.low, 1)}, {number(pair.high, 1)}]" if pair.n > 1 else ""
     if pair.differs:
         return f"{pair.better} beats {pair.worse} by {number(pair.mean, 1)} dB{interval}"
-    return f"{pair.better} and {pair.worse} can't be told apart: {number(pair.mean, 1)} dB{interval}"
+    return f"{pair.better} and {pair.worse} do not differ significantly: {number(pair.mean, 1)} dB{interval}"
 
 
 def signed(value: float) -> str:
-    """One digit, and a plus where it is more than nothing."""
+    """Write a number with one digit, and a plus if it is above zero."""
     text = number(value, 1)
     return f"+{text}" if value > 0 and text != "0.0" else text
 
 
 def breakable(name: str) -> Markup:
-    """A name for a narrow column of the page: its lines may end after an underscore or a hyphen."""
+    """Write a name for a narrow column: lines may break after an underscore or a hyphen."""
     return Markup(str(escape(name)).replace("_", "_<wbr>").replace("-", "-<wbr>"))
 
 
 def cell(text: str) -> str:
-    """Text that can't end a cell of a Markdown table, nor mark anything up."""
+    """Escape text for a cell of a Markdown table."""
     return "".join(f"\\{letter}" if letter in r"\|*_`[]<>#" else letter for letter in text)
 
 
 def templates(*, html: bool) -> jinja2.Environment:
-    """The pages' templates, with the functions above as filters."""
+    """Load the templates, with the functions above as filters.
+
+    Args:
+        html: Whether values are escaped for HTML.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sepnet.evaluation"),
         autoescape=html,

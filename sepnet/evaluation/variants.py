@@ -1,4 +1,4 @@
-"""Variants of a model that learnt for the same time: what was changed, what it reached, what it costs."""
+"""Variants of a model that were trained for the same time: settings that differ, scores and cost."""
 
 from __future__ import annotations
 
@@ -11,27 +11,50 @@ from typing import Any
 import torch
 from torch import nn
 
+from sepnet import artifact
 from sepnet.evaluation.cost import count_macs
 from sepnet.evaluation.curves import read_curve
+from sepnet.inference.pipeline import Pipeline
 from sepnet.types import Mixture, Separator
 
-SECONDS = 10.0  # of the noise that times are taken on
-TURNS = 5
+NOISE_SECONDS = 10.0  # of the signal that the cost is measured on
+N_REPETITIONS = 5
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A run folder, its settings as plain containers, and its separator."""
+    """A trained variant.
+
+    Attributes:
+        folder: The run folder.
+        settings: Of the model, in plain containers.
+        separator: With the run's weights.
+    """
 
     folder: Path
     settings: Mapping[str, Any]
     separator: Separator
 
 
-def variants_table(variants: Sequence[Variant]) -> str:
-    """A Markdown table, the best first. Changes are against the first of the variants.
+def read_variant(folder: Path) -> Variant:
+    """Read a run folder.
 
-    The real-time factor is that of one thread, the best of five turns on ten seconds of noise.
+    Raises:
+        SepnetError: It holds no trained separator.
+    """
+    return Variant(folder, artifact.describe(folder), artifact.load(folder))
+
+
+def variants_table(variants: Sequence[Variant]) -> str:
+    """Make a Markdown table of variants, the best first.
+
+    The real-time factor is that of one thread, the best of five repetitions on ten seconds of noise.
+
+    Args:
+        variants: Their settings are compared with those of the first.
+
+    Raises:
+        SepnetError: A run has logged no validation.
     """
     reached = {variant.folder: read_curve(variant.folder) for variant in variants}
     base = variants[0].settings
@@ -55,7 +78,16 @@ def variants_table(variants: Sequence[Variant]) -> str:
 
 
 def changes(base: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """What differs, as name=value. Of a part of another class only the name of the class is told."""
+    """Compare settings.
+
+    Args:
+        base: The settings that are compared with.
+        settings: Those of a variant.
+        prefix: Of the names.
+
+    Yields:
+        Each difference as name=value; for a part of another class, only the name of the class.
+    """
     for name in [*settings, *(key for key in base if key not in settings)]:
         old, new = base.get(name), settings.get(name)
         if old == new:
@@ -69,19 +101,19 @@ def changes(base: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = 
 
 
 def _cost(separator: Separator) -> tuple[float, float]:
-    """Multiply-accumulates for a second of audio, and seconds of one thread for it."""
-    rate = separator.info.sample_rate or 16000
-    noise = torch.randn(1, round(SECONDS * rate), generator=torch.Generator().manual_seed(0))
+    """The multiply-accumulates for a second of audio, and the seconds that one thread needs for it."""
+    rate, pipeline = separator.info.sample_rate or 16000, Pipeline(separator)
+    noise = torch.randn(1, round(NOISE_SECONDS * rate), generator=torch.Generator().manual_seed(0))
     mixture = Mixture(noise, rate, n_sources=2).only(separator.info.needs)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        macs = count_macs(lambda: separator.separate(mixture))
+        macs = count_macs(lambda: pipeline.separate(mixture))
         seconds = []
-        for _ in range(TURNS):
+        for _ in range(N_REPETITIONS):
             begin = time.perf_counter()
-            separator.separate(mixture)
+            pipeline.separate(mixture)
             seconds.append(time.perf_counter() - begin)
     finally:
         torch.set_num_threads(threads)
-    return macs / SECONDS, min(seconds) / SECONDS
+    return macs / NOISE_SECONDS, min(seconds) / NOISE_SECONDS

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from sepnet.data import audio
-from sepnet.evaluation.query_figures import comparison_figure, timeline_figure
-from sepnet.evaluation.query_scores import QueryScores, query_scores
+from sepnet.figures.query import comparison_figure, timeline_figure
 from sepnet.inference.api import find
 from sepnet.inference.channels import check_channels, select_channels
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
@@ -32,6 +31,7 @@ from sepnet.inference.outputs import UNSAFE_IN_NAMES
 from sepnet.query.detection.detector import Detection
 from sepnet.query.event import Event, EventFinder
 from sepnet.query.optimisation.dgmo import OptimisedMask
+from sepnet.query.scores import QueryScores, query_scores
 from sepnet.types import Mixture, SepnetError
 
 MAX_EVENT_SECONDS = 300.0  # of a recording that is searched as a whole
@@ -201,7 +201,7 @@ def _score_text(scores: QueryScores | None) -> str:
         return ""
     return (
         f"; SI-SDR {scores.si_sdr_db:.2f} dB, of the mixture {scores.si_sdr_mixture_db:.2f} dB: "
-        f"{scores.si_sdr_improvement_db:+.2f} dB, {scores.word}"
+        f"{scores.si_sdr_improvement_db:+.2f} dB, {scores.rating}"
     )
 
 

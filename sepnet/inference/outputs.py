@@ -17,7 +17,8 @@ from jaxtyping import Float
 
 from sepnet.data import audio
 from sepnet.data.blocks import SUBTYPE_OF, largest_gain, write_blocks
-from sepnet.evaluation.spectrograms import Stretch, recording_figure, spectrogram
+from sepnet.figures.recording import recording_figure
+from sepnet.figures.spectrogram import ReadSignal
 from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording
 from sepnet.types import SepnetError
@@ -213,14 +214,14 @@ def _draw(recording: Recording, checkpoint: SeparationCheckpoint, paths: list[Pa
     def total(start: int, n: int) -> Float[np.ndarray, " time"]:
         return np.asarray(sum(checkpoint.excerpt(number, start, n) for number in range(n_sources)))
 
-    signals: list[Stretch] = [total, *(partial(checkpoint.excerpt, number) for number in range(n_sources))]
+    signals: list[ReadSignal] = [total, *(partial(checkpoint.excerpt, number) for number in range(n_sources))]
     names = ["sum of the sources", *(path.stem.removeprefix(f"{recording.stem}_") for path in paths)]
     recording_figure(
         recording.folder / f"{recording.stem}_report.png",
-        [spectrogram(signal, n_samples, rate) for signal in signals],
+        signals,
         names,
-        rate,
-        n_samples / rate,
+        n_samples=n_samples,
+        sample_rate=rate,
     )
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sepnet.figures import spectrogram
 from sepnet.serving import archive, figures
 from sepnet.serving.service import Result
 
 STATIC = Path(__file__).with_name("static")
+MAX_FRAMES, MAX_ROWS = 900, 160  # of a spectrogram
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Track:
 
 def style() -> str:
     """The style sheet of the page."""
-    levels = f":root {{ --levels: linear-gradient(90deg, {figures.gradient()}); }}\n"
+    levels = f":root {{ --levels: linear-gradient(90deg, {spectrogram.css_gradient()}); }}\n"
     return (STATIC / "page.css").read_text("utf-8") + levels
 
 
@@ -43,9 +45,12 @@ def script() -> str:
 def pictures(result: Result) -> dict[str, bytes]:
     """A spectrogram for the mixture and each source, all on one scale: 0 dB is the loudest point of any."""
     signals = [result.mixture, *result.sources]
-    levels = [figures.levels_db(signal, result.sample_rate) for signal in signals]
-    loudest = max(float(level.max()) for level in levels)
-    return {f"{_file(k)}.png": figures.spectrogram_png(level, loudest) for k, level in enumerate(levels)}
+    levels = [
+        spectrogram.spectrogram_db(signal, result.sample_rate, max_frames=MAX_FRAMES, max_rows=MAX_ROWS)
+        for signal in signals
+    ]
+    loudest_db = max(float(level.max()) for level in levels)
+    return {f"{_file(k)}.png": spectrogram.png(level, loudest_db) for k, level in enumerate(levels)}
 
 
 def html(result: Result, token: str) -> str:
@@ -64,7 +69,7 @@ def html(result: Result, token: str) -> str:
         ],
         archive=archive.ARCHIVE,
         duration=f"{int(result.seconds // 60)}:{result.seconds % 60:04.1f}",
-        range_db=figures.DYNAMIC_RANGE_DB,
+        range_db=spectrogram.DYNAMIC_RANGE_DB,
         told=_told(result),
     )
 

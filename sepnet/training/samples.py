@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-from matplotlib import colormaps
 
 from sepnet.data.dataset import MixtureSet
-from sepnet.dsp.filterbank import STFT
+from sepnet.figures.spectrogram import pixels, spectrogram_db
 from sepnet.training.task import aligned
 from sepnet.types import Scored
-
-FLOOR_DB = -80.0
 
 
 class Samples(Callback):
@@ -29,7 +26,6 @@ class Samples(Callback):
 
     def __init__(self, *, n_mixtures: int = 3, seconds: float = 6.0) -> None:
         self.n_mixtures, self.seconds = n_mixtures, seconds
-        self._stft = STFT(window_samples=256, hop_samples=64)
         self._sent = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -69,7 +65,7 @@ class Samples(Callback):
         logged: dict[str, Any] = {"trainer/global_step": step}
         for name, sound in sounds.items():
             logged[f"audio/{name}"] = wandb.Audio(sound.numpy(), sample_rate=rate)
-            logged[f"spectrogram/{name}"] = wandb.Image(self.picture(sound))
+            logged[f"spectrogram/{name}"] = wandb.Image(picture(sound, rate))
         logger.experiment.log(logged)
 
     def _to_tensorboard(
@@ -77,11 +73,10 @@ class Samples(Callback):
     ) -> None:
         for name, sound in sounds.items():
             logger.experiment.add_audio(f"audio/{name}", sound, step, sample_rate=rate)
-            logger.experiment.add_image(f"spectrogram/{name}", self.picture(sound), step, dataformats="HWC")
+            logger.experiment.add_image(f"spectrogram/{name}", picture(sound, rate), step, dataformats="HWC")
 
-    def picture(self, sound: torch.Tensor) -> np.ndarray:
-        """A spectrogram in dB below its own peak, as colours (bin, frame, 3), low frequencies below."""
-        level = 20 * torch.log10(self._stft.spectrogram(sound[None])[0].abs() + 1e-9)
-        scaled = ((level - level.max()).clamp_min(FLOOR_DB) / -FLOOR_DB + 1).flip(0)
-        colours: np.ndarray = colormaps["magma"](scaled.numpy())[..., :3]
-        return (255 * colours).astype(np.uint8)
+
+def picture(sound: torch.Tensor, sample_rate: int) -> np.ndarray:
+    """A spectrogram in dB below its own peak, as colours (row, frame, 3), low frequencies below."""
+    levels_db = spectrogram_db(sound, sample_rate)
+    return pixels(levels_db, float(levels_db.max()))

@@ -1,4 +1,4 @@
-"""Two pictures of what was found by example: what was taken out of the mixture, and why there. As PNG."""
+"""Two pictures of a query, as PNG: the target that was separated, and the detection over time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sepnet.evaluation.figures import DYNAMIC_RANGE_DB, levels_db
+from sepnet.figures.spectrogram import draw_spectrogram, extent, spectrogram_db
 from sepnet.types import SepnetError
 
 DPI = 130
@@ -44,35 +44,37 @@ def comparison_figure(
     sample_rate: int,
     title: str = "",
 ) -> None:
-    """Spectrograms of mixture, target and residual, (time,), on one scale, and the mask, as ``path``.
+    """Draw spectrograms of mixture, target and residual on one scale, and the mask.
 
-    0 dB is the loudest point of the mixture. The mask's bins reach from 0 Hz to half of ``sample_rate``, its
-    frames from the beginning to the end. Raises SepnetError for signals of different lengths.
+    Args:
+        path: Of the PNG.
+        mixture: (time,); its loudest point is 0 dB.
+        mask: From 0 Hz to half the rate, and from the beginning to the end of the mixture.
+        target: (time,).
+        residual: (time,).
+        sample_rate: In Hz.
+        title: Of the picture.
+
+    Raises:
+        SepnetError: The signals have different lengths.
     """
     signals = {"mixture": mixture, "target": target, "residual": residual}
     if len({signal.shape[-1] for signal in signals.values()}) > 1:
-        told = ", ".join(f"{name} {signal.shape[-1]}" for name, signal in signals.items())
-        raise SepnetError(f"one time axis is for signals of one length, but in samples: {told}")
-    levels = {name: levels_db(signal.cpu(), sample_rate).numpy() for name, signal in signals.items()}
-    top = float(levels["mixture"].max())
-    extent = (0.0, mixture.shape[-1] / sample_rate, 0.0, sample_rate / 2000)
+        lengths = ", ".join(f"{name} {signal.shape[-1]}" for name, signal in signals.items())
+        raise SepnetError(f"the signals of a picture need one length, but have in samples: {lengths}")
+    levels = {name: spectrogram_db(signal, sample_rate) for name, signal in signals.items()}
+    loudest_db, seconds = float(levels["mixture"].max()), mixture.shape[-1] / sample_rate
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 6.2), layout="constrained")
         axes = figure.subplots(2, 2, sharex=True, sharey=True)
         places = {"mixture": axes[0, 0], "mask": axes[0, 1], "target": axes[1, 0], "residual": axes[1, 1]}
-        shown: dict[Any, Any] = {"origin": "lower", "aspect": "auto", "extent": extent}
         for name, level in levels.items():
-            spectrum = places[name].imshow(
-                level - top,
-                vmin=-DYNAMIC_RANGE_DB,
-                vmax=0,
-                cmap="magma",
-                interpolation="antialiased",
-                **shown,
+            spectrum = draw_spectrogram(
+                places[name], level, loudest_db, duration=seconds, sample_rate=sample_rate
             )
         values = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask
         gains = places["mask"].imshow(
-            values, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", **shown
+            values, vmin=0, vmax=1, cmap="viridis", interpolation="nearest", **extent(seconds, sample_rate)
         )
         for name, place in places.items():
             place.set_title(name, loc="left", fontsize=10, fontweight="bold")
@@ -105,12 +107,23 @@ def timeline_figure(
     truth: Iterable[tuple[float, float]] | None = None,
     title: str = "",
 ) -> None:
-    """What each window says over time, what passes, and the segments, as ``path``.
+    """Draw the detection of a target over time: the scores of each window, the gate, and the segments.
 
-    times_seconds: centres of the windows. probability: of the query's class, None where the class is not
-    known. similarity: to the query's embedding. score: what ``threshold`` is for, where it is neither alone
-    (their product, say). gate: which windows pass. segments, truth: found and true, (begin, end) in
-    seconds. seconds: of the mixture. Raises SepnetError where the windows' counts differ.
+    Args:
+        path: Of the PNG.
+        times_seconds: The centres of the windows.
+        probability: Of the query's class in each window; None where the class is unknown.
+        similarity: Of each window to the query's embedding.
+        threshold: Of the score; None: it is not drawn.
+        gate: Which windows pass.
+        segments: Detected, (begin, end) in seconds.
+        seconds: The length of the mixture.
+        score: Of each window, where it is neither probability nor similarity (their product, say).
+        truth: The true segments.
+        title: Of the picture.
+
+    Raises:
+        SepnetError: The numbers of windows differ.
     """
     curves = {
         name: np.asarray(values, dtype=float)
@@ -121,8 +134,8 @@ def timeline_figure(
     if bad := {
         name: len(each) for name, each in {**curves, "gate": passed}.items() if len(each) != len(times)
     }:
-        told = ", ".join(f"{name} has {length}" for name, length in bad.items())
-        raise SepnetError(f"there are {len(times)} windows, but {told} values: give one for each window")
+        lengths = ", ".join(f"{name} has {length}" for name, length in bad.items())
+        raise SepnetError(f"there are {len(times)} windows, but {lengths} values: give one for each window")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 4.4), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1.1))
@@ -152,7 +165,7 @@ def timeline_figure(
 def _strips(
     axes: Axes, found: list[tuple[float, float]], truth: list[tuple[float, float]] | None, seconds: float
 ) -> None:
-    """A bar for each segment; the found ones above the true ones."""
+    """Draw a bar for each segment, the detected ones above the true ones."""
     rows = {"found": found} | ({} if truth is None else {"true": truth})
     for height, (name, segments) in enumerate(rows.items()):
         axes.barh(height, seconds, height=0.62, color=INK, alpha=0.06)

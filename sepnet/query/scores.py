@@ -1,6 +1,6 @@
-"""What a sound that was pulled out of a mixture is worth, where the true one is known.
+"""Scores of a target that was separated from a mixture, where the true target is known.
 
-All compare signals at one rate and of one length, (time,), full scale 1.0.
+All signals have the same rate and length, (time,), with full scale 1.0.
 """
 
 from __future__ import annotations
@@ -17,19 +17,29 @@ from sepnet.metrics.sdr import ABSOLUTE_FLOOR, BSS_EVAL_FILTER_TAPS
 from sepnet.types import SepnetError
 
 Signal = Float[Tensor, " _"]
-"""(time,); of which length is checked here, to be told in a sentence."""
-WORDS = ((10.0, "excellent"), (5.0, "good"), (0.0, "fair"))
-"""SI-SDR in dB above which a word stands."""
-WORST = "poor"
+"""(time,); lengths are checked in ``query_scores``, for a clear message."""
+RATINGS = ((10.0, "excellent"), (5.0, "good"), (0.0, "fair"))
+"""(SI-SDR in dB, rating above it)."""
+LOWEST_RATING = "poor"
 
 
 @dataclass(frozen=True)
 class QueryScores:
-    """Of one target; ratios in dB.
+    """The scores of a target.
 
-    The improvements are those of the target over the mixture: without them a score says nothing, since
-    the mixture itself may score well. spectral_convergence is an error: 0 is perfect. cross_correlation: 0
-    to 1. energy_ratio_db: of the target over the reference, 0 where the level is right. word: of ``si_sdr``.
+    The mixture itself may score well, so the improvements say most.
+
+    Attributes:
+        si_sdr_mixture_db: SI-SDR of the mixture.
+        si_sdr_db: SI-SDR of the target.
+        si_sdr_improvement_db: Of the target over the mixture.
+        sdr_mixture_db: SDR of the mixture.
+        sdr_db: SDR of the target.
+        sdr_improvement_db: Of the target over the mixture.
+        spectral_convergence: An error: 0 is perfect.
+        cross_correlation: 0 to 1.
+        energy_ratio_db: Of the target over the reference; 0 where the level is right.
+        rating: Of the SI-SDR, in a word.
     """
 
     si_sdr_mixture_db: float
@@ -41,21 +51,26 @@ class QueryScores:
     spectral_convergence: float
     cross_correlation: float
     energy_ratio_db: float
-    word: str
+    rating: str
 
 
 def query_scores(target: Signal, mixture: Signal, reference: Signal) -> QueryScores:
-    """All scores of a target.
+    """Score a target.
 
-    Raises SepnetError where the lengths differ, where the reference is silent, and below 512 samples, which
-    SDR needs.
+    Args:
+        target: (time,).
+        mixture: (time,).
+        reference: The true target, (time,).
+
+    Raises:
+        SepnetError: The lengths differ, the reference is silent, or there are fewer than 512 samples.
     """
     lengths = {"target": len(target), "mixture": len(mixture), "reference": len(reference)}
     if len({*lengths.values()}) > 1:
-        told = ", ".join(f"the {name} {length}" for name, length in lengths.items())
+        listed = ", ".join(f"the {name} has {length}" for name, length in lengths.items())
         raise SepnetError(
-            f"scores compare signals of one length, but in samples {told} long: give the reference as it "
-            "lies in the mixture, from its first sample to its last"
+            f"scores compare signals of one length, but in samples {listed}: give the reference as it is in "
+            "the mixture, from its first sample to its last"
         )
     if len(reference) < BSS_EVAL_FILTER_TAPS:
         raise SepnetError(
@@ -63,7 +78,7 @@ def query_scores(target: Signal, mixture: Signal, reference: Signal) -> QuerySco
             "give more"
         )
     if bool(is_silent(reference)):
-        raise SepnetError("the reference is silent, so there is nothing to score by: give another")
+        raise SepnetError("the reference is silent, so it cannot be scored by: give another")
     before = [float(metric(mixture.double(), reference.double())) for metric in (si_sdr, sdr)]
     after = [float(metric(target.double(), reference.double())) for metric in (si_sdr, sdr)]
     return QueryScores(
@@ -76,35 +91,53 @@ def query_scores(target: Signal, mixture: Signal, reference: Signal) -> QuerySco
         spectral_convergence=spectral_convergence(target, reference),
         cross_correlation=cross_correlation(target, reference),
         energy_ratio_db=energy_ratio_db(target, reference),
-        word=word(after[0]),
+        rating=rating(after[0]),
     )
 
 
-def word(si_sdr_db: float) -> str:
-    """excellent above 10 dB, good above 5, fair above 0, else poor."""
-    return next((name for above, name in WORDS if si_sdr_db > above), WORST)
+def rating(si_sdr_db: float) -> str:
+    """Rate an SI-SDR: excellent above 10 dB, good above 5, fair above 0, else poor."""
+    return next((name for above, name in RATINGS if si_sdr_db > above), LOWEST_RATING)
 
 
 def spectral_convergence(
     estimate: Signal, reference: Signal, *, window_samples: int = 512, hop_samples: int = 256
 ) -> float:
-    """|| |S| - |E| ||_F / || |S| ||_F of the magnitudes: 0 is perfect, and silence scores 1.
+    """Compute || |S| - |E| ||_F / || |S| ||_F of the magnitude spectrograms.
 
-    Sturmel and Daudet, "Signal reconstruction from STFT magnitude: a state of the art", DAFx 2011. Raises
-    SepnetError for a silent reference.
+    Sturmel and Daudet, "Signal reconstruction from STFT magnitude: a state of the art", DAFx 2011.
+
+    Args:
+        estimate: (time,).
+        reference: (time,).
+        window_samples: Of the STFT (Hann).
+        hop_samples: Of the STFT.
+
+    Returns:
+        0 for a perfect estimate, 1 for a silent one.
+
+    Raises:
+        SepnetError: The reference is silent.
     """
     stft = STFT(window_samples=window_samples, hop_samples=hop_samples, window="hann")
     ours, theirs = (stft.spectrogram(signal).abs() for signal in (estimate, reference))
     norm = float(torch.linalg.norm(theirs))
     if norm == 0:
-        raise SepnetError("the reference is silent, so no spectrum can converge to it: give another")
+        raise SepnetError("the reference is silent, so it has no spectrum to compare with: give another")
     return float(torch.linalg.norm(theirs - ours)) / norm
 
 
 def cross_correlation(estimate: Signal, reference: Signal) -> float:
-    """The peak over all lags of |sum_n e[n + lag] s[n]| / (||e|| ||s||), 0 to 1; 0 where either is silent.
+    """Compute the peak over all lags of |sum_n e[n + lag] s[n]| / (||e|| ||s||).
 
-    Blind to level, delay and polarity.
+    Level, delay and polarity do not matter.
+
+    Args:
+        estimate: (time,).
+        reference: (time,).
+
+    Returns:
+        0 to 1; 0 where either is silent.
     """
     e, s = estimate.double(), reference.double()
     norm = float(torch.linalg.norm(e) * torch.linalg.norm(s))
@@ -116,6 +149,6 @@ def cross_correlation(estimate: Signal, reference: Signal) -> float:
 
 
 def energy_ratio_db(estimate: Signal, reference: Signal) -> float:
-    """The energy of the estimate over that of the reference in dB; silence counts as -200 dBFS."""
+    """Compute the energy of the estimate over that of the reference in dB; silence counts as -200 dBFS."""
     powers = [float(x.double().square().mean()) + ABSOLUTE_FLOOR for x in (estimate, reference)]
     return float(10 * torch.log10(torch.tensor(powers[0] / powers[1], dtype=torch.float64)))

@@ -1,0 +1,94 @@
+"""Tables for pages of Markdown, each made from the rows.csv of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sepnet.evaluation import provenance, rows
+from sepnet.evaluation.columns import Width, columns, markdown_table
+from sepnet.evaluation.shipping import read_shipped
+from sepnet.evaluation.table import Line, lines
+from sepnet.evaluation.text import cell, number
+from sepnet.types import SepnetError
+
+ROWS = "rows.csv"
+
+
+def results_table(folder: Path, *, width: Width = "summary", methods: Sequence[str] | None = None) -> str:
+    """Make the table of an evaluation.
+
+    Args:
+        folder: That of the evaluation.
+        width: How many columns the table has.
+        methods: The names of those that have a row, in any order; None: all.
+
+    Returns:
+        A table in Markdown, in the order of the report, and a line about its origin.
+
+    Raises:
+        SepnetError: The folder holds no evaluation, or a method has no rows in it.
+    """
+    rows_csv = folder / ROWS
+    table = select(read_table(folder), methods, folder)
+    text = markdown_table(table, columns(width, rows.measures_of(rows_csv)))
+    return f"{text}\n\n{cell(provenance.in_a_line(provenance.read(rows_csv)))}"
+
+
+def terminal_table(folder: Path) -> str:
+    """The table of an evaluation with all columns of the report, for a terminal.
+
+    Raises:
+        SepnetError: The folder holds no evaluation.
+    """
+    measures = rows.measures_of(folder / ROWS)
+    return markdown_table(read_table(folder), columns("full", measures), escape=False)
+
+
+def read_table(folder: Path) -> list[Line]:
+    """Read the rows of an evaluation, as lines of its table.
+
+    Raises:
+        SepnetError: The folder holds no evaluation.
+    """
+    if not (folder / ROWS).is_file():
+        raise SepnetError(f"there is no {folder / ROWS}: run scripts/eval.py first")
+    return lines(rows.read(folder / ROWS))
+
+
+def select(table: Sequence[Line], methods: Sequence[str] | None, folder: Path) -> list[Line]:
+    """Those of the methods alone.
+
+    Raises:
+        SepnetError: A method has no line.
+    """
+    known = {line.name for line in table}
+    if missing := [name for name in methods or () if name not in known]:
+        raise SepnetError(
+            f"the table of {folder} has no row {missing[0]}: evaluate it first, or name some of "
+            f"{', '.join(sorted(known))}"
+        )
+    return [line for line in table if methods is None or line.name in methods]
+
+
+def weights_table() -> str:
+    """A Markdown table with a row for each of the weights that come with sepnet.
+
+    Raises:
+        SepnetError: The metrics of some weights have no score on a test set.
+    """
+    titles = ("Name", "Separates", "Tested on", "SI-SDRi (dB)", "Parameters (M)", "MB")
+    table = [titles, (":--", ":--", ":--", "--:", "--:", "--:")]
+    for shipped in read_shipped():
+        gain: dict[str, Any] = shipped.test["si_sdr_improvement"]
+        score = f"{number(gain['mean'], 2)} [{number(gain['low'], 2)}, {number(gain['high'], 2)}]"
+        card = f"[`{shipped.name}`](sepnet/weights/{shipped.name}/README.md)"
+        millions = number(shipped.test["parameters"] / 1e6, 2)
+        table.append(
+            (card, shipped.separates, shipped.tested_on, score, millions, f"{shipped.n_bytes / 1e6:.1f}")
+        )
+    head, rule, *body = table
+    return "\n".join(
+        [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|", *(f"| {' | '.join(r)} |" for r in body)]
+    )

@@ -1,0 +1,273 @@
+"""Weights that come with the package: copied from a run in half precision, with a model card.
+
+The card, and metrics.json beside it, say what the weights reach; their numbers are those of rows.csv.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sepnet import artifact
+from sepnet.evaluation import rows
+from sepnet.evaluation.columns import columns, markdown_table
+from sepnet.evaluation.contenders import without_time
+from sepnet.evaluation.statistics import Summary
+from sepnet.evaluation.table import Line, lines
+from sepnet.evaluation.text import templates
+from sepnet.types import Scored, Separator, SepnetError
+
+MEGABYTE = 1e6
+REFERENCE_METHODS = ("identity", "ibm", "irm")  # the floor and ceilings that a card shows beside the model
+OPTIONS = {"n_sources": "n_sources=2", "queries": "query=example.wav"}  # what a command has to give
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a model card says in words.
+
+    Attributes:
+        recipe: The command that trains the model.
+        data: What it was trained on.
+        limits: Where it fails.
+        licence: Under which terms the weights may be used.
+        separates: Its sources, in a few words; empty for a part of a separator.
+        tested_on: The test set, in a few words; empty for a part of a separator.
+    """
+
+    recipe: str
+    data: str
+    limits: str
+    licence: str
+    separates: str = ""
+    tested_on: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How large weights may be in half precision, in megabytes: those of one model, and all that ship."""
+
+    model_mb: float = 16.0
+    total_mb: float = 64.0
+
+
+@dataclass(frozen=True)
+class FoldScore:
+    """The mean score of a run on the clips of a fold that it was not trained on, and their number."""
+
+    run: Path
+    score: float
+    n_clips: int
+
+
+@dataclass(frozen=True)
+class ShippedWeights:
+    """What metrics.json says of shipped weights, and the size of their file.
+
+    ``test`` is a record of the test set's table; see ``record``.
+    """
+
+    name: str
+    separates: str
+    tested_on: str
+    test: Mapping[str, Any]
+    n_bytes: int
+
+
+def ship_separator(
+    run: Path, folder: Path, evaluations: Sequence[Path], description: Description, bounds: Bounds
+) -> None:
+    """Copy the weights of a separator into the package, with its card and its metrics.
+
+    Args:
+        run: The folder of a finished run.
+        folder: Where its weights go; what is there is replaced.
+        evaluations: Folders of evaluations that the run has taken part in, the most important first.
+        description: For the card.
+        bounds: How large the weights may be.
+
+    Raises:
+        SepnetError: The run has no weights, an evaluation has no row for it, or the weights are too large.
+    """
+    weights = half_precision(run, folder, bounds)
+    separator = artifact.load(run)
+    assert isinstance(separator, nn.Module)  # it has weights
+    assert isinstance(separator, Separator)
+    tables = [_card_table(run, evaluation) for evaluation in evaluations]
+    test = next(line for line in tables[0][0] if line.name == without_time(run.name))
+    metrics = json.loads((run / artifact.METRICS).read_text()) | {
+        "separates": description.separates,
+        "tested_on": description.tested_on,
+        "test": record(test),
+    }
+    options = "".join(f" {OPTIONS[hint]}" for hint in sorted(separator.info.needs))
+    content = {"tables": [text for _, text in tables], "options": options}
+    _write(run, folder, "card.md", weights, separator, metrics, asdict(description) | content)
+
+
+def ship_part(
+    run: Path, folder: Path, folds: Mapping[str, FoldScore], description: Description, bounds: Bounds
+) -> None:
+    """Copy the weights of a part of a separator, such as a tagger, into the package, with its score by fold.
+
+    Args:
+        run: The folder of a finished run.
+        folder: Where its weights go; what is there is replaced.
+        folds: The score on each fold, of a run that was not trained on it.
+        description: For the card.
+        bounds: How large the weights may be.
+
+    Raises:
+        SepnetError: The run has no weights, it is a separator, or the weights are too large.
+    """
+    weights = half_precision(run, folder, bounds)
+    part = artifact.load_trained(run)
+    if not isinstance(part, Scored) or not isinstance(part, nn.Module):
+        raise SepnetError(f"{run} is a separator: ship it with an evaluation, not with folds")
+    metrics = json.loads((run / artifact.METRICS).read_text())
+    metrics["folds"] = {fold: scored.score for fold, scored in folds.items()}
+    content = {
+        "kind": type(part).__name__,
+        "score_name": part.score_name,
+        "folds": {fold: asdict(scored) | {"run": scored.run.name} for fold, scored in folds.items()},
+        "run": run.name,
+    }
+    _write(run, folder, "part_card.md", weights, part, metrics, asdict(description) | content)
+
+
+def half_precision(run: Path, folder: Path, bounds: Bounds) -> dict[str, Tensor]:
+    """Read the weights of a run in half precision.
+
+    Args:
+        run: The folder of a finished run.
+        folder: Where they are to go: weights there, which they replace, do not count.
+        bounds: How large they may be, and how large all weights may be that ship.
+
+    Raises:
+        SepnetError: The run has no weights, or they are too large.
+    """
+    source = run / artifact.WEIGHTS
+    if not source.is_file():
+        raise SepnetError(f"there is no {source}: name the folder of a finished run")
+    weights = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in load_file(source).items()
+    }
+    size_mb = sum(tensor.nbytes for tensor in weights.values()) / MEGABYTE
+    if size_mb > bounds.model_mb:
+        raise SepnetError(
+            f"{source} is {size_mb:.1f} MB in half precision, but at most {bounds.model_mb:g} MB ship: "
+            "train a smaller model"
+        )
+    others = [path for path in artifact.SHIPPED.glob(f"*/{artifact.WEIGHTS}") if path.parent != folder]
+    total_mb = size_mb + sum(path.stat().st_size for path in others) / MEGABYTE
+    if total_mb > bounds.total_mb:
+        raise SepnetError(
+            f"with {source} all weights are {total_mb:.1f} MB, but at most {bounds.total_mb:g} MB ship: "
+            "train a smaller model, or remove others"
+        )
+    return weights
+
+
+def record(line: Line) -> dict[str, Any]:
+    """The numbers of a line of a table for metrics.json; null where one is undefined."""
+    return {
+        "method": line.name,
+        "n_mixtures": len(line.improvements),
+        **{key: _summary(summary) for key, summary in line.scores.items() if summary.n},
+        "parameters": line.parameters,
+        "macs_per_second": _finite(line.macs_per_second),
+        "real_time_factor": _finite(line.real_time_factor),
+        "peak_memory_mb": _finite(line.peak_memory_mb),
+    }
+
+
+def _summary(summary: Summary) -> dict[str, float | None]:
+    return {name: _finite(getattr(summary, name)) for name in ("mean", "low", "high")}
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def read_shipped() -> list[ShippedWeights]:
+    """Read what is known of all separators that come with the package.
+
+    Raises:
+        SepnetError: The metrics of one have no score on a test set.
+    """
+    found = []
+    for name in artifact.shipped():
+        folder = artifact.SHIPPED / name
+        metrics = json.loads((folder / artifact.METRICS).read_text())
+        if "test" not in metrics:
+            raise SepnetError(
+                f"{name} has no score on a test set in its metrics: ship it again (weights={name})"
+            )
+        size = (folder / artifact.WEIGHTS).stat().st_size
+        found.append(ShippedWeights(name, metrics["separates"], metrics["tested_on"], metrics["test"], size))
+    return found
+
+
+def _card_table(run: Path, evaluation: Path) -> tuple[list[Line], str]:
+    """The lines of floor, run and ceilings of an evaluation, and the table of these."""
+    rows_csv, name = evaluation / "rows.csv", without_time(run.name)
+    if not rows_csv.is_file():
+        raise SepnetError(f"there is no {rows_csv}: run scripts/eval.py first")
+    table = [line for line in lines(rows.read(rows_csv)) if line.name in (name, *REFERENCE_METHODS)]
+    if all(line.name != name for line in table):
+        raise SepnetError(f"the table of {evaluation} has no row {name}: evaluate the run first")
+    return table, markdown_table(table, columns("summary", rows.measures_of(rows_csv)))
+
+
+def _write(
+    run: Path,
+    folder: Path,
+    template: str,
+    weights: dict[str, Tensor],
+    module: nn.Module,
+    metrics: Mapping[str, Any],
+    content: Mapping[str, Any],
+) -> None:
+    """Write the folder of shipped weights: weights, settings, provenance, metrics and card."""
+    config = yaml.safe_load((run / artifact.CONFIG).read_text())
+    card = (
+        templates(html=False)
+        .get_template(template)
+        .render(
+            name=folder.name,
+            parameters=sum(parameter.numel() for parameter in module.parameters()) / 1e6,
+            metrics=metrics,
+            origin=json.loads((run / artifact.PROVENANCE).read_text()),
+            model=_to_yaml(config["model"]),
+            **content,
+        )
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / artifact.WEIGHTS)
+    (folder / artifact.CONFIG).write_text(_to_yaml(without_paths(config)))
+    shutil.copyfile(run / artifact.PROVENANCE, folder / artifact.PROVENANCE)
+    (folder / artifact.METRICS).write_text(json.dumps(dict(metrics), indent=2, ensure_ascii=False) + "\n")
+    (folder / artifact.CARD).write_text(card + "\n")
+
+
+def _to_yaml(node: Any) -> str:
+    return yaml.safe_dump(node, sort_keys=False, allow_unicode=True, default_flow_style=False)
+
+
+def without_paths(node: Any) -> Any:
+    """Settings without the paths of the machine that they were made on: ``???`` asks for them anew."""
+    if isinstance(node, dict):
+        return {key: without_paths(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [without_paths(value) for value in node]
+    return "???" if isinstance(node, str) and Path(node).is_absolute() else node
