@@ -91,7 +91,7 @@ SEPARATORS = [
     Case(
         "repet",
         {"period_seconds": [0.04, 0.1]},
-        refusals=dict.fromkeys(("one sample", "100 samples"), "wants to hear a period"),
+        refusals=dict.fromkeys(("one sample", "100 samples"), "needs 3 repetitions of a period"),
     ),
     Case("nmf", {"n_components": 6, "n_iterations": 20}, refuses_many="41 sources can't share 6 components"),
     Case("nmf_rank", {"n_restarts": 1, "n_iterations": 20}),

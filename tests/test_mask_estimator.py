@@ -224,7 +224,7 @@ def test_complex_masks_turn_the_phase() -> None:
     ids=("log_magnitude", "compressed", "complex", "spectral objective"),
 )
 def test_settings_that_need_an_stft_refuse_learned_filters(settings: dict[str, Any]) -> None:
-    with pytest.raises(SepnetError, match=r"want an STFT, but the filterbank is LearnedFilterbank"):
+    with pytest.raises(SepnetError, match=r"need an STFT, but the filterbank is LearnedFilterbank"):
         estimator(filterbank=LearnedFilterbank(), **settings)
 
 
@@ -469,7 +469,7 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     for more in ({"quiet_db": -20.0}, {"labels": ["a", "b", "c"]}):
         with pytest.raises(SepnetError, match="quiet_db has to be positive, and classes are not counted"):
             counting("given", **more)
-    with pytest.raises(SepnetError, match="allow_silence=true wants a metric that is given the mixture"):
+    with pytest.raises(SepnetError, match="allow_silence=true needs a metric that takes the mixture"):
         WaveformObjective(allow_silence=True)
 
 

@@ -171,7 +171,7 @@ def run_sound_card(stream: StreamingSeparator, n_channels: int, chosen: slice) -
         sounddevice: Any = importlib.import_module("sounddevice")
     except (ImportError, OSError) as error:  # OSError: its PortAudio is missing
         raise SepnetError(
-            f"live=device wants sounddevice ({error}): pip install 'sepnet[live]', with PortAudio on Linux"
+            f"live=device needs sounddevice ({error}): pip install 'sepnet[live]', with PortAudio on Linux"
         ) from error
     n_overflows = 0
     try:

@@ -1,1 +1,1 @@
-"""Networks from tensor to tensor."""
+"""Networks: tensors in, tensors out; each file holds one architecture."""

@@ -1,1 +1,1 @@
-"""Methods of separation, one a file."""
+"""Methods of separation: one a file, families in folders."""

@@ -72,7 +72,7 @@ class REPET:
         lags[1] = min(lags[1], observed.shape[1] // MIN_REPETITIONS)
         if lags[1] < lags[0]:
             raise CannotSeparate(
-                f"REPET wants to hear a period of {self.period_seconds[0]} s {MIN_REPETITIONS} times, but "
+                f"REPET needs {MIN_REPETITIONS} repetitions of a period of {self.period_seconds[0]} s, but "
                 f"the mixture has {mixture.audio.shape[1] / mixture.sample_rate:.2f} s: give a longer one"
             )
         magnitude = observed.abs()

@@ -1,1 +1,1 @@
-"""Separation by gradient descent on an energy of cluster signatures."""
+"""Separation by frame energies: blind, and with an example of each source."""

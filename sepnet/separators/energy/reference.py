@@ -188,14 +188,14 @@ def _aligned(query: Query, signal: Tensor) -> Tensor:
     reference = query.audio.to(signal.device)
     if reference.shape != signal.shape:
         raise CannotSeparate(
-            f"start=difference wants a reference aligned to the mixture, of {len(signal)} samples, but the "
+            f"start=difference needs a reference aligned to the mixture, of {len(signal)} samples, but the "
             f"query has {len(reference)}: take start=mixture"
         )
     inner, power = (reference * signal).sum(), reference.square().sum()
     cosine = float(inner / (power * signal.square().sum()).sqrt().clamp_min(1e-30))
     if cosine < MIN_ALIGNED_CORRELATION:
         raise CannotSeparate(
-            f"start=difference wants a reference aligned to the mixture, but their correlation is "
+            f"start=difference needs a reference aligned to the mixture, but their correlation is "
             f"{cosine:.2f}, less than {MIN_ALIGNED_CORRELATION}: take start=mixture"
         )
     return reference * inner / power

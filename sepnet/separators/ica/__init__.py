@@ -1,1 +1,1 @@
-"""Independent component analysis and its convolutive kin, for several microphones."""
+"""Separation with several microphones: instantaneous (FastICA) and in rooms (AuxIVA, ILRMA)."""

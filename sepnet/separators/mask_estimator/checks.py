@@ -51,7 +51,7 @@ def check_transform(
     )
     if spectral and not isinstance(filterbank, STFT):
         raise SepnetError(
-            f"features={features}, activation={activation} and {type(objective).__name__} want an STFT, "
+            f"features={features}, activation={activation} and {type(objective).__name__} need an STFT, "
             f"but the filterbank is {type(filterbank).__name__}: take features=coefficients, another "
             "activation than complex, and a WaveformObjective"
         )

@@ -85,7 +85,7 @@ class WaveformObjective:
 
     def __init__(self, *, metric: Metric = si_sdr, allow_silence: bool = False) -> None:
         if allow_silence and "mixture" not in inspect.signature(metric).parameters:
-            raise SepnetError("allow_silence=true wants a metric that is given the mixture: thresholded_snr")
+            raise SepnetError("allow_silence=true needs a metric that takes the mixture: thresholded_snr")
         self.metric, self.allow_silence = metric, allow_silence
 
     def __call__(
