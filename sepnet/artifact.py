@@ -37,6 +37,7 @@ from torch import nn
 from yaml import YAMLError
 
 from sepnet import hub
+from sepnet.commands import command
 from sepnet.types import Separator, SepnetError
 
 CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD = (
@@ -275,7 +276,7 @@ def _load_untrained(name: str, settings: Mapping[str, Any]) -> Separator:
     separator: Separator = build(_untrained(name, settings))
     if isinstance(separator, nn.Module) and (hasattr(separator, "loss") or hasattr(separator, "fit")):
         raise SepnetError(
-            f"{name!r} has to be trained before it can separate: python scripts/train.py model={name}, "
+            f"{name!r} has to be trained before it can separate: {command('train')} model={name}, "
             "then name its run folder"
         )
     return separator
@@ -428,7 +429,7 @@ def _card(
         "It separates nothing by itself: a separator that is built on it names this folder."
         if "score" in metrics
         else f"Load it with `sepnet.load({name!r})` from the folder that holds this one, or separate with\n"
-        "`python scripts/separate.py model=PATH mix.wav`."
+        "`sepnet separate mix.wav model=PATH`."
     )
     return (
         f"# {name}\n\n{type(separator).__name__}, {parameters / 1e6:.2f} M parameters, made with sepnet.\n\n"

@@ -200,7 +200,8 @@ FOREIGN = [
     "torch.hub.load", "sepnet.artifact.subprocess.run", "sepnet.artifact.os.system",
     "sepnet.data.audio.np.load",
     "sepnet.artifact.hydra.utils.instantiate", "sepnet.artifact.subprocess", "sepnet.artifact.load_file",
-    "sepnet.networks.blstm.nn.Linear", "sepnet.networks.blstm.nn", "sepnet.separators.mask_estimator.model.partial",
+    "sepnet.networks.blstm.nn.Linear", "sepnet.networks.blstm.nn",
+    "sepnet.separators.mask_estimator.model.partial",
     "sepnet", "sepnet.", "sepnet_evil.attack", "system", "",
 ]  # fmt: skip
 OURS_BUT_NOT_FOR_STRANGERS = [

@@ -423,7 +423,7 @@ def test_a_full_disk_leaves_no_half_file(
     assert "No space left on device" in told
     assert [path.name for path in mixture.parent.glob("[!.]*")] == ["mix.wav"]
     monkeypatch.undo()  # with room again, what was separated is only written
-    monkeypatch.delattr("sepnet.inference.separate_file.separate_in_chunks")
+    monkeypatch.delattr("sepnet.inference.separate_file._separate")
     separated([f"model={only_run(home)}"], mixture)
     assert {path.name for path in mixture.parent.iterdir()} == {
         "mix.wav",
@@ -437,7 +437,7 @@ def test_without_a_run_the_shipped_weights_separate_and_are_named(
     mixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     separated([f"runs={tmp_path}/none"], mixture)
-    assert "model=pit-2spk-8k, for none was named" in capsys.readouterr().out
+    assert "model=pit-2spk-8k, because none was given" in capsys.readouterr().out
     whole = soundfile.read(mixture, dtype="float32")[0]
     parts = [soundfile.read(mixture.with_name(f"mix_s{k}.wav"), dtype="float32")[0] for k in (1, 2)]
     np.testing.assert_allclose(parts[0] + parts[1], whole, atol=1e-5)

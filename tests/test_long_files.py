@@ -16,7 +16,7 @@ import sepnet
 from sepnet.cli import separate
 from sepnet.data import audio
 from sepnet.data.blocks import MAX_RIFF_BYTES, largest_gain, open_blocks, write_blocks
-from sepnet.inference.checkpoint import Work
+from sepnet.inference.checkpoint import SeparationCheckpoint
 from sepnet.types import SepnetError
 
 RATE = 8000
@@ -178,7 +178,7 @@ def test_clipping_is_refused_with_the_gain_that_fits_and_costs_no_work(
         f".mix.sepnet/{name}" for name in ("0.f32", "1.f32", "3.safetensors", "lock", "state.json")
     }
     # What was separated is not separated again.
-    monkeypatch.setattr("sepnet.inference.separate_file.separate_in_chunks", lambda *_, **__: iter(()))
+    monkeypatch.delattr("sepnet.inference.separate_file._separate")
     separated(*words, f"gain={0.999 * fitting}", f"out={tmp_path}", "overwrite=true")
     separated(*words, "gain=auto", "overwrite=true")
     monkeypatch.undo()
@@ -202,7 +202,7 @@ def test_a_picture_of_the_sources(mixture: Path) -> None:
 
 
 def test_number_of_sources(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "can't count sources" in refusal(capsys, mixture, "n_sources=auto", model="nmf")
+    assert "cannot count sources" in refusal(capsys, mixture, "n_sources=auto", model="nmf")
     separated(mixture, "n_sources=auto", model="deep-clustering-8k")
     told = capsys.readouterr().out
     count = int(told.split(" source")[0].split()[-1])
@@ -218,21 +218,21 @@ def test_stopped_it_goes_on_and_the_result_is_the_same(
     model, out = "pit-2spk-8k", mixture.parent / "out"
     separated(mixture, f"out={out}", *SHORT_CHUNKS, model=model)
     whole = parts(out, "mix_s1.wav", "mix_s2.wav")
-    add, calls = Work.add, []
+    add, calls = SeparationCheckpoint.add, []
 
-    def stopping(self: Work, *arguments: Any) -> None:
+    def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
         add(self, *arguments)
 
-    monkeypatch.setattr(Work, "add", stopping)
+    monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
     with pytest.raises(SystemExit) as ended:
         separated(mixture, *SHORT_CHUNKS, model=model)
     assert ended.value.code == 130
     told = capsys.readouterr()
-    assert "stopped at 0:00:03, which is kept" in told.err
-    assert "0 of 1 recordings are separated; the same command goes on from here" in told.out
+    assert "stopped at 0:00:03; what is done so far is kept" in told.err
+    assert "0 of 1 recordings are separated; the same command continues" in told.out
     assert not list(mixture.parent.glob("mix_*"))
     separated(mixture, *SHORT_CHUNKS, model=model)
     assert len(calls) == 3 + 4  # six chunks, two of which stood
@@ -245,13 +245,13 @@ def test_stopped_it_goes_on_and_the_result_is_the_same(
 def test_what_stands_of_another_separation_is_not_gone_on_with(
     mixture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = Work.add
+    add = SeparationCheckpoint.add
 
-    def stopping(self: Work, *arguments: Any) -> None:
+    def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
         add(self, *arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Work, "add", stopping)
+    monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
     with pytest.raises(SystemExit):
         separated(mixture, *SHORT_CHUNKS)
     monkeypatch.undo()
@@ -335,7 +335,7 @@ def test_in_memory_a_long_recording_is_the_same_as_from_files(mixture: Path) -> 
 
 
 def test_a_recording_is_one_process_s_at_a_time(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Work(mixture.parent / ".mix.sepnet", {}, 1):
+    with SeparationCheckpoint(mixture.parent / ".mix.sepnet", {}, 1):
         assert "another process works in" in refusal(capsys, mixture)
     assert names(mixture.parent) == {"mix.wav"}
     separated(mixture)
@@ -374,18 +374,17 @@ def test_a_place_that_can_t_be_written_to_is_named(mixture: Path, capsys: pytest
     [
         ("overwrite=no", "overwrite=true or overwrite=false"),
         ("consistent=null", "consistent=true or consistent=false"),
-        ("format=mp3", "say wav, flac, ogg"),
-        ("format=null", "say wav, flac, ogg"),
+        ("format=mp3", "give wav, flac, ogg"),
         ("subtype=VORBIS", "go together"),
-        ("chunk_seconds=nan", "chunk_seconds=nan is no length"),
-        ("chunk_seconds=abc", "chunk_seconds=abc is no length"),
-        ("overlap_seconds=null", "overlap_seconds=None is no length"),
-        ("gain=abc", "gain=abc is no factor"),
-        ("gain=0", "gain=0 is no factor"),
-        ("gain=inf", "gain=inf is no factor"),
-        ("n_sources=abc", "n_sources=abc is no number"),
-        ("out=7", "out=7 is no name"),
-        ("query=5", "name sound files"),
+        ("chunk_seconds=nan", "chunk_seconds=nan: give a positive number of seconds"),
+        ("chunk_seconds=abc", "chunk_seconds=abc: give a positive number of seconds"),
+        ("overlap_seconds=null", "overlap_seconds=None: give a positive number"),
+        ("gain=abc", "gain=abc: give auto, or a positive number"),
+        ("gain=0", "gain=0: give auto, or a positive number"),
+        ("gain=inf", "gain=inf: give auto, or a positive number"),
+        ("n_sources=abc", "n_sources=abc: give a whole number, or auto"),
+        ("out=7", "out=7: give a name"),
+        ("query=5", "query=5: give a name"),
         ("files=there.wav", "there is no file there.wav"),
         ("", "one of the files has no name"),
     ],
@@ -399,7 +398,7 @@ def test_settings_are_checked_before_anything_is_done(
 
 def test_flac_holds_eight_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "nine.wav", sound(0.5, 9), RATE)
-    assert "a FLAC holds 8 channels" in refusal(capsys, tmp_path / "nine.wav", "format=flac")
+    assert "a FLAC file holds 8 channels" in refusal(capsys, tmp_path / "nine.wav", "format=flac")
     separated(tmp_path / "nine.wav", "format=flac", "channels=mean")
 
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sepnet.artifact import config_folder
+from sepnet.cli.help import SUMMARIES, command_help
 from sepnet.types import SepnetError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -43,6 +44,9 @@ def run(main: Callable[[DictConfig], None], config_name: str, *, folder: Path | 
 
     if sys.stdout is None:  # closed by the shell
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    if not {"-h", "--help"}.isdisjoint(sys.argv[1:]) and config_name in SUMMARIES:
+        print(command_help(config_name))
+        return
     arguments = get_args_parser().parse_args()
     name = arguments.config_name or config_name
     plain = [word for word in arguments.overrides if _clashes(_key(word), name, folder)]

@@ -1,4 +1,4 @@
-"""python scripts/export.py model=pit-2spk-8k out=pit.onnx: a trained model as a file for other programs."""
+"""``sepnet export``: a trained model as one file for other programs."""
 
 from __future__ import annotations
 

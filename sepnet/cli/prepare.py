@@ -1,4 +1,4 @@
-"""python scripts/prepare_data.py: fetch a corpus, index it, and draw a fixed list from it."""
+"""``sepnet prepare``: fetch a corpus, index it, and draw a fixed list from it."""
 
 from __future__ import annotations
 

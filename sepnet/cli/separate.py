@@ -85,6 +85,10 @@ def _job(config: DictConfig) -> SeparationJob:
     output = OutputSettings(**{name: config[name] for name in OutputSettings.__dataclass_fields__})
     name = config.model or artifact.preferred(Path(config.runs))
     separator = artifact.load(name, model_settings)
+    if config.reference is not None and not isinstance(separator, EventFinder):
+        raise SepnetError(
+            f"reference= scores what ast_dgmo or one of its kind finds, and {name} is none: leave it out"
+        )
     if config.model is None:
         print(f"model={name.name}, because none was given")
     query = None

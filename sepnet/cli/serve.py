@@ -1,4 +1,4 @@
-"""python scripts/serve.py: a web page and an API for the models that are named."""
+"""``sepnet serve``: a web page and an API for the models that are named."""
 
 from __future__ import annotations
 

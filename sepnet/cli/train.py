@@ -1,4 +1,4 @@
-"""python scripts/train.py: trains a model, and writes a run folder."""
+"""``sepnet train``: train a model, and write a run folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from sepnet.training.progress import Cost, Progress, Throughput, told_score
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
 from sepnet.training.task import DivergedError, SeparationTask, score_name
-from sepnet.types import FittedSeparator, SepnetError, Trainable
+from sepnet.types import FittedSeparator, Separator, SepnetError, Trainable
 
 BATCH_SIZE = "SEPNET_BATCH_SIZE"  # in the environment of the processes that the first one starts
 IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
@@ -437,3 +437,7 @@ def _essence(settings: DictConfig, asked: DictConfig) -> dict[str, Any]:
     if asked.ckpt is not None:
         container.pop("model")
     return {name: value for name, value in container.items() if name not in IGNORED}
+
+
+if __name__ == "__main__":  # how Lightning starts the other processes of a training
+    main()

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from sepnet.commands import command
 from sepnet.data.audio import (
     BLOCK_FRAMES,
     check_chunks,
@@ -108,7 +109,7 @@ def _decode_within(file: soundfile.SoundFile, limits: SoundLimits, name: str) ->
     if n_frames > limits.seconds * rate:
         raise SepnetError(
             f"{name} lasts {n_frames / rate:.1f} s, of {limits.seconds:g} s at the most: cut it, or use "
-            "scripts/separate.py, which takes files of any length"
+            f"{command('separate')}, which takes files of any length"
         )
     blocks, n_decoded = [], 0
     while n_decoded < n_frames:

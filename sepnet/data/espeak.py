@@ -3,7 +3,7 @@
 eSpeak keeps its random generators and the phase of its flutter in static variables that no call resets, so
 the speech of a process depends on its earlier speech. A new process for each text makes speech a pure
 function of its arguments, whatever the order and the number of workers; it costs some 15 ms. That is also why
-this module imports the standard library alone: it runs with ``python -I -S``, without torch's seconds of import.
+this module imports the standard library alone: it runs with ``python -I -S``, without the import of torch.
 
 Standard input: the Request as JSON. Standard output: 16-bit samples, native byte order, at the rate in the
 last line of standard error, ``rate=22050``. With exit status 2 that line is the error message.

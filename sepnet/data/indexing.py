@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from sepnet.commands import command
 from sepnet.data import audio
 from sepnet.data.layouts import LAYOUTS, Place, choose_layout
 from sepnet.data.manifest import Manifest, SkippedFile, Utterance
@@ -120,7 +121,7 @@ def find_sound_files(root: Path, exclude: Sequence[str] = ()) -> list[str]:
     if not root.is_dir():
         raise SepnetError(
             f"there is no folder {root}: check the path of the corpus (LibriSpeech is fetched by "
-            "scripts/prepare_data.py corpus=librispeech)"
+            f"{command('prepare')} corpus=librispeech)"
         )
     visited: set[str] = set()
     paths: list[str] = []
