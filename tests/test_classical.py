@@ -87,7 +87,7 @@ def test_repet_separates_a_loop_and_its_foreground() -> None:
 
 
 def test_repet_refuses_short_mixtures_and_settings_out_of_range() -> None:
-    with pytest.raises(CannotSeparate, match=r"3 repetitions of a period of 0\.8 s, but the mixture has 1\.00 s"):
+    with pytest.raises(CannotSeparate, match=r"3 repetitions of a period of 0\.8 s, but the mixture has"):
         REPET().separate(Mixture(noise(1, RATE), RATE))
     with pytest.raises(SepnetError, match=r"period_seconds=\[2\.0, 1\.0\]"):
         REPET(period_seconds=(2.0, 1.0))
