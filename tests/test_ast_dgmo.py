@@ -27,7 +27,7 @@ from sepnet.inference import events
 from sepnet.metrics import si_sdr
 from sepnet.query.ast_dgmo import AstDgmo
 from sepnet.query.context import QueryContext
-from sepnet.query.detection.detector import Detection
+from sepnet.query.detection.result import Detection
 from sepnet.query.event import EventFinder
 from sepnet.query.mel_masking import MelMasking
 from sepnet.query.optimisation.dgmo import DGMO
@@ -250,7 +250,7 @@ def test_masks_and_tagger_need_the_same_rate() -> None:
 def test_unknown_presets_and_numbers_are_refused() -> None:
     with pytest.raises(SepnetError, match="selektive"):
         finder(preset="selektive")
-    with pytest.raises(SepnetError, match="min_dur"):
+    with pytest.raises(SepnetError, match=r"no setting \['min_dur'\]"):
         finder(detector={"min_dur": 3})
     assert finder(preset="selective").detector.percentile == 96.0
 

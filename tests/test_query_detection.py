@@ -9,7 +9,8 @@ import jaxtyping
 import pytest
 import torch
 
-from sepnet.query.detection.detector import PRESETS, Detection, Detector
+from sepnet.query.detection.detector import PRESETS, Detector
+from sepnet.query.detection.result import Detection
 from sepnet.query.detection.segments import active_segments, interpolate, merge_segments
 from sepnet.query.detection.thresholds import hysteresis_gate, otsu_split
 from sepnet.query.tagging.tags import TagTrack, WindowTags

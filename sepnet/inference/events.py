@@ -28,7 +28,7 @@ from sepnet.inference.channels import check_channels, select_channels
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
 from sepnet.inference.job import RecordingError, SeparationJob, is_finished
 from sepnet.inference.outputs import UNSAFE_IN_NAMES
-from sepnet.query.detection.detector import Detection
+from sepnet.query.detection.result import Detection
 from sepnet.query.event import Event, EventFinder
 from sepnet.query.optimisation.dgmo import OptimisedMask
 from sepnet.query.scores import QueryScores, query_scores

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.query.detection.detector import Detection
+from sepnet.query.detection.result import Detection
 from sepnet.query.mel_masking import MelMasking
 from sepnet.query.tagging.tagger import Tagger
 from sepnet.query.tagging.tags import ClipTags, TagTrack

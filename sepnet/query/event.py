@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.query.detection.detector import Detection
+from sepnet.query.detection.result import Detection
 from sepnet.query.optimisation.dgmo import OptimisedMask
 from sepnet.query.tagging.tags import ClipTags
 from sepnet.types import Mixture, Query, Separator

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from sepnet.query.detection.result import Detection, NearestMiss
 from sepnet.query.detection.segments import (
     GRID_SECONDS,
     Segment,
@@ -30,89 +31,6 @@ from sepnet.types import SepnetError
 
 ThresholdMethod = Literal["otsu", "hysteresis", "percentile", "fixed"]
 HYSTERESIS_SHARE = 0.2  # of the distance between the two modes: the thresholds lie this far from Otsu's
-
-
-@dataclass(frozen=True)
-class NearestMiss:
-    """The window with the highest score, where nothing was detected.
-
-    Attributes:
-        start: Where it begins, in seconds.
-        end: Where it ends, in seconds.
-        probability: Of the query's class; None for a class that the tagger does not know.
-        similarity: Cosine similarity of its embedding to that of the query.
-    """
-
-    start: float
-    end: float
-    probability: float | None
-    similarity: float
-
-
-@dataclass(frozen=True)
-class Detection:
-    """When a sound occurs in a mixture, and with what confidence.
-
-    Attributes:
-        times: (window, 2), where each window begins and ends, in seconds.
-        probability: (window,), of the query's class; None for a class that the tagger does not know.
-        similarity: (window,), cosine similarity to the query.
-        score: (window,), see the module.
-        gate: (window,), whether the centre of the window lies in a segment.
-        threshold: Of the score; in the faithful modes of the probability, or of the similarity.
-        segments: Where the sound occurs; in order, without overlap.
-        confidence: 0 to 1, the mean score within the segments relative to that of the query itself; without
-            segments the highest score.
-        nearest_miss: Where it would have been detected first; None where something was detected.
-        seconds: Length of the mixture.
-        sharpening: Exponent of the soft gate, see ``time_mask``.
-    """
-
-    times: Tensor
-    probability: Tensor | None
-    similarity: Tensor
-    score: Tensor
-    gate: Tensor
-    threshold: float
-    segments: tuple[Segment, ...]
-    confidence: float
-    nearest_miss: NearestMiss | None
-    seconds: float
-    sharpening: float
-
-    @property
-    def found(self) -> bool:
-        """Whether the sound occurs anywhere."""
-        return bool(self.segments)
-
-    @property
-    def centres(self) -> Float[Tensor, " window"]:
-        """The centre of each window, in seconds."""
-        return self.times.mean(dim=1)
-
-    def time_mask(
-        self, n_frames: int, hop_samples: int, sample_rate: int = 16000, *, edge_seconds: float = 0.1
-    ) -> Float[Tensor, " frame"]:
-        """Make a soft gate over frames.
-
-        Args:
-            n_frames: How many frames.
-            hop_samples: Distance between their starts, in samples.
-            sample_rate: In Hz.
-            edge_seconds: How long the gate takes to close outside a segment, along half a Hann window.
-
-        Returns:
-            0 to 1 for each frame: within a segment r^sharpening with r the score relative to its maximum, and
-            0 everywhere where nothing was detected.
-        """
-        at = torch.arange(n_frames) * (hop_samples / sample_rate)
-        if not self.segments:
-            return torch.zeros(n_frames)
-        level = interpolate(self.centres, self.score, at)
-        relative = (level / level.max().clamp_min(1e-9)).clamp(0, 1) ** self.sharpening
-        distance = torch.stack([torch.maximum(start - at, at - end) for start, end in self.segments])
-        fade = 0.5 * (1 + torch.cos(torch.pi * (distance.amin(dim=0) / edge_seconds).clamp(0, 1)))
-        return relative * fade
 
 
 @dataclass(frozen=True, kw_only=True)

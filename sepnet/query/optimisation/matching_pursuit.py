@@ -30,7 +30,7 @@ MAX_HEIGHT = 0.98  # of a new Gaussian: at 1 its logit is infinite
 N_ROUNDS = 8
 SPARE_HEIGHT, SPARE_SIGMAS = 1e-3, (3.0, 3.0)  # of Gaussians that are not needed: frames, mels
 GOLDEN_RATIO = 0.618034
-MIN_DISTANCE_SIGMAS = 2.0  # between the Gaussians of one round, of the sum of both standard deviations
+MIN_DISTANCE_SIGMAS = 2.0  # of Gaussians of one round, relative to the sum of their standard deviations
 
 Mask = Float[Tensor, "frame mel"]
 
