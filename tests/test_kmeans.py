@@ -132,5 +132,5 @@ def test_invalid_points_are_refused() -> None:
             kmeans(normal(3, 2), count)
     with pytest.raises(SepnetError, match="finite"):
         kmeans(torch.full((3, 2), float("nan")), 2)
-    with pytest.raises(SepnetError, match="no weight negative"):
+    with pytest.raises(SepnetError, match="weights not negative"):
         kmeans(normal(3, 2), 2, weights=-torch.ones(3, dtype=torch.float64))
