@@ -80,9 +80,9 @@ def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None
     if job.query is None:
         raise SepnetError(f"{job.model} finds what a query is an example of: give query=example.wav")
     fingerprint, output = job.fingerprint(recording), {"subtype": job.output.subtype or SUBTYPE}
-    for record in recording.folder.glob(f"{glob.escape(recording.stem)}_*/{EVENT}"):
-        if not job.output.overwrite and is_finished(record, fingerprint, output):
-            print(f"{recording.file}: found already, see {record.parent}")
+    for earlier in recording.folder.glob(f"{glob.escape(recording.stem)}_*/{EVENT}"):
+        if not job.output.overwrite and is_finished(earlier, fingerprint, output):
+            print(f"{recording.file}: found already, see {earlier.parent}")
             return
     sound, rate = audio.read(recording.file)
     check_channels(job.pipeline.settings.channels, len(sound))
