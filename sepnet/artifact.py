@@ -20,6 +20,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -83,7 +84,7 @@ def build(node: DictConfig | Mapping[str, Any], *, packages: Sequence[str] = TRU
     try:
         container = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise SepnetError(f"the configuration can't be resolved: {_short(error)}") from error
+        raise SepnetError(explain_omegaconf(error)) from error
     for described, target in [(each, _find(each, packages)) for each in _described(container)]:
         _check_arguments(described, target)
     try:
@@ -368,6 +369,18 @@ def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any]) -> Non
 
 def _within(module_name: str, packages: Sequence[str]) -> bool:
     return any(module_name == package or module_name.startswith(f"{package}.") for package in packages)
+
+
+def explain_omegaconf(error: OmegaConfBaseException) -> str:
+    """Put an error of OmegaConf into a sentence, with the remedy for a missing environment variable."""
+    first_line = str(error).splitlines()[0]
+    if match := re.search(r"Environment variable '(\w+)' not found", first_line):
+        key = getattr(error, "full_key", None) or "the setting that it stands for"
+        return (
+            f"the environment variable {match[1]} is not set: say `export {match[1]}=/path/to/the/corpus`, "
+            f"or set {key} (data/README.md says which corpus this is)"
+        )
+    return f"the settings can't be used: {first_line}"
 
 
 def _short(what: object) -> str:

@@ -337,7 +337,7 @@ def test_checkpoints_that_are_none(run: Path, content: bytes) -> None:
         ("data: 3", "describes no model"),
         ("model: pit", "describes no model"),
         ("model: {n_sources: 2}", "nothing to build"),
-        ("model: {_target_: sepnet.separators.identity.Identity, x: '${nowhere}'}", "can't be resolved"),
+        ("model: {_target_: sepnet.separators.identity.Identity, x: '${nowhere}'}", "settings can't be used"),
         ("model: {_target_: sepnet.separators.identity.Identiti}", "does not exist"),
         ("model: {_target_: sepnet.separators.identities.Identity}", "does not exist"),
     ],

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from sepnet import artifact
 from sepnet.cli import app
+from sepnet.data.mixing import Mixing
 from sepnet.types import SepnetError
 
 CONF = artifact.config_folder()
@@ -40,11 +41,73 @@ def test_option_composes(option: str) -> None:
 def test_data_builds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        node = hydra.compose("train", overrides=[f"data={path.stem}", f"++data.corpus.root={tmp_path}"])
+        node = hydra.compose("train", overrides=[f"data={path.stem}", f"data.corpus.root={tmp_path}"])
     data = artifact.build(node.data)
     assert data.sample_rate == node.data.sample_rate
     known = {"speech8k_3mix": (3,), "speech8k_1to3": (1, 2, 3), "esc10": (5,), "esc10_tags": (10,)}
     assert data.mixing.n_sources == known.get(path.stem, (2,))
+
+
+# The YAML that says what a class of sepnet.data is by default, and where in it.
+DATA_MAIN = {
+    "folder": ("", "corpus", "mixing"),
+    "multimic": ("mixing.responses",),
+    "multimic_rooms": ("mixing.responses",),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [(name, place) for name, places in DATA_MAIN.items() for place in places]
+)
+def test_the_defaults_of_data_are_those_of_its_main_yaml(name: str, place: str) -> None:
+    config = OmegaConf.load(CONF / "data" / f"{name}.yaml")
+    node = OmegaConf.to_container(OmegaConf.select(config, place) if place else config, resolve=False)
+    assert isinstance(node, dict)
+    module, _, target = node["_target_"].rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), target)).parameters
+    n_compared = 0
+    for key, value in node.items():
+        if (
+            key.startswith("_")
+            or isinstance(value, dict)
+            or parameters[key].default is inspect.Parameter.empty
+        ):
+            continue
+        default = parameters[key].default
+        assert value == (list(default) if isinstance(default, tuple) else default), key
+        n_compared += 1
+    assert n_compared >= 2
+    if name == "folder":  # it shows every setting
+        assert set(parameters) - set(node) <= {"progress"}
+
+
+@pytest.mark.parametrize("name", ["toy", "librispeech", "librimix", "speech8k"])
+def test_speech_is_mixed_alike_everywhere(name: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        node = hydra.compose("train", overrides=[f"data={name}"]).data
+    assert artifact.build(node.mixing) == Mixing()
+
+
+def test_no_setting_names_a_folder_outside_of_the_project() -> None:
+    for path in CONF.rglob("*.yaml"):
+        assert "../" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(("name", "variable"), [("speech8k", "SEPNET_SPEECH8K"), ("esc10", "SEPNET_ESC10")])
+def test_a_corpus_that_no_variable_names_is_refused_with_the_remedy(
+    name: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        node = hydra.compose("train", overrides=[f"data={name}"]).data
+    with pytest.raises(
+        SepnetError, match=rf"{variable} is not set: say `export {variable}=.*, or set .*corpus.root"
+    ):
+        artifact.build(node)
+    monkeypatch.setenv(variable, "/somewhere")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        node = hydra.compose("train", overrides=[f"data={name}"])
+    assert artifact.build(node.data).corpus.root == Path("/somewhere")
 
 
 def test_a_sweep_can_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -310,6 +311,55 @@ def test_splits_that_cannot_be_drawn_are_refused() -> None:
         assign_splits(manifest, {"train": 0.8, "dev": 0.1, "test": 0.1})
     with pytest.raises(SepnetError, match="has the splits train already"):
         assign_splits(assign_splits(manifest, {"train": 1.0}))
+
+
+def classes_of(clips: dict[str, int], takes: int = 1) -> Manifest:
+    """So many recordings of each class, each in some takes."""
+    rows = [
+        Utterance(f"{label}/{n}-{take}.wav", f"{label}{n}", "", label, 1.0, 8000, "0")
+        for label, count in clips.items()
+        for n in range(count)
+        for take in range(takes)
+    ]
+    return Manifest(Path("/nowhere"), tuple(rows))
+
+
+def test_each_class_is_divided_on_its_own_and_a_recording_stays_together() -> None:
+    fractions = {"train": 0.5, "dev": 0.25, "test": 0.25}
+    for seed in range(20):
+        divided = assign_splits(classes_of({"bell": 12, "rain": 8, "bark": 3}, takes=2), fractions, seed)
+        divided.check_disjoint()
+        counts = Counter((u.label, u.split) for u in divided)
+        for label, expected in (("bell", (6, 3, 3)), ("rain", (4, 2, 2)), ("bark", (1, 1, 1))):
+            assert tuple(counts[label, split] // 2 for split in fractions) == expected
+    manifest = classes_of({"bell": 12, "rain": 8})
+    assert assign_splits(manifest, fractions, 1) != assign_splits(manifest, fractions, 2)
+    shuffled = replace(manifest, utterances=tuple(reversed(manifest.utterances)))
+    assert (
+        assign_splits(shuffled, fractions, 1).fingerprint == assign_splits(manifest, fractions, 1).fingerprint
+    )
+
+
+def test_the_stems_of_a_track_stay_together() -> None:
+    stems = ("bass", "drums", "vocals")
+    rows = [
+        Utterance(f"{n}/{s}.wav", str(n), "", s, 1.0, 8000, "0") for n in range(8) for s in stems[n % 2 :]
+    ]
+    divided = assign_splits(
+        Manifest(Path("/nowhere"), tuple(rows)), {"train": 0.5, "dev": 0.25, "test": 0.25}
+    )
+    divided.check_disjoint()
+    assert [len(divided.split(name).speakers) for name in ("train", "dev", "test")] == [4, 2, 2]
+
+
+def test_sounds_are_not_called_speakers() -> None:
+    sounds = classes_of({"bell": 1, "rain": 1})
+    with pytest.raises(SepnetError, match=r"2 recordings are too few .* nothing is in dev, test"):
+        assign_splits(sounds)
+    assert "2 recordings" in summarize(sounds)
+    assert "2 speakers" in summarize(manifest_of("anna", "ben"))
+    with pytest.raises(SepnetError, match="to divide the recordings"):
+        sounds.split("dev")
 
 
 # --- the stored index ---------------------------------------------------------------------------------

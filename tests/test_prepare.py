@@ -17,13 +17,17 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from scipy.signal import resample_poly
 
+from sepnet import artifact
 from sepnet.cli.prepare import prepare
 from sepnet.data import audio, download
 from sepnet.data.indexing import index
+from sepnet.data.table import write_table
 from sepnet.types import SepnetError
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "prepare_data.py"
@@ -258,12 +262,13 @@ def test_without_a_network_there_is_one_sentence_and_no_rest(tmp_path: Path) -> 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def config(corpus: str, **settings: object) -> OmegaConf:
-    from hydra import compose, initialize_config_dir
+def compose(name: str, *overrides: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(SCRIPT.parents[1] / "conf"), version_base="1.3"):
+        return hydra.compose(name, overrides=list(overrides))
 
-    with initialize_config_dir(str(SCRIPT.parents[1] / "conf"), version_base="1.3"):
-        composed = compose("prepare", overrides=[f"corpus={corpus}"])
-    return OmegaConf.merge(composed, settings)  # type: ignore[return-value]
+
+def config(corpus: str, **settings: object) -> OmegaConf:
+    return OmegaConf.merge(compose("prepare", f"corpus={corpus}"), settings)  # type: ignore[return-value]
 
 
 def test_a_folder_is_indexed_and_a_list_drawn(
@@ -290,6 +295,49 @@ def test_librispeech_is_fetched_and_indexed_by_its_configuration(
     prepare(config("librispeech", subset=SUBSET, fetch={"url": site.url}))  # type: ignore[arg-type]
     assert "dev: 2 files, 2 speakers" in capsys.readouterr().out
     assert (tmp_path / "data" / "LibriSpeech" / SUBSET / "84").is_dir()
+
+
+def test_what_is_prepared_is_what_data_librispeech_and_librimix_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """prepare_data.py corpus=librispeech, then train.py data=librispeech, then eval.py data=librimix."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "data" / "LibriSpeech"
+    subsets = {
+        "train-clean-100": "ab",
+        "train-clean-360": "c",
+        "dev-clean": "de",
+        "test-clean": "fg",
+        "test-other": "h",
+    }
+    for number, (subset, speakers) in enumerate(subsets.items()):
+        for who in speakers:
+            noise = np.random.default_rng([number, ord(who)]).uniform(-0.3, 0.3, 24000)
+            audio.write(root / subset / who / "7" / f"{who}-7-0000.flac", noise, 16000, subtype="PCM_16")
+    prepare(config("librispeech"))  # type: ignore[arg-type]  # all three subsets are there: nothing is fetched
+    table = tmp_path / "data/LibriMix/metadata/Libri2Mix/libri2mix_test-clean.csv"
+    names, gains = [f"test-clean/{who}/7/{who}-7-0000.flac" for who in "fg"], (0.5, 0.75)
+    row = ["f_g", names[0], gains[0], names[1], gains[1]]
+    columns = ["mixture_ID", "source_1_path", "source_1_gain", "source_2_path", "source_2_gain"]
+    built = {
+        name: artifact.build(compose("train", f"data={name}").data) for name in ("librispeech", "librimix")
+    }
+    with pytest.raises(SepnetError, match=r"git clone https://github.com/JorisCos/LibriMix data/LibriMix"):
+        built["librimix"].test()
+    write_table(table, columns, [row])
+    for data in built.values():
+        example = data.train()[0, 0]
+        assert example.mixture.shape == (1, 24000)  # 3 s at 8 kHz
+        assert {part.strip("_") for part in example.id.split(".flac") if part} == {
+            f"train-clean-100/{who}/7/{who}-7-0000" for who in "ab"
+        }
+        assert {part[:8] for part in data.valid().id(0).split("_")} == {"d-7-0000", "e-7-0000"}
+    assert all(name.startswith(("f-", "g-")) for name in built["librispeech"].test().id(0).split("_"))
+    (mixture,) = built["librimix"].test()
+    sounds = [audio.read(root / name)[0][0] for name in names]
+    expected = sum(resample_poly(gain * x, 1, 2) for gain, x in zip(gains, sounds, strict=True))
+    np.testing.assert_allclose(mixture.audio[0].numpy(), expected, atol=1e-5)
+    assert mixture.sample_rate == 8000
 
 
 def test_the_command_line_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

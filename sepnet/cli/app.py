@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sepnet.artifact import config_folder
+from sepnet.artifact import config_folder, explain_omegaconf
 from sepnet.cli.help import SUMMARIES, command_help
 from sepnet.types import SepnetError
 
@@ -92,7 +92,7 @@ def one_sentence() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         told = f"the GPU is full ({str(error).partition('.')[0]}): take a smaller loader.batch_size"
     except OmegaConfBaseException as error:
-        told = f"the settings can't be used: {str(error).splitlines()[0]}"
+        told = explain_omegaconf(error)
     except KeyboardInterrupt:
         print("\nstopped; what was finished is kept", file=sys.stderr)
         sys.exit(INTERRUPTED)

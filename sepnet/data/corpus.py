@@ -102,14 +102,15 @@ class Corpus:
         """The stored rows of unchanged files, and whether these are the whole index."""
         try:
             state = json.loads((self.index_dir / "index.json").read_text())
-            if state["settings"] != self._settings():
+            settings = self._settings()
+            if any(state["settings"][key] != settings[key] for key in ("version", "root")):
                 return None, False
             manifest = Manifest.read(self.index_dir / "manifest.csv", self.root)
         except (OSError, ValueError, KeyError):  # none, or not readable: index again
             return None, False
         unchanged = {path for path, stamp in state["files"].items() if stamps.get(path) == stamp}
         kept = replace(manifest, utterances=tuple(u for u in manifest if u.path in unchanged))
-        return kept, state["files"] == dict(stamps)
+        return kept, state["settings"] == settings and state["files"] == dict(stamps)
 
     def _index(self, stamps: Mapping[str, list[int]], known: Manifest | None) -> Manifest:
         manifest, skipped = index(
