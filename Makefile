@@ -78,7 +78,8 @@ results: $(VENV)/.dev
 		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10}"
 	@$(BIN)/python scripts/publish.py columns=full evaluations="{query_esc10: $(RESULTS)/query_esc10, \
 		query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
-	@$(BIN)/python scripts/publish.py page=README.md shipped=true columns=short methods=[$(README)] \
+	@$(BIN)/python scripts/publish.py shipped=true
+	@$(BIN)/python scripts/publish.py page=README.md columns=short methods=[$(README)] \
 		evaluations="{results: $(RESULTS)/speech8k}"
 
 WIDE := n_channels:256,n_hidden:256

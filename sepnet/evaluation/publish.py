@@ -83,7 +83,7 @@ def weights_table() -> str:
     for shipped in read_shipped():
         gain: dict[str, Any] = shipped.test["si_sdr_improvement"]
         score = f"{number(gain['mean'], 2)} [{number(gain['low'], 2)}, {number(gain['high'], 2)}]"
-        card = f"[`{shipped.name}`](sepnet/weights/{shipped.name}/README.md)"
+        card = f"`{shipped.name}`"
         millions = number(shipped.test["parameters"] / 1e6, 2)
         table.append(
             (card, shipped.separates, shipped.tested_on, score, millions, f"{shipped.n_bytes / 1e6:.1f}")

@@ -35,7 +35,12 @@ def check_channels(channels: Channels, n_channels: int) -> None:
 
 
 def select_channels(mixture: Mixture, channels: Channels) -> Mixture:
-    """The mixture with the channels that are separated."""
+    """The mixture with the channels that are separated.
+
+    Raises:
+        SepnetError: It has no such channel.
+    """
+    check_channels(channels, len(mixture.audio))
     if channels in ("each", "all"):
         return mixture
     audio = mixture.audio

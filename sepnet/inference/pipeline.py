@@ -26,7 +26,6 @@ from torch import Tensor
 from sepnet.dsp.resample import resample_mixture
 from sepnet.inference.channels import (
     Channels,
-    check_channels,
     n_output_channels,
     select_channels,
     separate_images,
@@ -138,6 +137,8 @@ class Pipeline:
                 f"the model was made for {info.n_sources} sources, not {wanted}: leave n_sources out, or "
                 "take another model"
             )
+        if isinstance(wanted, int) and info.n_sources is None and not _takes_n_sources(info):
+            raise SepnetError("the model finds its own number of sources: leave n_sources out")
         if wanted == "auto" and not info.counts_sources:
             raise SepnetError("the model cannot count sources: give their number, n_sources=2")
         staged = separator
@@ -148,8 +149,13 @@ class Pipeline:
 
     @property
     def info(self) -> SeparatorInfo:
-        """That of the separator inside, at any rate; it hears whole chunks, and so is never live."""
-        return replace(self.separator.info, sample_rate=None, latency_seconds=None)
+        """That of the separator inside, at any rate, without a need that the settings serve.
+
+        It hears whole chunks, and so is never live.
+        """
+        info = self.separator.info
+        needs = info.needs if self.settings.n_sources is None else info.needs - {"n_sources"}
+        return replace(info, needs=needs, sample_rate=None, latency_seconds=None)
 
     def describe(self) -> dict[str, Any]:
         """The settings in plain containers, for a record of how results came about."""
@@ -179,8 +185,12 @@ class Pipeline:
             references = None if mixture.references is None else mixture.references[:, start:stop]
             return replace(mixture, audio=mixture.audio[:, start:stop], references=references)
 
-        outputs = list(self.separate_chunks(read, n_samples=n_samples, sample_rate=mixture.sample_rate))
-        return Separation(torch.cat([output.sources[:, 0] for output in outputs], dim=-1), outputs[0].labels)
+        sources, labels = [], None
+        for output in self.separate_chunks(read, n_samples=n_samples, sample_rate=mixture.sample_rate):
+            if not sources:
+                labels = output.labels
+            sources.append(output.sources[:, 0].clone())  # not a view that keeps the whole chunk
+        return Separation(torch.cat(sources, dim=-1), labels)
 
     def separate_chunks(
         self,
@@ -277,7 +287,6 @@ class Pipeline:
         n_chunks: int,
     ) -> tuple[ChunkOutput, ChunkJoiner]:
         mixture = read(chunk)
-        check_channels(self.settings.channels, len(mixture.audio))
         mixture = visible_hints(self.separator, select_channels(mixture, self.settings.channels))
         n_channels = n_output_channels(self.settings.channels, len(mixture.audio))
         expected = None if joiner is None else joiner.n_sources
@@ -303,8 +312,10 @@ class Pipeline:
         except CannotSeparate as error:
             rms = float(mixture.audio[:n_channels].square().mean().sqrt())
             if expected is None or rms > QUIET_RMS:
+                if expected is None:
+                    raise
                 where = f"from {seconds} to {chunk.stop / mixture.sample_rate:.1f} s"
-                raise CannotSeparate(f"{where}: {error}") if expected else error from error
+                raise CannotSeparate(f"{where}: {error}") from error
             shared = mixture.audio[None, :n_channels] / expected
             return shared.repeat(expected, 1, 1), None, str(error)
         if expected is not None and len(images) < expected and not bool(mixture.audio.any()):
@@ -315,3 +326,7 @@ class Pipeline:
                 "their number (n_sources=2)"
             )
         return images, labels, None
+
+
+def _takes_n_sources(info: SeparatorInfo) -> bool:
+    return "n_sources" in info.needs or info.counts_sources

@@ -32,7 +32,8 @@ class Resampled:
         outer, inner = mixture.sample_rate, self.sample_rate
         queries = mixture.queries and tuple(resample_query(query, inner) for query in mixture.queries)
         if outer == inner:
-            return self.separator.separate(replace(mixture, queries=queries))
+            same = all(query.sample_rate == inner for query in mixture.queries or ())
+            return self.separator.separate(mixture if same else replace(mixture, queries=queries))
         references = mixture.references
         separation = self.separator.separate(
             replace(
