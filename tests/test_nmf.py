@@ -20,10 +20,9 @@ import sepnet
 from sepnet import artifact
 from sepnet.artifact import newest_run
 from sepnet.cli.train import train
-from sepnet.dsp import nmf
+from sepnet.dsp import nmf, nmf_iterations
 from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.filterbank import STFT
-from sepnet.dsp.nmf_iterations import cache_parts
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr
 from sepnet.separators.nmf.blind import NMF
 from sepnet.separators.nmf.features import pitch
@@ -247,7 +246,7 @@ def test_splitting_items_and_frames_changes_nothing(
     settings: Any = {"n_components": 3, "divergence": divergence, "n_iterations": 20, "sparsity": 0.1}
     found = []
     for size in ((9, 1), together):
-        monkeypatch.setattr(nmf, "_parts", lambda X, size=size: size)
+        monkeypatch.setattr(nmf_iterations, "cache_parts", lambda X, size=size: size)
         found.append(nmf.factorise(X, **settings))
     torch.testing.assert_close(found[1].dictionary, found[0].dictionary)
     torch.testing.assert_close(found[1].activations, found[0].activations)
@@ -258,10 +257,10 @@ def test_large_items_are_split_and_small_ones_grouped() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert cache_parts(torch.zeros(16, 513, 628)) == (2, 1)
-        assert cache_parts(torch.zeros(1, 513, 628)) == (1, 2)
-        assert cache_parts(torch.zeros(16, 10, 10)) == (16, 1)
-        assert cache_parts(torch.zeros(1, 600_000, 1)) == (1, 1)
+        assert nmf_iterations.cache_parts(torch.zeros(16, 513, 628)) == (2, 1)
+        assert nmf_iterations.cache_parts(torch.zeros(1, 513, 628)) == (1, 2)
+        assert nmf_iterations.cache_parts(torch.zeros(16, 10, 10)) == (16, 1)
+        assert nmf_iterations.cache_parts(torch.zeros(1, 600_000, 1)) == (1, 1)
     finally:
         torch.set_num_threads(threads)
 
