@@ -138,13 +138,13 @@ def _vctk_place(path: PurePosixPath) -> Place | str | None:
 
 def _speaker_place(path: PurePosixPath) -> Place | str:
     split, folders = _leading_split(path)
-    return Place(str(path), folders[0], split) if folders else "lies in no folder of a speaker"
+    return Place(str(path), folders[0], split) if folders else "is in no folder of a speaker"
 
 
 def _stem_place(path: PurePosixPath) -> Place | str | None:
     split, folders = _leading_split(path)
     if not folders:
-        return "lies in no folder of a track"
+        return "is in no folder of a track"
     if path.stem.lower() in READY_MIXTURES:
         return None
     return Place(str(path), "/".join(folders), split, path.stem)
@@ -153,7 +153,7 @@ def _stem_place(path: PurePosixPath) -> Place | str | None:
 def _class_place(path: PurePosixPath) -> Place | str:
     split, folders = _leading_split(path)
     if not folders:
-        return "lies in no folder of a class"
+        return "is in no folder of a class"
     # Takes of one recording are never mixed with each other, so the recording is the "speaker".
     if name := ESC_NAME.fullmatch(path.stem):
         return Place(str(path), name["recording"], split or f"fold{name['fold']}", folders[-1])

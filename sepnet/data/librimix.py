@@ -86,7 +86,7 @@ class DrawnList(ListRecipe, ListMixing):
         if len(mixtures) != self.n_mixtures or counts != list(self.source_counts):
             raise SepnetError(
                 f"{csv} holds {len(mixtures)} mixtures of {counts} sources, but {self.n_mixtures} of "
-                f"{list(self.source_counts)} are asked for: delete it to draw anew, or name another csv"
+                f"{list(self.source_counts)} are required: delete it to draw anew, or name another csv"
             )
         return mixtures
 

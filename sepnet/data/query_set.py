@@ -157,7 +157,7 @@ class QueryList(QueryRecipe):
         required = (self.n_mixtures, {self.seconds}, levels_db)
         if kept != required:
             raise SepnetError(
-                f"{csv} holds {_describe(*kept)}, but {_describe(*required)} are asked for: delete it to "
+                f"{csv} holds {_describe(*kept)}, but {_describe(*required)} are required: delete it to "
                 "draw anew, or name another csv"
             )
         return mixtures

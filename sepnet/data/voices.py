@@ -190,7 +190,7 @@ def plan_readings(*, voices: Sequence[Voice] = VOICES, per_voice: int | None = N
         count = READINGS_PER_VOICE[voice.split] if per_voice is None else per_voice
         if not 1 <= count <= len(pool):
             raise SepnetError(
-                f"{count} sentences a voice were asked for, but {voice.split} has between 1 and {len(pool)}"
+                f"per_voice is {count}, but {voice.split} has between 1 and {len(pool)} sentences"
             )
         start = n_planned[voice.split]
         chosen = sorted(pool[(start + i) % len(pool)] for i in range(count))
