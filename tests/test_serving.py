@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import httpx
 import numpy as np
@@ -15,11 +16,11 @@ import pytest
 import soundfile
 
 import sepnet
-from sepnet import inference
 from sepnet.evaluation.memory import forget_peak, resident_mb
+from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.serving import Limits, running, server
-from sepnet.serving.folder import UploadFolder
 from sepnet.serving.models import Models
+from sepnet.serving.uploads import UploadFolder
 from sepnet.types import SepnetError
 from tests.serving_fixtures import MODELS, RATE, noise, separate, unpacked, wav
 
@@ -63,6 +64,25 @@ def test_http_gives_what_the_library_gives(address):
     expected = sepnet.separate(mixture, RATE, model="nmf", n_sources=3)
     np.testing.assert_array_equal(sources, expected.sources.numpy())
     assert (manifest["model"], manifest["sample_rate"], manifest["seconds"]) == ("nmf", RATE, 1.0)
+    assert manifest["pipeline"] == asdict(PipelineSettings(channels="mean", n_sources=3))
+    assert manifest["residual_db"] is None
+
+
+def test_channels_are_averaged_or_all_handed_on():
+    stereo = np.stack([noise(seed=1), noise(seed=2)])
+    stereo[1] += 0.5 * stereo[0]
+    with running(["hpss", "fastica"]) as address:
+        settings, sources = unpacked(
+            separate(address, wav(stereo.T), model="fastica", n_sources=2, channels="all")
+        )
+        with pytest.raises(AssertionError, match="2 channels"):
+            unpacked(separate(address, wav(stereo.T), model="fastica", n_sources=2))
+        _, average = unpacked(separate(address, wav(stereo.T), model="hpss"))
+        _, first = unpacked(separate(address, wav(stereo.T), model="hpss", channels="all"))
+    assert settings["pipeline"]["channels"] == "all"
+    np.testing.assert_allclose(sources.sum(axis=0), stereo[0], atol=1e-5)
+    np.testing.assert_allclose(average.sum(axis=0), stereo.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(first.sum(axis=0), stereo[0], atol=1e-5)
 
 
 def test_a_query_and_stereo_at_another_rate(address):
@@ -107,22 +127,22 @@ def test_names_of_files_are_never_used(address):
             wav(noise()),
             {"model": "pit-2spk-8k"},
             400,
-            "no model is called 'pit-2spk-8k': there are hpss, nmf",
+            "there is no model 'pit-2spk-8k': there are hpss, nmf",
         ),
-        (wav(noise()), {"model": "/etc"}, 400, "no model is called"),
-        (wav(noise()), {"model": "owner/name"}, 400, "no model is called"),
+        (wav(noise()), {"model": "/etc"}, 400, "there is no model"),
+        (wav(noise()), {"model": "owner/name"}, 400, "there is no model"),
         (wav(noise()), {"model": "nmf"}, 400, "give n_sources"),
-        (wav(noise()), {"model": "nmf", "n_sources": 5}, 400, "ask for 1 to 4"),
-        (wav(noise()), {"model": "nmf", "n_sources": 0}, 400, "ask for 1 to 4"),
+        (wav(noise()), {"model": "nmf", "n_sources": 5}, 400, "give 1 to 4"),
+        (wav(noise()), {"model": "nmf", "n_sources": 0}, 400, "give 1 to 4"),
         (wav(noise()), {"model": "nmf", "n_sources": "two"}, 400, "n_sources is 'two': give a whole number"),
         (wav(noise()), {"model": "energy_reference"}, 400, "give a query"),
         (wav(noise()), {"model": "energy_reference", "query": b"RIFF"}, 400, "the query"),
         (wav(noise()), {"modle": "nmf"}, 400, "there is no field 'modle'"),
-        (wav(noise()), {"channels": "left"}, 400, "say mean or all"),
+        (wav(noise()), {"channels": "left"}, 400, "give mean or all"),
         (wav(noise()), {"reference": [wav(noise(0.5))]}, 400, "reference 1 has 4000 samples"),
         (wav(noise()), {"reference": [wav(noise())]}, 400, "the estimates are"),
         (wav(noise()), {"query": "text"}, 400, "is text: send a file"),
-        (bytes(3_000_000), {}, 413, "the request is too large: 2 MB at the most"),
+        (bytes(3_000_000), {}, 413, "the request is too large: 2 MB are allowed"),
     ],
 )
 def test_bad_requests_get_one_sentence(address, sound, fields, status, told):
@@ -223,7 +243,7 @@ def test_gradio_takes_no_path_and_fetches_no_address(address, kind, tmp_path):
             listener.accept()
 
 
-def test_gradio_itself_refuses_paths_without_the_gate(tmp_path, monkeypatch):
+def test_gradio_itself_refuses_paths_without_the_filter(tmp_path, monkeypatch):
     """Mounted in another application, Gradio checks paths only if it is told that it runs."""
     from starlette.testclient import TestClient
 
@@ -264,7 +284,7 @@ def test_unforeseen_errors_tell_nothing(monkeypatch, address, client, sound_path
     def fail(*arguments, **settings):
         raise RuntimeError("secret at /root/secret")
 
-    monkeypatch.setattr(inference, "separate", fail)
+    monkeypatch.setattr(Pipeline, "separate", fail)
     answer = separate(address, wav(noise()))
     assert answer.status_code == 500
     with pytest.raises(gradio_client.exceptions.AppError) as caught:
@@ -298,14 +318,14 @@ def test_uploads_are_removed_and_so_is_the_folder(monkeypatch, sound_path):
 
 def test_a_full_server_says_so(monkeypatch):
     go, begun = threading.Event(), threading.Event()
-    real = inference.separate
+    real = Pipeline.separate
 
     def slow(*arguments, **settings):
         begun.set()
         assert go.wait(30)
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(inference, "separate", slow)
+    monkeypatch.setattr(Pipeline, "separate", slow)
     with (
         running(["hpss"], limits=Limits(waiting=1, wait_seconds=0.5)) as address,
         ThreadPoolExecutor(3) as pool,
@@ -317,7 +337,7 @@ def test_a_full_server_says_so(monkeypatch):
             pass
         told = second.result()
         assert (told.status_code, told.headers["retry-after"]) == (503, "30")
-        assert "no turn came within 0.5 s" in told.json()["error"]
+        assert "no job ended within 0.5 s" in told.json()["error"]
         go.set()
         unpacked(first.result())
 
@@ -348,9 +368,9 @@ def test_thirty_two_clients_at_once_each_get_their_own(address, client, tmp_path
 def test_models_are_the_operators_alone(tmp_path):
     (tmp_path / "nmf").mkdir()
     for names, told in (
-        ([], "none is named"),
+        ([], "the list is empty"),
         (["irm"], "is an oracle"),
-        (["nmf", str(tmp_path / "nmf")], "two are called 'nmf'"),
+        (["nmf", str(tmp_path / "nmf")], "two models are named 'nmf'"),
         (["nmff"], "did you mean 'nmf'"),
     ):
         with pytest.raises(SepnetError, match=told):

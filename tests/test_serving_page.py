@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from sepnet.serving import Limits, picture, running
+from sepnet.serving import Limits, running, screenshot
 from sepnet.types import SepnetError
 from tests.serving_fixtures import RATE, noise, wav
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'sepnet[demo]'")
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
 try:
-    BROWSER = picture.browser_path()
+    BROWSER = screenshot.browser_path()
 except SepnetError as error:
     pytest.skip(str(error), allow_module_level=True)
 WAIT_MS = 60_000
@@ -120,7 +120,7 @@ def until(page, condition):
 
 def test_nothing_uploaded_is_told_in_a_sentence(page):
     page.locator("#go").click()
-    page.get_by_text("there is no sound yet").first.wait_for(timeout=WAIT_MS)
+    page.get_by_text("there is no recording yet").first.wait_for(timeout=WAIT_MS)
 
 
 def test_upload_separate_play_solo_mute_and_download(page, recording):

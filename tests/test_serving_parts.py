@@ -1,4 +1,4 @@
-"""The queue, the shelf, the folder, the zip and the pictures, each by itself."""
+"""The job queue, the result store, the upload folder, the zip archive and the figures, each by itself."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ import pytest
 from matplotlib import image
 
 from sepnet.figures import spectrogram
-from sepnet.serving import archive, figures, mixer
-from sepnet.serving.folder import UploadFolder
-from sepnet.serving.jobs import Busy, Gone, Jobs
+from sepnet.serving import mixer, result_files
+from sepnet.serving.job_queue import ClientLeft, JobQueue, ServerBusy
 from sepnet.serving.limits import Limits
-from sepnet.serving.results import Shelf
+from sepnet.serving.result_store import ResultStore
+from sepnet.serving.uploads import UploadFolder
+from sepnet.serving.waveform import waveform_svg
 from sepnet.types import SepnetError
 from tests.conftest import white_noise
 
 
 def test_jobs_run_one_at_a_time_in_the_order_of_arrival():
-    running, order, most = [], [], []
+    running, order, n_running = [], [], []
 
     def work(number: int) -> int:
         running.append(number)
-        most.append(len(running))
+        n_running.append(len(running))
         order.append(number)
         running.remove(number)
         return number**2
 
     async def all_of_them() -> list[int]:
-        jobs = Jobs(Limits(waiting=20))
+        jobs = JobQueue(Limits(waiting=20))
         return await asyncio.gather(*(jobs.run(lambda n=n: work(n)) for n in range(20)))
 
     assert asyncio.run(all_of_them()) == [n**2 for n in range(20)]
     assert order == list(range(20))
-    assert max(most) == 1
+    assert max(n_running) == 1
 
 
 def test_who_finds_no_room_waits_in_vain_or_leaves_is_told_and_takes_no_turn():
     async def scene() -> None:
-        jobs, go = Jobs(Limits(waiting=1, wait_seconds=0.4)), threading.Event()
+        jobs, go = JobQueue(Limits(waiting=1, wait_seconds=0.4)), threading.Event()
         first = asyncio.create_task(jobs.run(lambda: go.wait(30)))
         await asyncio.sleep(0.05)
 
@@ -52,13 +53,13 @@ def test_who_finds_no_room_waits_in_vain_or_leaves_is_told_and_takes_no_turn():
 
         waiting = asyncio.create_task(jobs.run(lambda: "never"))
         await asyncio.sleep(0.05)
-        with pytest.raises(Busy, match="1 requests are waiting already"):
+        with pytest.raises(ServerBusy, match="1 requests are waiting already"):
             await jobs.run(lambda: "never")
-        with pytest.raises(Busy, match=r"no turn came within 0.4 s"):
+        with pytest.raises(ServerBusy, match=r"no job ended within 0.4 s"):
             await waiting
-        with pytest.raises(Gone):
-            await jobs.run(lambda: "never", gone=left)
-        assert jobs.waiting == 0
+        with pytest.raises(ClientLeft):
+            await jobs.run(lambda: "never", is_disconnected=left)
+        assert jobs.n_waiting == 0
         go.set()
         assert await first
         assert await jobs.run(lambda: "now") == "now"
@@ -68,7 +69,7 @@ def test_who_finds_no_room_waits_in_vain_or_leaves_is_told_and_takes_no_turn():
 
 def test_a_turn_ends_with_its_thread_not_with_whoever_waits_for_it():
     async def scene() -> None:
-        jobs, go, done = Jobs(Limits()), threading.Event(), []
+        jobs, go, done = JobQueue(Limits()), threading.Event(), []
         first = asyncio.create_task(jobs.run(lambda: (go.wait(30), done.append("first"))))
         await asyncio.sleep(0.05)
         first.cancel()
@@ -84,7 +85,7 @@ def test_a_turn_ends_with_its_thread_not_with_whoever_waits_for_it():
 
 def test_errors_of_the_work_are_raised_and_free_the_turn():
     async def scene() -> None:
-        jobs = Jobs(Limits(waiting=0))
+        jobs = JobQueue(Limits(waiting=0))
         for _ in range(3):
             with pytest.raises(SepnetError, match="no"):
                 await jobs.run(_refuse)
@@ -96,29 +97,29 @@ def _refuse() -> None:
     raise SepnetError("no")
 
 
-def test_the_shelf_holds_no_more_than_it_may():
-    shelf = Shelf(Limits(results_mb=1.0))
-    tokens = [shelf.put({"s1.wav": bytes(400_000)}) for _ in range(3)]
+def test_the_store_holds_no_more_than_it_may():
+    store = ResultStore(Limits(results_mb=1.0))
+    tokens = [store.put({"s1.wav": bytes(400_000)}) for _ in range(3)]
     assert len(set(tokens)) == 3
-    assert [shelf.get(token) is not None for token in tokens] == [False, True, True]
-    with pytest.raises(SepnetError, match="takes 2 MB, of 1 MB"):
-        shelf.put({"s1.wav": bytes(2_000_000)})
-    assert shelf.get(tokens[2]) is not None  # what was there did not make room for it
+    assert [store.get(token) is not None for token in tokens] == [False, True, True]
+    with pytest.raises(SepnetError, match="takes 2 MB, but 1 MB are allowed"):
+        store.put({"s1.wav": bytes(2_000_000)})
+    assert store.get(tokens[2]) is not None  # what was there did not make room for it
 
 
-def test_the_shelf_forgets_in_time(monkeypatch):
-    shelf = Shelf(Limits(keep_minutes=1))
-    token = shelf.put({"s1.wav": b"1"})
+def test_the_store_forgets_in_time(monkeypatch):
+    store = ResultStore(Limits(keep_minutes=1))
+    token = store.put({"s1.wav": b"1"})
     begin = time.monotonic()
-    monkeypatch.setattr("sepnet.serving.results.time.monotonic", lambda: begin + 59)
-    assert shelf.get(token) == {"s1.wav": b"1"}
-    monkeypatch.setattr("sepnet.serving.results.time.monotonic", lambda: begin + 62)
-    assert shelf.get(token) is None
+    monkeypatch.setattr("sepnet.serving.result_store.time.monotonic", lambda: begin + 59)
+    assert store.get(token) == {"s1.wav": b"1"}
+    monkeypatch.setattr("sepnet.serving.result_store.time.monotonic", lambda: begin + 62)
+    assert store.get(token) is None
 
 
-def test_the_folder_knows_its_own_and_sweeps_what_is_old(tmp_path, monkeypatch):
+def test_the_folder_knows_its_own_and_removes_what_has_expired(tmp_path, monkeypatch):
     folder = UploadFolder(Limits(keep_minutes=1, folder_mb=0.001))
-    kept = folder.keep("example.wav", b"kept")
+    kept = folder.add_permanent("example.wav", b"kept")
     stored = folder.store(io.BytesIO(b"upload"), ".WAV")
     odd = folder.store(io.BytesIO(bytes(2000)), "/../../x")
     assert (stored.name, odd.name) == ("sound.wav", "sound")
@@ -126,16 +127,16 @@ def test_the_folder_knows_its_own_and_sweeps_what_is_old(tmp_path, monkeypatch):
     secret.write_text("secret")
     (folder.path / "link").symlink_to(secret)
     outside = [secret, folder.path / "link", folder.path / ".." / "x", "http://x/", "\0", folder.path]
-    assert [folder.holds(path) for path in (kept, stored, odd)] == [True] * 3
-    assert not any(folder.holds(path) for path in outside)
+    assert [folder.contains(path) for path in (kept, stored, odd)] == [True] * 3
+    assert not any(folder.contains(path) for path in outside)
     with pytest.raises(FileNotFoundError):
         folder.read(secret)
     assert folder.is_full()
-    folder.sweep()
+    folder.remove_expired()
     assert stored.exists()
     begin = time.time()
-    monkeypatch.setattr("sepnet.serving.folder.time.time", lambda: begin + 61)
-    folder.sweep()
+    monkeypatch.setattr("sepnet.serving.uploads.time.time", lambda: begin + 61)
+    folder.remove_expired()
     assert not stored.exists()
     assert not stored.parent.exists()
     assert kept.exists()
@@ -149,8 +150,8 @@ def test_the_folder_knows_its_own_and_sweeps_what_is_old(tmp_path, monkeypatch):
 
 def test_the_zip_comes_in_pieces_and_is_whole():
     files = {"manifest.json": b"{}", "s1.wav": np.random.default_rng(0).bytes(3_500_000), "s2.wav": b""}
-    pieces = list(archive.zipped(files))
-    assert max(map(len, pieces)) < 1.2 * archive.PIECE_BYTES
+    pieces = list(result_files.zipped(files))
+    assert max(map(len, pieces)) < 1.2 * result_files.PIECE_BYTES
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as found:
         assert {name: found.read(name) for name in found.namelist()} == files
 
@@ -174,7 +175,7 @@ def test_pictures_stay_small_whatever_the_length(n_samples, rate):
     )
     assert levels.shape[0] <= mixer.MAX_ROWS
     assert levels.shape[1] <= mixer.MAX_FRAMES
-    assert len(figures.waveform_svg(white_noise(n_samples), 1.0)) < 20_000
+    assert len(waveform_svg(white_noise(n_samples), 1.0)) < 20_000
 
 
 def test_limits_are_positive():

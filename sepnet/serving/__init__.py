@@ -1,17 +1,22 @@
-"""The web page and its API: ``scripts/serve.py``, or from a program
+"""The web page and its API: ``sepnet serve``, or from a program
 
     from sepnet.serving import running
 
     with running(["nmf"]) as address:
         ...
 
-limits      how much a stranger may ask for          results    what was separated, in memory for a while
-gate        which requests pass at all               archive    a result as WAV files and a zip
-routes      plain HTTP                               figures    waveforms and spectrograms
-jobs        who computes when                        mixer      a result as HTML
-models      those that the operator allowed          examples   made at the start
-service     upload in, sources out                   page       Gradio's components and events
-folder      where Gradio's uploads lie               handlers   what they do
+A request passes through these in turn:
+
+request_filter  which addresses exist, and how much may be sent
+routes          plain HTTP: the API, and what the page fetches
+page, handlers  the page and its events, made with Gradio
+job_queue       when a request is computed
+separation      a request with its uploads -> its sources, through ``inference.Pipeline``
+result_files    sources as WAV files, a manifest and a zip archive
+result_store    the files of results, in memory for a while
+mixer, waveform a result as HTML: waveforms, spectrograms, a player, scores
+
+models, limits and uploads hold what they share; app puts all together, server runs it at an address.
 """
 
 from sepnet.serving.limits import Limits

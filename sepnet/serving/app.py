@@ -1,4 +1,4 @@
-"""The web application, assembled: the gate, plain HTTP, and the page."""
+"""The web application: request filter, plain HTTP and page put together."""
 
 from __future__ import annotations
 
@@ -10,41 +10,50 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from sepnet.serving import examples, mixer
-from sepnet.serving.folder import UploadFolder
-from sepnet.serving.gate import Gate
+from sepnet.serving import mixer
+from sepnet.serving.examples import make_examples
 from sepnet.serving.handlers import Handlers
-from sepnet.serving.jobs import Jobs
+from sepnet.serving.job_queue import JobQueue
 from sepnet.serving.limits import Limits
 from sepnet.serving.models import Models
 from sepnet.serving.page import build, theme
-from sepnet.serving.results import Shelf
+from sepnet.serving.request_filter import RequestFilter
+from sepnet.serving.result_store import ResultStore
 from sepnet.serving.routes import Routes
-from sepnet.serving.service import Service
+from sepnet.serving.separation import SeparationService
+from sepnet.serving.uploads import UploadFolder
 
-SWEEP_SECONDS = 30.0
+CLEANUP_INTERVAL_SECONDS = 30.0
 
 
 def make_app(
-    names: Sequence[str], limits: Limits, folder: UploadFolder, *, with_examples: bool = True
+    names: Sequence[str], limits: Limits, uploads: UploadFolder, *, with_examples: bool = True
 ) -> ASGIApp:
-    """The application that serves the models of these names. folder: where Gradio keeps uploads.
+    """Make the application.
 
-    Raises SepnetError as Models does.
+    Args:
+        names: Of the models to serve.
+        limits: What clients may ask for.
+        uploads: Where Gradio keeps uploads.
+        with_examples: Whether the page offers examples.
+
+    Raises:
+        SepnetError: A model can't be served; see ``Models``.
     """
-    service = Service(Models(names), limits)
-    jobs, shelf = Jobs(limits), Shelf(limits)
+    service = SeparationService(Models(names), limits)
+    jobs, results = JobQueue(limits), ResultStore(limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        sweeper = asyncio.create_task(_sweep(folder))
+        cleanup = asyncio.create_task(_remove_expired(uploads))
         yield
-        sweeper.cancel()
+        cleanup.cancel()
         jobs.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.router.routes.extend(Routes(service, jobs, shelf, folder).all)
-    page = build(Handlers(service, jobs, shelf, folder), examples.make(folder) if with_examples else [])
+    app.router.routes.extend(Routes(service, jobs, results, uploads).all)
+    examples = make_examples(uploads) if with_examples else []
+    page = build(Handlers(service, jobs, results, uploads), examples)
     gr.mount_gradio_app(
         app,
         page,
@@ -63,11 +72,11 @@ def make_app(
         css=mixer.style(),
         head=mixer.script(),
     )
-    page.has_launched = True  # else Gradio lets its clients name any path as their upload
-    return Gate(app, limits=limits, folder=folder)
+    page.has_launched = True  # otherwise Gradio accepts any path as a client's upload
+    return RequestFilter(app, limits=limits, uploads=uploads)
 
 
-async def _sweep(folder: UploadFolder) -> None:
+async def _remove_expired(uploads: UploadFolder) -> None:
     while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        await asyncio.to_thread(folder.sweep)
+        await asyncio.sleep(CLEANUP_INTERVAL_SECONDS)
+        await asyncio.to_thread(uploads.remove_expired)

@@ -1,4 +1,4 @@
-"""Examples for the page, made at the start: nothing to download, and nobody's voice."""
+"""Examples for the page, synthesised when the server starts, so that nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import numpy as np
 from sepnet.data.audio_memory import encode
 from sepnet.data.text_to_speech import SAMPLE_RATE, speak
 from sepnet.data.voices import VOICES, Voice
-from sepnet.serving.folder import UploadFolder
+from sepnet.serving.uploads import UploadFolder
 from sepnet.types import SepnetError
 
 log = logging.getLogger(__name__)
 SECONDS = 4.0
+# The models that suit each example, the best first.
+VOICE_MODELS = ("pit-2spk-8k", "deep-clustering-8k", "nmf")
+MUSIC_MODELS = ("hpss", "nmf")
+QUERY_MODELS = ("energy_reference", "ast_dgmo", "query-mask-esc10", "nmf")
 SENTENCES = {
     "f02": "The old ferry leaves the harbour at seven, and nobody on board looks back.",
     "m11": "We counted eleven boats, three gulls, and one very patient dog.",
@@ -25,7 +29,16 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Example:
-    """Files of one, and the models that suit it, the best first."""
+    """The files of one example.
+
+    Attributes:
+        title: On its button.
+        models: Names of models that suit it, the best first.
+        mixture: Path of the recording.
+        references: Paths of the true sources.
+        query: Path of an example of one source.
+        n_sources: In the mixture.
+    """
 
     title: str
     models: tuple[str, ...]
@@ -35,26 +48,28 @@ class Example:
     n_sources: int = 2
 
 
-def make(folder: UploadFolder) -> list[Example]:
-    """Two voices, where eSpeak NG is installed; tones and strokes; a bell over a hum, with a bell to find."""
-    made = []
+def make_examples(uploads: UploadFolder) -> list[Example]:
+    """Make two voices, where eSpeak NG is installed; chords and a drum; and a bell over a hum, with a query.
+
+    Args:
+        uploads: Where their files are written.
+    """
+    examples = []
     try:
-        voices = [_long(speak(text, _voice(name))) for name, text in SENTENCES.items()]
-        made.append(
-            _kept(folder, "Two voices", ("pit-2spk-8k", "deep-clustering-8k", "nmf"), voices, SAMPLE_RATE)
-        )
+        voices = [_fit(speak(text, _voice(name))) for name, text in SENTENCES.items()]
+        examples.append(_make_example(uploads, "Two voices", VOICE_MODELS, voices, SAMPLE_RATE))
     except SepnetError as error:
-        log.warning("there is no example of voices: %s", error)
-    made.append(_kept(folder, "Chords and drum", ("hpss", "nmf"), [_chords(), _strokes()], 16000))
+        log.warning("the page has no example of voices: %s", error)
+    music = [_chords(), _strokes()]
+    examples.append(_make_example(uploads, "Chords and drum", MUSIC_MODELS, music, 16000))
     bells = [_bell(np.array([0.4, 1.9, 3.1]), SECONDS), _hum()]
-    finders = ("energy_reference", "ast_dgmo", "query-mask-esc10", "nmf")
     query = _bell(np.array([0.2, 0.9]), 2.0)
-    made.append(_kept(folder, "Bell and hum", finders, bells, 16000, query))
-    return made
+    examples.append(_make_example(uploads, "Bell and hum", QUERY_MODELS, bells, 16000, query))
+    return examples
 
 
-def _kept(
-    folder: UploadFolder,
+def _make_example(
+    uploads: UploadFolder,
     title: str,
     models: tuple[str, ...],
     sources: Iterable[np.ndarray],
@@ -63,22 +78,22 @@ def _kept(
 ) -> Example:
     signals = [source.astype(np.float32) for source in sources]
     name = title.lower().replace(" ", "-")
-    mixture = folder.keep(f"{name}.wav", encode(np.sum(signals, axis=0), rate))
-    references = [
-        folder.keep(f"{name}-source-{k + 1}.wav", encode(one, rate)) for k, one in enumerate(signals)
-    ]
-    kept = (
-        None if query is None else folder.keep(f"{name}-example.wav", encode(query.astype(np.float32), rate))
-    )
-    return Example(title, models, mixture, tuple(references), kept)
+
+    def write(suffix: str, signal: np.ndarray) -> Path:
+        return uploads.add_permanent(f"{name}{suffix}.wav", encode(signal.astype(np.float32), rate))
+
+    mixture = write("", np.sum(signals, axis=0))
+    references = tuple(write(f"-source-{k + 1}", signal) for k, signal in enumerate(signals))
+    query_path = None if query is None else write("-example", query)
+    return Example(title, models, mixture, references, query_path)
 
 
 def _voice(name: str) -> Voice:
     return next(voice for voice in VOICES if voice.name == name)
 
 
-def _long(speech: np.ndarray) -> np.ndarray:
-    """(time,) of SECONDS, by cutting or by silence at the end."""
+def _fit(speech: np.ndarray) -> np.ndarray:
+    """Cut or pad to SECONDS."""
     n_samples = round(SECONDS * SAMPLE_RATE)
     return np.pad(speech[:n_samples], (0, max(0, n_samples - len(speech))))
 
@@ -102,7 +117,7 @@ def _chords() -> np.ndarray:
 
 
 def _strokes() -> np.ndarray:
-    """Noise that dies at once, twice a second."""
+    """Short bursts of noise, twice a second."""
     clock, noise = _clock(), np.random.default_rng(0).standard_normal(round(SECONDS * 16000))
     return 0.25 * noise * np.exp(-40 * (clock % 0.5))
 

@@ -7,37 +7,46 @@ import functools
 import logging
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
 from sepnet.data.audio_memory import encode
-from sepnet.serving import archive, mixer
-from sepnet.serving.folder import UploadFolder
-from sepnet.serving.jobs import Gone, Jobs
-from sepnet.serving.results import Shelf
-from sepnet.serving.routes import UNFORESEEN
-from sepnet.serving.service import Asked, Result, Service, Upload
+from sepnet.serving import mixer, result_files
+from sepnet.serving.job_queue import ClientLeft, JobQueue
+from sepnet.serving.result_store import ResultStore
+from sepnet.serving.routes import UNEXPECTED_ERROR
+from sepnet.serving.separation import SeparationRequest, SeparationService
+from sepnet.serving.uploads import UploadFolder
 from sepnet.types import SepnetError
 
 log = logging.getLogger(__name__)
-EXPIRED = "the upload is no longer on the server: upload it again"
+ERROR_TITLE = "This could not be done"
+EXPIRED_UPLOAD = "the upload has expired: upload the file again"
 
 
 class Handlers:
-    """The functions behind the page."""
+    """The functions behind the page.
 
-    def __init__(self, service: Service, jobs: Jobs, shelf: Shelf, folder: UploadFolder) -> None:
-        self.service, self.jobs, self.shelf, self.folder = service, jobs, shelf, folder
-        self._used: defaultdict[str, set[str]] = defaultdict(set)  # uploads of each open page
+    Args:
+        service: Separates.
+        jobs: Decides when.
+        results: Keeps the files of results that the page shows.
+        uploads: The folder of uploads.
+    """
 
-    def left(self, request: gr.Request) -> None:
-        """A page was closed: remove what it uploaded and used; the rest is swept in time."""
-        for path in self._used.pop(request.session_hash or "", ()):
-            self.folder.remove(path)
+    def __init__(
+        self, service: SeparationService, jobs: JobQueue, results: ResultStore, uploads: UploadFolder
+    ) -> None:
+        self.service, self.jobs, self.results, self.uploads = service, jobs, results, uploads
+        self._page_uploads: defaultdict[str, set[str]] = defaultdict(set)  # that each open page has used
+
+    def close_page(self, request: gr.Request) -> None:
+        """Remove the uploads that a page has used; others expire."""
+        for path in self._page_uploads.pop(request.session_hash or "", ()):
+            self.uploads.remove(path)
 
     async def show(
         self,
@@ -48,15 +57,16 @@ class Handlers:
         references: Sequence[str] | None,
         channels: str,
         request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio recognises it by its default)
     ) -> str:
-        """Separate, and return the HTML of the result. The uploads stay for as long as the page is open."""
-        used = (mixture, query, *(references or ()))
-        self._used[request.session_hash or ""].update(path for path in used if path)
-        with _told():
-            asked = self._asked(mixture, model, n_sources, query, references, channels)
+        """Separate, and return the result as HTML. Uploads are kept for as long as the page is open."""
+        paths = (mixture, query, *(references or ()))
+        self._page_uploads[request.session_hash or ""].update(path for path in paths if path)
+        with _errors_for_page():
+            separation = self._request(mixture, model, n_sources, query, references, channels)
             progress(0, desc="Reading")
-            return await self.jobs.run(functools.partial(self._shown, asked), tell=_teller(progress))
+            job = functools.partial(self._html, separation)
+            return await self.jobs.run(job, report=_progress_bar(progress))
 
     async def separate(
         self,
@@ -67,16 +77,16 @@ class Handlers:
         references: Sequence[str] | None = None,
         channels: str = "mean",
     ) -> tuple[list[str], dict[str, object]]:
-        """Separate a sound file: returns a file for each source, and what they are."""
+        """Separate a sound file, and return a file for each source with a manifest."""
         try:
-            with _told():
-                asked = self._asked(mixture, model, n_sources, query, references, channels)
-                return await self.jobs.run(functools.partial(self._written, asked))
+            with _errors_for_page():
+                separation = self._request(mixture, model, n_sources, query, references, channels)
+                return await self.jobs.run(functools.partial(self._files, separation))
         finally:
             for path in (mixture, query, *(references or ())):
-                self.folder.remove(path)
+                self.uploads.remove(path)
 
-    def _asked(
+    def _request(
         self,
         mixture: str | None,
         model: str,
@@ -84,63 +94,59 @@ class Handlers:
         query: str | None,
         references: Sequence[str] | None,
         channels: str,
-    ) -> Asked:
-        """The request, with names of uploads made readers of them."""
+    ) -> SeparationRequest:
         if mixture is None:
-            raise SepnetError("there is no sound yet: upload or record one, or take an example")
+            raise SepnetError("there is no recording yet: upload one, record one, or choose an example")
         if n_sources is not None and n_sources != round(n_sources):
             raise SepnetError(f"n_sources is {n_sources}: give a whole number")
-        return Asked(
-            mixture=self._upload(mixture),
+        return SeparationRequest(
+            mixture=functools.partial(self.uploads.read, mixture),
             model=str(model),
             n_sources=None if n_sources is None else round(n_sources),
-            query=None if query is None else self._upload(query),
-            references=tuple(self._upload(path) for path in references or ()),
+            query=None if query is None else functools.partial(self.uploads.read, query),
+            references=tuple(functools.partial(self.uploads.read, path) for path in references or ()),
             channels=str(channels),
         )
 
-    def _upload(self, path: str) -> Upload:
-        return functools.partial(self.folder.read, path)
+    def _html(self, separation: SeparationRequest) -> str:
+        result = self.service.separate(separation)
+        mixture = {result_files.MIXTURE: encode(result.mixture, result.sample_rate)}
+        token = self.results.put(result_files.files(result) | mixture | mixer.spectrograms(result))
+        return mixer.html(result, token)
 
-    def _shown(self, asked: Asked) -> str:
-        result = self.service.separate(asked)
-        mixture = {archive.MIXTURE: encode(result.mixture, result.sample_rate)}
-        return mixer.html(result, self.shelf.put(archive.files(result) | mixture | mixer.pictures(result)))
-
-    def _written(self, asked: Asked) -> tuple[list[str], dict[str, object]]:
-        result: Result = self.service.separate(asked)
-        place = Path(tempfile.mkdtemp(dir=self.folder.path))
+    def _files(self, separation: SeparationRequest) -> tuple[list[str], dict[str, object]]:
+        result = self.service.separate(separation)
+        folder = Path(tempfile.mkdtemp(dir=self.uploads.path))
         paths = []
-        for name, data in archive.files(result).items():
-            if name != archive.MANIFEST:
-                (place / name).write_bytes(data)
-                paths.append(str(place / name))
-        return paths, archive.manifest(result)
+        for name, data in result_files.files(result).items():
+            if name != result_files.MANIFEST:
+                (folder / name).write_bytes(data)
+                paths.append(str(folder / name))
+        return paths, result_files.manifest(result)
 
 
-def _teller(progress: gr.Progress) -> Any:
-    """Moves the bar while a request waits, and then computes: how long that takes nobody knows beforehand."""
+def _progress_bar(progress: gr.Progress) -> Callable[[bool, float], None]:
+    """Move the bar while a request waits and is computed; as the total time is unknown, it never ends."""
 
-    def tell(begun: bool, seconds: float) -> None:
-        share = 0.1 + 0.85 * (1 - 2 ** (-seconds / 4)) if begun else 0.05
-        progress(share, desc=f"{'Separating' if begun else 'Waiting for a turn'}, {seconds:.0f} s")
+    def report(has_begun: bool, seconds: float) -> None:
+        share = 0.1 + 0.85 * (1 - 2 ** (-seconds / 4)) if has_begun else 0.05
+        progress(share, desc=f"{'Separating' if has_begun else 'Waiting in the queue'}, {seconds:.0f} s")
 
-    return tell
+    return report
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Errors as one sentence to whoever pressed the button; those unforeseen are logged, and not shown."""
+def _errors_for_page() -> Iterator[None]:
+    """Show errors of the request as one sentence; log unexpected ones, and do not show them."""
     try:
         yield
     except SepnetError as error:
-        # Shown as HTML.
-        told = escape(" ".join(str(error).split()), quote=False)
-        raise gr.Error(told, title="This can't be done", print_exception=False) from None
+        message = escape(" ".join(str(error).split()), quote=False)  # it is displayed as HTML
+        raise gr.Error(message, title=ERROR_TITLE, print_exception=False) from None
     except FileNotFoundError:
-        raise gr.Error(EXPIRED, title="This can't be done", print_exception=False) from None
-    except Gone:
-        raise gr.Error("the client left", print_exception=False) from None
+        raise gr.Error(EXPIRED_UPLOAD, title=ERROR_TITLE, print_exception=False) from None
+    except ClientLeft:
+        raise gr.Error("the client disconnected", print_exception=False) from None
     except Exception:
         log.exception("a request from the page")
-        raise gr.Error(UNFORESEEN, print_exception=False) from None
+        raise gr.Error(UNEXPECTED_ERROR, print_exception=False) from None

@@ -1,4 +1,4 @@
-"""How much a stranger may ask for."""
+"""How much a client may ask for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ MB = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request, and all of them together, may take; every one of them is positive.
+    """What one request, and all of them together, may take.
 
-    upload_mb: of one request. seconds, channels: of one sound file. sources: asked for. jobs: separated at
-    once. waiting: beside these, each for at most ``wait_seconds``. keep_minutes: how long a result can be
-    fetched, and an upload of the page used again. results_mb: of all results in memory. folder_mb: of all
-    uploads of the page on disk. connections: at once.
+    Attributes:
+        upload_mb: Size of one request.
+        seconds: Duration of one sound file.
+        channels: Of one sound file.
+        sources: Largest number of sources that can be asked for.
+        jobs: Separations that run at the same time.
+        waiting: Requests that may wait for them.
+        wait_seconds: How long each may wait.
+        keep_minutes: How long a result can be fetched, and an upload of the page used again.
+        results_mb: Memory for all results.
+        folder_mb: Disk space for all uploads of the page.
+        connections: Open at the same time.
+
+    Raises:
+        SepnetError: A value is not positive; ``waiting`` may be zero.
     """
 
     upload_mb: float = 50.0
@@ -34,24 +45,27 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not getattr(self, field.name) > 0 and field.name != "waiting":
-                raise SepnetError(
-                    f"limits.{field.name} is {getattr(self, field.name)}, but has to be positive"
-                )
+            value = getattr(self, field.name)
+            if not value > 0 and field.name != "waiting":
+                raise SepnetError(f"limits.{field.name} is {value}: give a positive number")
         if self.waiting < 0:
-            raise SepnetError(f"limits.waiting is {self.waiting}: say 0 or more")
+            raise SepnetError(f"limits.waiting is {self.waiting}: give 0 or more")
 
     @property
     def sound(self) -> SoundLimits:
-        """Those of one sound file."""
+        """The limits of one sound file."""
         return SoundLimits(seconds=self.seconds, channels=self.channels)
 
     @property
     def upload_bytes(self) -> int:
-        """The most bytes in the body of a request."""
+        """The maximum size of a request's body."""
         return round(self.upload_mb * MB)
 
-    def check_sources(self, n_sources: int | None) -> None:
-        """Raises SepnetError for a number of sources that is not served."""
-        if n_sources is not None and not 1 <= n_sources <= self.sources:
-            raise SepnetError(f"n_sources is {n_sources}: ask for 1 to {self.sources}")
+    def check_n_sources(self, n_sources: int) -> None:
+        """Check a number of sources that is asked for.
+
+        Raises:
+            SepnetError: It is out of range.
+        """
+        if not 1 <= n_sources <= self.sources:
+            raise SepnetError(f"n_sources is {n_sources}: give 1 to {self.sources}")

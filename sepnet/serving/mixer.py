@@ -1,6 +1,6 @@
-"""The result as HTML: mixture and sources under one another, to play together, solo, mute and download.
+"""The result as HTML: mixture and sources below each other, to play together, solo, mute and download.
 
-static/mixer.html is the template, static/mixer.js brings it to life.
+static/mixer.html is the template, static/mixer.js the player.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepnet.figures import spectrogram
-from sepnet.serving import archive, figures
-from sepnet.serving.service import Result
+from sepnet.serving import result_files
+from sepnet.serving.separation import SeparationResult
+from sepnet.serving.waveform import waveform_svg
 
 STATIC = Path(__file__).with_name("static")
 MAX_FRAMES, MAX_ROWS = 900, 160  # of a spectrogram
@@ -22,7 +23,14 @@ MAX_FRAMES, MAX_ROWS = 900, 160  # of a spectrogram
 
 @dataclass(frozen=True)
 class Track:
-    """One line of the mixer; file: its name on the shelf, without suffix."""
+    """One signal of the mixer.
+
+    Attributes:
+        name: As it is displayed.
+        file: Name of its stored files, without suffix.
+        waveform: SVG.
+        muted: ``true`` or ``false``, at first.
+    """
 
     name: str
     file: str
@@ -31,19 +39,23 @@ class Track:
 
 
 def style() -> str:
-    """The style sheet of the page."""
+    """CSS of the page."""
     levels = f":root {{ --levels: linear-gradient(90deg, {spectrogram.css_gradient()}); }}\n"
     return (STATIC / "page.css").read_text("utf-8") + levels
 
 
 def script() -> str:
-    """For the head of the page."""
+    """JavaScript for the head of the page."""
     files = (STATIC / "mixer.js", STATIC / "recorder.js")
     return "".join(f"<script>{file.read_text('utf-8')}</script>" for file in files)
 
 
-def pictures(result: Result) -> dict[str, bytes]:
-    """A spectrogram for the mixture and each source, all on one scale: 0 dB is the loudest point of any."""
+def spectrograms(result: SeparationResult) -> dict[str, bytes]:
+    """Draw the mixture and each source, all on one scale, whose 0 dB is the loudest point of any.
+
+    Returns:
+        PNG files by name.
+    """
     signals = [result.mixture, *result.sources]
     levels = [
         spectrogram.spectrogram_db(signal, result.sample_rate, max_frames=MAX_FRAMES, max_rows=MAX_ROWS)
@@ -53,8 +65,13 @@ def pictures(result: Result) -> dict[str, bytes]:
     return {f"{_file(k)}.png": spectrogram.png(level, loudest_db) for k, level in enumerate(levels)}
 
 
-def html(result: Result, token: str) -> str:
-    """The mixer and the table. token: under which the shelf has the files."""
+def html(result: SeparationResult, token: str) -> str:
+    """Render the mixer and the table of scores.
+
+    Args:
+        result: What to show.
+        token: Under which the files are stored.
+    """
     signals = [result.mixture, *result.sources]
     names = ["mixture", *(label.replace("_", " ") for label in result.labels)]
     peak = max(float(np.abs(signal).max()) for signal in signals)
@@ -64,25 +81,31 @@ def html(result: Result, token: str) -> str:
         result=result,
         token=token,
         tracks=[
-            Track(name, _file(k), figures.waveform_svg(signal, peak), "true" if k == 0 else "false")
+            Track(name, _file(k), waveform_svg(signal, peak), "true" if k == 0 else "false")
             for k, (name, signal) in enumerate(zip(names, signals, strict=True))
         ],
-        archive=archive.ARCHIVE,
+        archive=result_files.ARCHIVE,
         duration=f"{int(result.seconds // 60)}:{result.seconds % 60:04.1f}",
         range_db=spectrogram.DYNAMIC_RANGE_DB,
-        told=_told(result),
+        summary=_summary(result),
     )
 
 
-def _told(result: Result) -> str:
-    """What was done, in two sentences."""
-    left = result.left_over_db
-    gap = "is the mixture" if left is None else f"is within {left:.0f} dB of the mixture"
+def _summary(result: SeparationResult) -> str:
+    """How the result was made, and what its levels mean."""
+    settings = result.pipeline
+    channels = "the average of the channels" if settings["channels"] == "mean" else "all channels"
+    chunks = f", in chunks of {settings['chunk_seconds']:g} s" if _is_chunked(result) else ""
+    residual = "" if result.residual_db is None else f" with a residual of {_db(result.residual_db)} dB"
     return (
-        f"{result.model} took {result.compute_seconds:.2f} s, "
+        f"{result.model} on {channels}{chunks}: {result.compute_seconds:.2f} s, "
         f"{result.compute_seconds / result.seconds:.2f} times the duration. "
-        f"Levels are those of the mixture; the sum of the sources {gap}."
+        f"Levels are those of the mixture; the sources add up to it{residual}."
     )
+
+
+def _is_chunked(result: SeparationResult) -> bool:
+    return bool(result.seconds > result.pipeline["chunk_seconds"])
 
 
 def _file(index: int) -> str:

@@ -1,4 +1,4 @@
-"""The page: its form on the left, the result on the right, under one another on a phone."""
+"""The page: a form on the left and the result on the right; on a phone, one below the other."""
 
 from __future__ import annotations
 
@@ -10,98 +10,110 @@ import gradio as gr
 
 from sepnet.serving.examples import Example
 from sepnet.serving.handlers import Handlers
+from sepnet.serving.models import summarise
 
-FONTS = ["system-ui", "sans-serif"]  # no font is fetched from anywhere
+FONTS = ["system-ui", "sans-serif"]  # of the reader's system: none is downloaded
 MONOSPACE = ["ui-monospace", "monospace"]
-EMPTY = '<div class="empty">The mixture and its sources will be here: to see, to play, and to download.</div>'
+PLACEHOLDER = '<div class="empty">The separated sources will appear here, to view, play and download.</div>'
 SUFFIXES = [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"]
-TO_RESULT = (
+SCROLL_TO_RESULT = (
     "() => innerWidth < 720 && document.querySelector('[data-mixer]').scrollIntoView({behavior: 'smooth'})"
 )
 
 
 def theme() -> gr.themes.Base:
-    """Light or dark as the reader's system is."""
+    """The theme of the page, light or dark as the reader's system is."""
     base = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE)
     return base.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
 
 
 def build(handlers: Handlers, examples: Sequence[Example]) -> gr.Blocks:
-    """The page with all its events."""
+    """Build the page with its events.
+
+    Args:
+        handlers: The functions behind its buttons.
+        examples: Offered below the recording.
+    """
     models, limits = handlers.service.models, handlers.service.limits
-    first = next(iter(models))
+    info = models[models.default].info
     page: gr.Blocks
     with gr.Blocks(title="sepnet: separate sounds", analytics_enabled=False) as page:
         gr.Markdown(
-            "# sepnet\nOne recording in, its sources out. "
-            f"At most {limits.seconds:g} s and {limits.upload_mb:g} MB.",
+            "# sepnet\nSeparate a recording into its sources. "
+            f"Recordings can be up to {limits.seconds:g} s long and {limits.upload_mb:g} MB in size.",
             elem_id="title",
         )
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 mixture = _sound("Recording", "mixture")
                 if examples:
-                    gr.HTML("Or take an example:", elem_id="or")
+                    gr.HTML("Or choose an example:", elem_id="or")
                 with gr.Row(elem_id="examples"):
                     buttons = [gr.Button(example.title, size="sm", min_width=90) for example in examples]
                 model = gr.Dropdown(
-                    [each.name for each in models],
-                    value=first.name,
+                    list(models),
+                    value=models.default,
                     label="Method",
                     elem_id="model",
                     filterable=False,
                 )
-                about = gr.Markdown(first.about, elem_id="about")
+                about = gr.Markdown(summarise(info), elem_id="about")
                 n_sources = gr.Slider(
                     1, limits.sources, value=2, step=1, label="Number of sources", elem_id="n_sources",
-                    visible="n_sources" in first.separator.info.needs,
+                    visible="n_sources" in info.needs,
                 )  # fmt: skip
                 query = _sound(
-                    "An example of the sound to take out",
+                    "Example of the sound to extract",
                     "query",
-                    visible="queries" in first.separator.info.needs,
+                    visible="queries" in info.needs,
                 )
-                with gr.Accordion("More: several microphones, scores", open=False, elem_id="more"):
-                    channels = gr.Radio(
-                        [("average them", "mean"), ("keep all", "all")],
-                        value="mean",
-                        label="Several microphones or channels",
-                        info="Keep all for methods that compare microphones, such as fastica.",
-                        elem_id="channels",
-                    )
-                    references = gr.File(
-                        label="The true sources, to score by: a file for each, as long as the recording",
-                        file_count="multiple",
-                        file_types=SUFFIXES,
-                        elem_id="references",
-                        height=120,
-                    )
-                go = gr.Button("Separate", variant="primary", elem_id="go")
+                with gr.Accordion("More options: microphones, scores", open=False, elem_id="more"):
+                    channels, references = _options()
+                separate = gr.Button("Separate", variant="primary", elem_id="go")
             with gr.Column(scale=3, min_width=320):
-                result = gr.HTML(EMPTY, elem_id="result")
-        hidden: dict[str, Any] = {
+                result = gr.HTML(PLACEHOLDER, elem_id="result")
+        private: dict[str, Any] = {
             "api_visibility": "private",
             "show_progress": "hidden",
             "concurrency_limit": None,
         }
-        model.change(functools.partial(_fields, handlers), model, [about, n_sources, query], **hidden)
+        model.change(functools.partial(_update_form, handlers), model, [about, n_sources, query], **private)
         for button, example in zip(buttons, examples, strict=True):
-            fill = functools.partial(_fill, handlers, example)
-            button.click(fill, None, [mixture, model, n_sources, query, references], **hidden)
-        asked = [mixture, model, n_sources, query, references, channels]
-        shown = go.click(
+            fill = functools.partial(_fill_form, handlers, example)
+            button.click(fill, None, [mixture, model, n_sources, query, references], **private)
+        inputs = [mixture, model, n_sources, query, references, channels]
+        separated = separate.click(
             handlers.show,
-            asked,
+            inputs,
             result,
             api_visibility="private",
             concurrency_limit=None,
             show_progress_on=result,
         )
-        shown.success(None, js=TO_RESULT)
-        page.unload(handlers.left)
-        _endpoint(handlers, first.name)
+        separated.success(None, js=SCROLL_TO_RESULT)
+        page.unload(handlers.close_page)
+        _add_endpoint(models.default, handlers)
     page.queue(max_size=limits.waiting + limits.jobs, api_open=False, default_concurrency_limit=None)
     return page
+
+
+def _options() -> tuple[gr.Radio, gr.File]:
+    """The inputs that few recordings need."""
+    channels = gr.Radio(
+        [("Average them", "mean"), ("Use all", "all")],
+        value="mean",
+        label="Several channels",
+        info="Use all channels for methods that compare microphones, such as fastica.",
+        elem_id="channels",
+    )
+    references = gr.File(
+        label="True sources, for scores: one file each, as long as the recording",
+        file_count="multiple",
+        file_types=SUFFIXES,
+        elem_id="references",
+        height=120,
+    )
+    return channels, references
 
 
 def _sound(label: str, name: str, *, visible: bool = True) -> gr.Audio:
@@ -117,27 +129,27 @@ def _sound(label: str, name: str, *, visible: bool = True) -> gr.Audio:
     )
 
 
-def _fields(handlers: Handlers, name: str) -> tuple[str, Any, Any]:
-    """What the form asks for follows from what the separator needs."""
-    model = handlers.service.models[name]
-    needs = model.separator.info.needs
-    return model.about, gr.update(visible="n_sources" in needs), gr.update(visible="queries" in needs)
+def _update_form(handlers: Handlers, name: str) -> tuple[str, Any, Any]:
+    """Show the inputs that the chosen model needs."""
+    info = handlers.service.models[name].info
+    needs_number, needs_query = "n_sources" in info.needs, "queries" in info.needs
+    return summarise(info), gr.update(visible=needs_number), gr.update(visible=needs_query)
 
 
-def _fill(handlers: Handlers, example: Example) -> tuple[Any, ...]:
-    """An example in the fields, and the first of its methods that is served."""
-    served = [each.name for each in handlers.service.models]
-    model = next((name for name in example.models if name in served), served[0])
+def _fill_form(handlers: Handlers, example: Example) -> tuple[Any, ...]:
+    """Fill the form with an example, and choose the first of its models that is served."""
+    models = handlers.service.models
+    model = next((name for name in example.models if name in set(models)), models.default)
     query = None if example.query is None else str(example.query)
     references = [str(path) for path in example.references]
     return str(example.mixture), model, example.n_sources, query, references
 
 
-def _endpoint(handlers: Handlers, default: str) -> None:
-    """``/separate`` for Gradio's client, apart from the page: it returns files, and removes its uploads."""
+def _add_endpoint(default_model: str, handlers: Handlers) -> None:
+    """Add ``/separate`` for Gradio's client. It returns files, and removes its uploads at once."""
     fields = [
         gr.Audio(label="mixture", visible=False, type="filepath"),
-        gr.Textbox(value=default, label="model", visible=False),
+        gr.Textbox(value=default_model, label="model", visible=False),
         gr.Number(value=None, label="n_sources", visible=False),
         gr.Audio(value=None, label="query", visible=False, type="filepath"),
         gr.File(value=None, label="references", visible=False, type="filepath", file_count="multiple"),

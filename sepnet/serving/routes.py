@@ -1,7 +1,7 @@
 """Plain HTTP: POST /api/separate, GET /api/models, and what the page fetches.
 
-Errors are {"error": "one sentence"}: 400 for bad input, 413 for too much of it, 422 where the method can't
-serve it, 503 with Retry-After where the server is busy, 500 for its own faults, which it logs.
+Errors are {"error": "one sentence"}: 400 for bad input, 413 for too much of it, 422 if the method can't serve
+the recording, 503 with Retry-After if the server is busy, 500 for its own faults, which it logs.
 """
 
 from __future__ import annotations
@@ -18,162 +18,172 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sepnet.serving import archive
-from sepnet.serving.folder import UploadFolder
-from sepnet.serving.gate import Refused
-from sepnet.serving.jobs import Busy, Gone, Jobs
-from sepnet.serving.results import Shelf
-from sepnet.serving.service import Asked, Result, Service, Upload
+from sepnet.serving import result_files
+from sepnet.serving.job_queue import ClientLeft, JobQueue, ServerBusy
+from sepnet.serving.request_filter import RequestRefused
+from sepnet.serving.result_store import ResultStore
+from sepnet.serving.separation import ReadUpload, SeparationRequest, SeparationService
+from sepnet.serving.uploads import UploadFolder
 from sepnet.types import CannotSeparate, SepnetError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 RETRY_SECONDS = 30
 FIELDS = {"file", "model", "n_sources", "query", "reference", "channels"}
-TYPES = {".wav": "audio/wav", ".png": "image/png", ".json": "application/json", ".zip": "application/zip"}
-UNFORESEEN = "something went wrong on the server, which has logged it: report it to whoever runs it"
+MEDIA_TYPES = {
+    ".wav": "audio/wav",
+    ".png": "image/png",
+    ".json": "application/json",
+    ".zip": "application/zip",
+}
+UNEXPECTED_ERROR = "something went wrong on the server, which has logged it: report it to the operator"
 log = logging.getLogger(__name__)
 
 
 class Routes:
-    """The endpoints; ``all`` lists them."""
+    """The endpoints of plain HTTP; ``all`` lists them.
 
-    def __init__(self, service: Service, jobs: Jobs, shelf: Shelf, folder: UploadFolder) -> None:
-        self.service, self.jobs, self.shelf, self.folder = service, jobs, shelf, folder
+    Args:
+        service: Separates.
+        jobs: Decides when.
+        results: Keeps the files of results that the page shows.
+        uploads: The folder for uploads of the page and of Gradio's client.
+    """
+
+    def __init__(
+        self, service: SeparationService, jobs: JobQueue, results: ResultStore, uploads: UploadFolder
+    ) -> None:
+        self.service, self.jobs, self.results, self.uploads = service, jobs, results, uploads
 
     @property
     def all(self) -> list[Route]:
-        """To be put before the page's own."""
+        """To be put before the routes of the page."""
         return [
-            Route("/api/models", _told(self.models), methods=["GET"]),
-            Route("/api/separate", _told(self.separate), methods=["POST"]),
-            Route("/results/{token}/{name}", _told(self.fetch), methods=["GET"]),
-            # Gradio's own way would name a file by its content and its client's name for it.
-            Route("/gradio_api/upload", _told(self.upload), methods=["POST"]),
-            Route("/gradio_api/upload_progress", _told(self.progress), methods=["GET"]),
+            Route("/api/models", _errors_as_json(self.models), methods=["GET"]),
+            Route("/api/separate", _errors_as_json(self.separate), methods=["POST"]),
+            Route("/results/{token}/{name}", _errors_as_json(self.fetch), methods=["GET"]),
+            # Gradio's own upload would name a file by its content and the client's name for it.
+            Route("/gradio_api/upload", _errors_as_json(self.upload), methods=["POST"]),
+            Route("/gradio_api/upload_progress", _errors_as_json(self.upload_progress), methods=["GET"]),
         ]
 
     async def models(self, request: Request) -> Response:
-        """What there is to choose from, and the limits."""
-        limits = {
-            name: getattr(self.service.limits, name)
-            for name in ("upload_mb", "seconds", "channels", "sources")
-        }
-        return JSONResponse({"models": [model.describe() for model in self.service.models], "limits": limits})
+        """Describe the models and the limits."""
+        names = ("upload_mb", "seconds", "channels", "sources")
+        limits = {name: getattr(self.service.limits, name) for name in names}
+        return JSONResponse({"models": self.service.models.describe(), "limits": limits})
 
     async def separate(self, request: Request) -> Response:
-        """A multipart form in, a zip of the sources out."""
+        """Separate the file of a multipart form, and return a zip archive of its sources."""
         async with request.form(max_files=self.service.limits.sources + 2, max_fields=len(FIELDS)) as form:
-            asked = self._asked(form)
-            result = await self.jobs.run(
-                functools.partial(_packed, self.service, asked), gone=request.is_disconnected
-            )
-        headers = {"Content-Disposition": f'attachment; filename="{archive.ARCHIVE}"'}
-        return StreamingResponse(archive.zipped(result), media_type=TYPES[".zip"], headers=headers)
+            job = functools.partial(_separate_to_files, self.service, self._request(form))
+            files = await self.jobs.run(job, is_disconnected=request.is_disconnected)
+        headers = {"Content-Disposition": f'attachment; filename="{result_files.ARCHIVE}"'}
+        return StreamingResponse(result_files.zipped(files), media_type=MEDIA_TYPES[".zip"], headers=headers)
 
     async def fetch(self, request: Request) -> Response:
-        """A file of a result that the page shows."""
-        found = self.shelf.get(request.path_params["token"])
+        """Return a file of a result that the page shows."""
+        files = self.results.get(request.path_params["token"])
         name = request.path_params["name"]
-        if found is None or (name != archive.ARCHIVE and name not in found):
-            raise HTTPException(404, "there is no such result, or no longer: separate again")
-        if name == archive.ARCHIVE:
-            parts = {
-                part: found[part]
-                for part in found
-                if part.endswith((".json", ".wav")) and part != archive.MIXTURE
+        if files is None or (name != result_files.ARCHIVE and name not in files):
+            raise HTTPException(404, "the result does not exist, or has expired: separate again")
+        if name == result_files.ARCHIVE:
+            archived = {
+                file: data
+                for file, data in files.items()
+                if file.endswith((".json", ".wav")) and file != result_files.MIXTURE
             }
-            return StreamingResponse(archive.zipped(parts), media_type=TYPES[".zip"])
+            return StreamingResponse(result_files.zipped(archived), media_type=MEDIA_TYPES[".zip"])
         headers = {"Cache-Control": "private, max-age=600"}
-        return Response(found[name], media_type=TYPES[Path(name).suffix], headers=headers)
+        return Response(files[name], media_type=MEDIA_TYPES[Path(name).suffix], headers=headers)
 
     async def upload(self, request: Request) -> Response:
-        """Files for the page and for Gradio's client; returns where they lie, as Gradio does."""
-        if self.folder.is_full():
-            raise Busy("the server's folder for uploads is full: try again in a few minutes")
+        """Store files for the page and for Gradio's client, and return their paths, as Gradio does."""
+        if self.uploads.is_full():
+            raise ServerBusy("the server's folder for uploads is full: try again in a few minutes")
         async with request.form(max_files=self.service.limits.sources + 2, max_fields=1) as form:
-            files = [each for each in form.getlist("files") if isinstance(each, UploadFile)]
+            files = [file for file in form.getlist("files") if isinstance(file, UploadFile)]
             paths = [
-                await asyncio.to_thread(self.folder.store, each.file, Path(each.filename or "").suffix)
-                for each in files
+                await asyncio.to_thread(self.uploads.store, file.file, Path(file.filename or "").suffix)
+                for file in files
             ]
         return JSONResponse([str(path) for path in paths])
 
-    async def progress(self, request: Request) -> Response:
-        """Gradio's page asks how far an upload is: it is told when it is whole."""
+    async def upload_progress(self, request: Request) -> Response:
+        """Tell Gradio's page, which asks for the progress of an upload, that it is complete."""
         return Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
 
-    def _asked(self, form: FormData) -> Asked:
-        """Raises SepnetError for fields that are missing, unknown or of another kind."""
+    def _request(self, form: FormData) -> SeparationRequest:
+        """Raises SepnetError for fields that are missing, unknown or of the wrong kind."""
         if unknown := sorted(set(form) - FIELDS):
             raise SepnetError(f"there is no field {unknown[0][:40]!r}: there are {', '.join(sorted(FIELDS))}")
-        file = _file(form, "file")
-        if file is None:
-            raise SepnetError("no sound file was sent: send a multipart form whose field 'file' is one")
-        default = next(iter(self.service.models)).name
-        return Asked(
-            mixture=file,
-            model=_text(form, "model") or default,
-            n_sources=_number(_text(form, "n_sources")),
-            query=_file(form, "query"),
-            references=tuple(_upload(each, "reference") for each in form.getlist("reference")),
+        mixture = _optional_file(form, "file")
+        if mixture is None:
+            raise SepnetError(
+                "no sound file was sent: send a multipart form with the file in the field 'file'"
+            )
+        return SeparationRequest(
+            mixture=mixture,
+            model=_text(form, "model") or self.service.models.default,
+            n_sources=_whole_number(_text(form, "n_sources")),
+            query=_optional_file(form, "query"),
+            references=tuple(_file(value, "reference") for value in form.getlist("reference")),
             channels=_text(form, "channels") or "mean",
         )
 
 
-def _packed(service: Service, asked: Asked) -> dict[str, bytes]:
-    result: Result = service.separate(asked)
-    return archive.files(result)
+def _separate_to_files(service: SeparationService, request: SeparationRequest) -> dict[str, bytes]:
+    return result_files.files(service.separate(request))
 
 
-def _told(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, whose errors become one sentence with a status."""
+def _errors_as_json(endpoint: Endpoint) -> Endpoint:
+    """Wrap an endpoint so that its errors become one sentence with a status."""
 
     @functools.wraps(endpoint)
-    async def guarded(request: Request) -> Response:
+    async def wrapped(request: Request) -> Response:
         try:
             return await endpoint(request)
-        except Busy as error:
-            return _sentence(503, str(error), {"Retry-After": str(RETRY_SECONDS)})
+        except ServerBusy as error:
+            return _error(503, str(error), {"Retry-After": str(RETRY_SECONDS)})
         except CannotSeparate as error:
-            return _sentence(422, str(error))
+            return _error(422, str(error))
         except SepnetError as error:
-            return _sentence(400, str(error))
+            return _error(400, str(error))
         except HTTPException as error:
-            return _sentence(error.status_code, error.detail)
-        except Refused as error:  # while the body came in
-            return _sentence(error.status, str(error))
-        except (Gone, ClientDisconnect):
-            return _sentence(400, "the client left")  # nobody reads it
+            return _error(error.status_code, error.detail)
+        except RequestRefused as error:  # while the body was received
+            return _error(error.status, str(error))
+        except (ClientLeft, ClientDisconnect):
+            return _error(400, "the client disconnected")  # which nobody reads
         except Exception:
             log.exception("%s", request.url.path)
-            return _sentence(500, UNFORESEEN)
+            return _error(500, UNEXPECTED_ERROR)
 
-    return guarded
-
-
-def _sentence(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": " ".join(sentence.split())}, status, headers)
+    return wrapped
 
 
-def _file(form: FormData, name: str) -> Upload | None:
-    found = form.get(name)
-    return None if found is None or found == "" else _upload(found, name)
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": " ".join(message.split())}, status, headers)
 
 
-def _upload(found: UploadFile | str, name: str) -> Upload:
-    if not isinstance(found, UploadFile):
+def _optional_file(form: FormData, name: str) -> ReadUpload | None:
+    value = form.get(name)
+    return None if value is None or value == "" else _file(value, name)
+
+
+def _file(value: UploadFile | str, name: str) -> ReadUpload:
+    if not isinstance(value, UploadFile):
         raise SepnetError(f"the field {name!r} is text: send a file (with curl: -F {name}=@sound.wav)")
-    return found.file.read
+    return value.file.read
 
 
 def _text(form: FormData, name: str) -> str | None:
-    found = form.get(name)
-    if isinstance(found, UploadFile):
+    value = form.get(name)
+    if isinstance(value, UploadFile):
         raise SepnetError(f"the field {name!r} is a file: send text")
-    return found or None
+    return value or None
 
 
-def _number(text: str | None) -> int | None:
+def _whole_number(text: str | None) -> int | None:
     if text is None:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 4:

@@ -1,4 +1,4 @@
-"""From an application to an address."""
+"""Runs the application at an address."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from sepnet.serving.folder import UploadFolder
 from sepnet.serving.limits import Limits
+from sepnet.serving.uploads import UploadFolder
 from sepnet.types import SepnetError
 
 if TYPE_CHECKING:
     from uvicorn import Server
 
-TERMINATED = 143  # 128 + SIGTERM
+TERMINATED_STATUS = 143  # 128 + SIGTERM
 LOOPBACK = "127.0.0.1"
 
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at the address; port 0: any that is free. Raises SepnetError where there is none."""
+    """Open a socket at an address; port 0 takes any free one. Raises SepnetError if it can't be opened."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -34,18 +34,18 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SepnetError(
-            f"can't serve at {host}:{port} ({reason}): stop what is there, or give another port="
+            f"can't serve at {host}:{port} ({reason}): stop the program that uses it, or give another port="
         ) from error
     with listener:
         yield listener
 
 
 @contextlib.contextmanager
-def _gradio_told(folder: UploadFolder) -> Iterator[None]:
-    """What Gradio learns from the environment: to report nothing to anyone, and where uploads lie."""
-    told = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder.path)}
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+def _gradio_environment(uploads: UploadFolder) -> Iterator[None]:
+    """Set Gradio's environment variables: send no statistics, and keep uploads in our folder."""
+    variables = {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(uploads.path)}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -57,18 +57,18 @@ def _gradio_told(folder: UploadFolder) -> Iterator[None]:
 def _prepared(
     models: Sequence[str], host: str, port: int, limits: Limits, examples: bool
 ) -> Iterator[tuple[Server, socket.socket, str]]:
-    """A server that has yet to run, its socket, and its address."""
-    folder = UploadFolder(limits)
+    """A server that does not run yet, its socket, and its address."""
+    uploads = UploadFolder(limits)
     try:
-        with _gradio_told(folder), _listening(host, port) as listener:
+        with _gradio_environment(uploads), _listening(host, port) as listener:
             try:
                 import gradio  # noqa: F401
                 import uvicorn
 
                 from sepnet.serving.app import make_app
             except ImportError as error:
-                raise SepnetError("the web page is made with Gradio: pip install 'sepnet[demo]'") from error
-            app = make_app(models, limits, folder, with_examples=examples)
+                raise SepnetError("the web page needs Gradio: pip install 'sepnet[demo]'") from error
+            app = make_app(models, limits, uploads, with_examples=examples)
             config = uvicorn.Config(
                 app,
                 log_level="warning",
@@ -81,7 +81,7 @@ def _prepared(
             name = f"[{host}]" if ":" in host else host
             yield uvicorn.Server(config), listener, f"http://{name}:{listener.getsockname()[1]}"
     finally:
-        folder.close()
+        uploads.close()
 
 
 def serve(
@@ -92,30 +92,61 @@ def serve(
     limits: Limits | None = None,
     examples: bool = True,
 ) -> None:
-    """Serve until Ctrl-C. Raises SepnetError for models that can't be loaded and an address that is taken."""
+    """Serve until Ctrl-C.
+
+    Args:
+        models: What ``sepnet.load`` takes; the first is the default.
+        host: Address to listen at; 0.0.0.0: all addresses of this machine.
+        port: 0: any that is free.
+        limits: What clients may ask for.
+        examples: Whether the page offers examples.
+
+    Raises:
+        SepnetError: A model can't be served, the address can't be used, or Gradio is missing.
+    """
     with _prepared(models, host, port, limits or Limits(), examples) as (server, listener, address):
-        print(f"serving {', '.join(models)} at {address} (Ctrl-C ends it)", flush=True)
+        print(f"serving {', '.join(models)} at {address} (stop with Ctrl-C)", flush=True)
         if host not in (LOOPBACK, "localhost", "::1"):
             print(
-                "others can reach it: it has no passwords and no encryption; put it behind a proxy that has",
+                "other machines can reach it, and it has no passwords and no encryption: put it behind a "
+                "proxy that provides both",
                 flush=True,
             )
-        ended = signal.signal(
-            signal.SIGTERM, lambda *_: sys.exit(TERMINATED)
+        previous = signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS)
         )  # so that the folder is removed
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             print("stopped", flush=True)
         finally:
-            signal.signal(signal.SIGTERM, ended)
+            signal.signal(signal.SIGTERM, previous)
 
 
 @contextlib.contextmanager
 def running(
     models: Sequence[str], *, port: int = 0, limits: Limits | None = None, examples: bool = False
 ) -> Iterator[str]:
-    """Serve in the background of a program, at the address that is returned. Raises as ``serve``."""
+    """Serve in the background of a program.
+
+    Args:
+        models: As for ``serve``.
+        port: As for ``serve``.
+        limits: As for ``serve``.
+        examples: As for ``serve``.
+
+    Returns:
+        A context whose value is the address.
+
+    Raises:
+        SepnetError: As for ``serve``.
+
+    Example:
+        >>> from sepnet.serving import running
+        >>> with running(["hpss"]) as address:  # doctest: +SKIP
+        ...     print(address)
+        http://127.0.0.1:43210
+    """
     with _prepared(models, LOOPBACK, port, limits or Limits(), examples) as (server, listener, address):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -1,5 +1,5 @@
-// The mixer: every track of a result starts at the same moment of one clock, and its gain is 0 or 1.
-// Events are taken at the document, so that a result that replaces another needs no set-up.
+// The mixer: all tracks of a result start at the same time of one clock, each with a gain of 0 or 1.
+// Events are handled at the document, so that a new result needs no set-up.
 (() => {
   "use strict";
   const players = new WeakMap();
@@ -10,7 +10,7 @@
       this.root = root;
       this.tracks = [...root.querySelectorAll("[data-track]")];
       this.seconds = Number(root.dataset.seconds);
-      this.offset = 0; // of the moment at which the sources began
+      this.offset = 0; // seconds, at which playback began or stopped
       this.voices = null; // null: not playing
       this.buffers = null;
     }
@@ -25,12 +25,12 @@
         gain.connect(this.meter);
         return gain;
       });
-      const fetched = this.tracks.map(async (track) => {
-        const answer = await fetch(track.dataset.src);
-        if (!answer.ok) throw new Error("The result is no longer kept: separate again.");
-        return this.context.decodeAudioData(await answer.arrayBuffer());
+      const requests = this.tracks.map(async (track) => {
+        const response = await fetch(track.dataset.src);
+        if (!response.ok) throw new Error("The result has expired: separate again.");
+        return this.context.decodeAudioData(await response.arrayBuffer());
       });
-      this.buffers = await Promise.all(fetched);
+      this.buffers = await Promise.all(requests);
       this.mix();
     }
 
@@ -45,7 +45,7 @@
       playing = this;
       await this.load();
       await this.context.resume();
-      if (playing !== this || this.voices) return; // paused, or pressed again, while it was loading
+      if (playing !== this || this.voices) return; // paused or restarted while loading
       if (this.offset >= this.seconds - 0.01) this.offset = 0;
       this.begun = this.context.currentTime + 0.05;
       this.voices = this.buffers.map((buffer, k) => {
@@ -67,21 +67,21 @@
     }
 
     async seek(seconds) {
-      const goOn = Boolean(this.voices);
-      if (goOn) this.pause();
+      const wasPlaying = Boolean(this.voices);
+      if (wasPlaying) this.pause();
       this.offset = Math.min(Math.max(seconds, 0), this.seconds);
       this.show();
-      if (goOn) await this.play();
+      if (wasPlaying) await this.play();
     }
 
-    // One that is soloed silences those that are not; among these, mute has the last word.
+    // If any track is on solo, only those are audible; otherwise all that are not muted.
     mix() {
       const pressed = (track, what) => track.querySelector(`[data-${what}]`).getAttribute("aria-pressed") === "true";
       const anySolo = this.tracks.some((track) => pressed(track, "solo"));
       this.tracks.forEach((track, k) => {
-        const heard = anySolo ? pressed(track, "solo") : !pressed(track, "mute");
-        track.dataset.muted = String(!heard);
-        if (this.gains) this.gains[k].gain.setTargetAtTime(heard ? 1 : 0, this.context.currentTime, 0.01);
+        const audible = anySolo ? pressed(track, "solo") : !pressed(track, "mute");
+        track.dataset.muted = String(!audible);
+        if (this.gains) this.gains[k].gain.setTargetAtTime(audible ? 1 : 0, this.context.currentTime, 0.01);
       });
     }
 
@@ -93,24 +93,24 @@
     }
 
     show() {
-      const at = this.position;
-      const rest = (at % 60).toFixed(1).padStart(4, "0");
-      this.root.querySelector("[data-clock]").textContent = `${Math.floor(at / 60)}:${rest}`;
+      const seconds = this.position;
+      const remainder = (seconds % 60).toFixed(1).padStart(4, "0");
+      this.root.querySelector("[data-clock]").textContent = `${Math.floor(seconds / 60)}:${remainder}`;
       const button = this.root.querySelector("[data-play]");
-      const word = this.voices ? "Pause" : "Play";
-      if (button.textContent !== word) {
-        button.textContent = word;
-        button.setAttribute("aria-label", word);
+      const label = this.voices ? "Pause" : "Play";
+      if (button.textContent !== label) {
+        button.textContent = label;
+        button.setAttribute("aria-label", label);
       }
-      this.root.dataset.position = at.toFixed(3);
+      this.root.dataset.position = seconds.toFixed(3);
       this.root.dataset.level = this.level().toFixed(6);
-      const share = `${(100 * at) / this.seconds}%`;
+      const share = `${(100 * seconds) / this.seconds}%`;
       this.root.querySelectorAll("[data-line]").forEach((line) => (line.style.left = share));
     }
 
     tick() {
       if (!this.voices) return;
-      if (!this.root.isConnected) return this.pause(); // another result took its place
+      if (!this.root.isConnected) return this.pause(); // replaced by another result
       if (this.position >= this.seconds) {
         this.pause();
         this.offset = this.seconds;
@@ -127,7 +127,7 @@
     return players.get(root);
   };
 
-  const tell = (root, error) => {
+  const showError = (root, error) => {
     const place = root.querySelector("[data-trouble]");
     place.hidden = false;
     place.textContent = error.message;
@@ -147,11 +147,11 @@
       const done = player.voices ? player.pause() : player.play();
       Promise.resolve(done).catch((error) => {
         player.buffers = null;
-        tell(root, error);
+        showError(root, error);
       });
     } else if (view) {
       const box = view.getBoundingClientRect();
-      player.seek(((event.clientX - box.left) / box.width) * player.seconds).catch((error) => tell(root, error));
+      player.seek(((event.clientX - box.left) / box.width) * player.seconds).catch((error) => showError(root, error));
     }
   });
 })();

@@ -1,11 +1,13 @@
-// A browser cancels echoes, takes noise away and evens out the level of what it records, for calls.
-// Here all of it is to be separated, so it is recorded as it sounds.
+// For calls, browsers cancel echoes, suppress noise and adjust the level of what they record.
+// A recording that is to be separated should be unprocessed, so all of this is switched off.
 (() => {
   "use strict";
   const devices = navigator.mediaDevices;
-  if (!devices) return; // a page from another host without https has no microphone
-  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  const asked = devices.getUserMedia.bind(devices);
-  devices.getUserMedia = (wanted) =>
-    asked(wanted && wanted.audio ? { ...wanted, audio: { ...Object(wanted.audio), ...plain } } : wanted);
+  if (!devices) return; // without https, pages of other machines have no access to the microphone
+  const unprocessed = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const getUserMedia = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = (constraints) => {
+    if (!constraints || !constraints.audio) return getUserMedia(constraints);
+    return getUserMedia({ ...constraints, audio: { ...Object(constraints.audio), ...unprocessed } });
+  };
 })();

@@ -1,6 +1,6 @@
-"""A result as files: the sources s1.wav, s2.wav and on, and manifest.json, which says what they are.
+"""A result as files: the sources s1.wav, s2.wav and so on, and manifest.json, which describes them.
 
-The names are fixed: nothing that a client sent becomes a part of one.
+The names are fixed: nothing that a client sent becomes part of one.
 """
 
 from __future__ import annotations
@@ -12,33 +12,42 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from sepnet.data.audio_memory import encode
-from sepnet.serving.service import Result
+from sepnet.serving.separation import SeparationResult
 
 MANIFEST, MIXTURE, ARCHIVE = "manifest.json", "mixture.wav", "separation.zip"
 PIECE_BYTES = 1 << 20
 
 
-def files(result: Result) -> dict[str, bytes]:
-    """The sources as WAV of 32-bit floats, and the manifest."""
-    found = {_name(k): encode(source, result.sample_rate) for k, source in enumerate(result.sources)}
-    return {MANIFEST: (json.dumps(manifest(result), indent=2) + "\n").encode(), **found}
+def files(result: SeparationResult) -> dict[str, bytes]:
+    """Encode a result: its manifest, and its sources as WAV files of 32-bit floats.
+
+    Returns:
+        Contents by file name.
+    """
+    sources = {_name(k): encode(source, result.sample_rate) for k, source in enumerate(result.sources)}
+    return {MANIFEST: (json.dumps(manifest(result), indent=2) + "\n").encode(), **sources}
 
 
-def manifest(result: Result) -> dict[str, object]:
-    """What the files are, as JSON."""
+def manifest(result: SeparationResult) -> dict[str, object]:
+    """Describe the files, as JSON."""
     return {
         "model": result.model,
+        "pipeline": dict(result.pipeline),
         "sample_rate": result.sample_rate,
         "seconds": round(result.seconds, 6),
         "compute_seconds": round(result.compute_seconds, 3),
-        "left_over_db": result.left_over_db,
+        "residual_db": result.residual_db,
         "sources": [{"file": _name(k), "label": label} for k, label in enumerate(result.labels)],
         "scores": [asdict(score) for score in result.scores],
     }
 
 
 def zipped(contents: Mapping[str, bytes]) -> Iterator[bytes]:
-    """A zip of the files, piece by piece, so that it never lies in memory beside them."""
+    """Yield a zip archive of files piece by piece, so that the whole archive is never in memory.
+
+    Args:
+        contents: Of the files, by name.
+    """
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for name, data in contents.items():
@@ -54,7 +63,7 @@ def _name(index: int) -> str:
 
 
 class _Sink(io.RawIOBase):
-    """What was written since it was last asked; it can't be gone back in, so that zipfile doesn't."""
+    """Collects what is written until it is taken. It isn't seekable, so zipfile never goes back."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -67,5 +76,5 @@ class _Sink(io.RawIOBase):
         return len(self._pieces[-1])
 
     def take(self) -> bytes:
-        taken, self._pieces = b"".join(self._pieces), []
-        return taken
+        written, self._pieces = b"".join(self._pieces), []
+        return written

@@ -1,0 +1,82 @@
+"""Screenshots of the page in a headless Chromium, for the documents and for a look after a change."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from sepnet.data import audio
+from sepnet.serving.limits import Limits
+from sepnet.serving.server import running
+from sepnet.types import SepnetError
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+EXAMPLE = "Two voices"
+TIMEOUT_MS = 120_000
+IMAGES_LOADED = "() => [...document.querySelectorAll('[data-mixer] img')].every((image) => image.complete)"
+
+
+def browser_path() -> str:
+    """Find the Chromium of this machine.
+
+    Raises:
+        SepnetError: There is none.
+    """
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    raise SepnetError("there is no Chromium here: install one (Debian: apt install chromium)")
+
+
+def take_screenshots(path: Path, models: Sequence[str], limits: Limits) -> list[Path]:
+    """Separate the example of two voices on the page, and take a picture of it on a desktop and on a phone.
+
+    Args:
+        path: Of the picture at a desktop's width, in the light theme. The one at a phone's width, in the dark
+            theme, is written beside it as ``<stem>-phone``.
+        models: To serve.
+        limits: Of the server.
+
+    Returns:
+        The paths of both.
+
+    Raises:
+        SepnetError: Playwright or Chromium is missing.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise SepnetError("screenshots need playwright: pip install playwright") from error
+    executable = browser_path()
+    paths = [path, path.with_stem(f"{path.stem}-phone")]
+    with running(models, limits=limits, examples=True) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
+        )
+        for target, (width, height), scheme in zip(paths, (DESKTOP, PHONE), ("light", "dark"), strict=True):
+            context = browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme="dark" if scheme == "dark" else "light",
+            )
+            page = context.new_page()
+            page.goto(address)
+            page.get_by_role("button", name=EXAMPLE).click()
+            page.locator("#mixture audio").first.wait_for(timeout=TIMEOUT_MS, state="attached")
+            page.locator("#go").click()
+            page.locator("[data-mixer] img").last.wait_for(timeout=TIMEOUT_MS)
+            page.wait_for_function(IMAGES_LOADED, timeout=TIMEOUT_MS)
+            page.wait_for_timeout(1500)  # until scrolling and the fading of the progress bar end
+            _write(target, page.screenshot(full_page=True, type="png"))
+            context.close()
+        browser.close()
+    return paths
+
+
+def _write(path: Path, screenshot: bytes) -> None:
+    """Write a PNG in 256 colours, a third of the size."""
+    with audio.replacing(path) as draft, Image.open(io.BytesIO(screenshot)) as picture:
+        picture.convert("RGB").quantize(256).save(draft, format="png", optimize=True)

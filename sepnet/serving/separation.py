@@ -1,0 +1,193 @@
+"""A request with its uploads in, its sources out, in memory: what the page and both APIs do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from sepnet.data.audio_memory import decode
+from sepnet.inference.pipeline import Pipeline, PipelineSettings
+from sepnet.metrics import align, sdr, si_sdr, si_sdr_improvement
+from sepnet.serving.limits import Limits
+from sepnet.serving.models import Models
+from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
+
+ReadUpload = Callable[[], bytes]
+"""Returns the bytes of a sound file; called when a job begins, so that waiting requests need no memory."""
+CHANNELS: Mapping[str, Literal["mean", "all"]] = {"mean": "mean", "all": "all"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationRequest:
+    """What a client asks for.
+
+    Attributes:
+        mixture: The recording.
+        model: Name of a model.
+        n_sources: For models that need it; others ignore it.
+        query: An example of the sound to extract, for models that need one; others ignore it.
+        references: The true sources, for scores.
+        channels: ``mean`` separates the average of all channels; ``all`` hands on all of them, for methods
+            that compare microphones.
+    """
+
+    mixture: ReadUpload
+    model: str
+    n_sources: int | None = None
+    query: ReadUpload | None = None
+    references: tuple[ReadUpload, ...] = ()
+    channels: str = "mean"
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores of one reference, in dB, with the output that belongs to it; both are counted from 1."""
+
+    reference: int
+    output: int
+    si_sdr: float
+    si_sdri: float
+    sdr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationResult:
+    """Sources with all that is said about them.
+
+    Attributes:
+        model: Name of the model.
+        pipeline: The settings of the pipeline; see ``PipelineSettings``.
+        sample_rate: Hz.
+        mixture: (time,), what the sources should sum to.
+        sources: (source, time).
+        labels: A name for each source.
+        scores: One for each reference.
+        residual_db: Level of mixture - sum of sources relative to the mixture; None: rounding errors alone.
+        compute_seconds: Without decoding.
+    """
+
+    model: str
+    pipeline: Mapping[str, Any]
+    sample_rate: int
+    mixture: Float[np.ndarray, " time"]
+    sources: Float[np.ndarray, "source time"]
+    labels: tuple[str, ...]
+    scores: tuple[Score, ...]
+    residual_db: float | None
+    compute_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the recording."""
+        return len(self.mixture) / self.sample_rate
+
+
+class SeparationService:
+    """Separates recordings of requests, within limits. It keeps nothing of a request.
+
+    Args:
+        models: Which can be asked for.
+        limits: Of each request.
+    """
+
+    def __init__(self, models: Models, limits: Limits) -> None:
+        self.models, self.limits = models, limits
+
+    def separate(self, request: SeparationRequest) -> SeparationResult:
+        """Decode, separate and score.
+
+        Raises:
+            CannotSeparate: The model can't serve this recording.
+            SepnetError: The request can't be used; the message is for the client.
+        """
+        separator = self.models[request.model]
+        pipeline = Pipeline(separator, self._settings(separator, request))
+        audio, sample_rate = decode(request.mixture(), limits=self.limits.sound, name="the mixture")
+        references = self._references(request, sample_rate, audio.shape[-1])
+        mixture = Mixture(torch.from_numpy(audio), sample_rate, queries=self._queries(separator, request))
+        begin = time.perf_counter()
+        separation = pipeline.separate(mixture)
+        compute_seconds = time.perf_counter() - begin
+        separation = replace(separation, sources=separation.sources.detach().cpu())
+        sources = separation.sources.numpy()
+        separated = audio.mean(axis=0) if request.channels == "mean" else audio[0]
+        return SeparationResult(
+            model=request.model,
+            pipeline=pipeline.describe(),
+            sample_rate=sample_rate,
+            mixture=separated,
+            sources=sources,
+            labels=separation.labels or tuple(f"source {k + 1}" for k in range(len(sources))),
+            scores=_scores(separation, separated, references, separator.info.needs),
+            residual_db=_residual_db(separated, sources),
+            compute_seconds=compute_seconds,
+        )
+
+    def _settings(self, separator: Separator, request: SeparationRequest) -> PipelineSettings:
+        """Check what is missing or too much, before anything is decoded. Raises SepnetError."""
+        needs = separator.info.needs
+        if request.channels not in CHANNELS:
+            raise SepnetError(f"channels is {request.channels[:20]!r}: give {' or '.join(CHANNELS)}")
+        n_sources = None
+        if "n_sources" in needs:
+            if request.n_sources is None:
+                raise SepnetError(f"{request.model} needs the number of sources: give n_sources")
+            self.limits.check_n_sources(request.n_sources)
+            n_sources = request.n_sources
+        if "queries" in needs and request.query is None:
+            raise SepnetError(f"{request.model} needs an example of the sound to extract: give a query")
+        if len(request.references) > self.limits.sources:
+            raise SepnetError(
+                f"{len(request.references)} references were sent: send {self.limits.sources} at most"
+            )
+        return PipelineSettings(channels=CHANNELS[request.channels], n_sources=n_sources)
+
+    def _queries(self, separator: Separator, request: SeparationRequest) -> tuple[Query, ...] | None:
+        if "queries" not in separator.info.needs or request.query is None:
+            return None
+        audio, sample_rate = decode(request.query(), limits=self.limits.sound, name="the query")
+        return (Query(torch.from_numpy(audio.mean(axis=0)), sample_rate),)
+
+    def _references(
+        self, request: SeparationRequest, sample_rate: int, n_samples: int
+    ) -> Float[np.ndarray, "source time"] | None:
+        """The true sources. Raises SepnetError unless each has the rate and the length of the mixture."""
+        references = []
+        for number, read in enumerate(request.references, 1):
+            name = f"reference {number}"
+            audio, own_rate = decode(read(), limits=self.limits.sound, name=name)
+            if (own_rate, audio.shape[-1]) != (sample_rate, n_samples):
+                raise SepnetError(
+                    f"{name} has {audio.shape[-1]} samples at {own_rate} Hz, but the mixture {n_samples} at "
+                    f"{sample_rate} Hz: send references of the same length and sample rate"
+                )
+            references.append(audio.mean(axis=0))
+        return np.stack(references) if references else None
+
+
+def _scores(
+    separation: Separation, mixture: np.ndarray, references: np.ndarray | None, needs: frozenset[str]
+) -> tuple[Score, ...]:
+    """Scores of each reference, with the outputs in the order that fits best."""
+    if references is None:
+        return ()
+    true = torch.from_numpy(references)
+    estimates, order = align(separation, true, needs=needs)
+    unprocessed = torch.from_numpy(mixture).expand_as(true)
+    columns = si_sdr(estimates, true), si_sdr_improvement(estimates, true, unprocessed), sdr(estimates, true)
+    rows = torch.stack(columns, dim=1).tolist()  # (source, measure)
+    return tuple(
+        Score(k + 1, output + 1, *row) for k, (output, row) in enumerate(zip(order, rows, strict=True))
+    )
+
+
+def _residual_db(mixture: np.ndarray, sources: np.ndarray) -> float | None:
+    power = float(np.square(mixture, dtype=np.float64).mean())
+    residual = float(np.square(mixture - sources.sum(axis=0), dtype=np.float64).mean())
+    return None if power == 0 or residual <= 1e-12 * power else float(10 * np.log10(residual / power))
