@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from sepnet import artifact
 from sepnet.export import export
-from sepnet.export.choosing import graph_of
-from sepnet.export.formats import ONNX, opened
+from sepnet.export.build import build_graph
+from sepnet.export.formats import ONNX, open_graph
 from sepnet.types import SepnetError
 
 MODEL, SECONDS = "pit-2spk-8k", 10
@@ -34,10 +34,10 @@ def run(config: DictConfig) -> None:
     separator = artifact.load(MODEL)
     with tempfile.TemporaryDirectory() as folder:
         path = export(separator, Path(folder) / "a.onnx").path
-        run_onnx = opened(path.read_bytes(), ONNX)
+        run_onnx = open_graph(path.read_bytes(), ONNX)
     if run_onnx is None:
         raise SepnetError("onnxruntime is not installed: pip install 'sepnet[export]'")
-    graph = graph_of(separator)
+    graph = build_graph(separator)
     mixture = 0.1 * torch.randn(1, SECONDS * graph.sample_rate, generator=torch.Generator().manual_seed(0))
     runtimes: dict[str, Callable[[], object]] = {
         "PyTorch": lambda: graph.separate(mixture[0]),

@@ -23,7 +23,7 @@ from sepnet.artifact import config_folder
 from sepnet.cli import export as command
 from sepnet.dsp.filterbank import STFT, LearnedFilterbank
 from sepnet.export import export
-from sepnet.export.formats import opened
+from sepnet.export.formats import open_graph
 from sepnet.export.graphs import MaskGraph
 from sepnet.metrics import thresholded_snr
 from sepnet.networks.blstm import BLSTM
@@ -69,6 +69,33 @@ def any_number() -> MaskEstimator:
     )
 
 
+class Attention(nn.Module):
+    """Self-attention over all frames: (batch, n_in, frame) -> (batch, n_out, frame)."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.projections = nn.Linear(n_in, 3 * 8)
+        self.output = nn.Linear(8, n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n_batch, _, n_frames = x.shape
+        heads = self.projections(x.transpose(1, 2)).reshape(n_batch, n_frames, 3, 2, 4)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()  # (batch, head, frame, channel)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.output(attended.transpose(1, 2).flatten(2)).transpose(1, 2)
+
+
+class LevelBranch(nn.Module):
+    """A network whose path depends on the samples."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(n_in, n_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if float(x.mean()) > 0 else self.layer(-x)
+
+
 MAKERS: dict[str, Callable[[], nn.Module]] = {
     "causal": lambda: estimator(partial(small_tcn, causal=True, separable=False), level="running"),
     "complex": lambda: estimator(small_tcn, features="compressed", activation="complex"),
@@ -79,6 +106,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "dprnn": lambda: estimator(
         partial(DPRNN, n_channels=6, n_hidden=4, chunk_frames=6, n_blocks=1), features="coefficients"
     ),
+    "attention": lambda: estimator(Attention),
     "locoformer": lambda: estimator(
         partial(Locoformer, n_channels=8, n_hidden=8, n_heads=2, n_groups=2, n_blocks=1),
         features="coefficients",
@@ -130,6 +158,7 @@ LARGE_GRAPHS = {"locoformer", "complex", "dprnn"}  # which take long to write
     [
         *(pytest.param(name, ".onnx", marks=[pytest.mark.slow] * (name in LARGE_GRAPHS)) for name in MAKERS),
         ("causal", ".pt2"),
+        ("attention", ".pt2"),
         pytest.param("any number", ".pt2", marks=pytest.mark.slow),
     ],
 )
@@ -279,7 +308,7 @@ def test_the_query_network_takes_mixture_and_query(tmp_path: Path) -> None:
     ("name", "settings", "reason"),
     [
         ("nmf", {}, "without a trained network"),
-        ("irm", {}, "is shown the sources themselves"),
+        ("irm", {}, "needs the true sources"),
         ("pit-2spk-8k", {"step": True}, "can't go live"),
         ("pit-2spk-8k", {"head": True}, "leave it out"),
         ("query-mask-esc10", {"step": True}, "step=true is for causal mask estimators"),
@@ -290,6 +319,13 @@ def test_what_can_not_be_exported_says_why(
 ) -> None:
     with pytest.raises(SepnetError, match=reason):
         export(sepnet.load(name), tmp_path / "deep" / "a.onnx", **settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_parts_that_can_not_be_exported_are_named(suffix: str, tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match=r"can't export a part of this model \(.+\): replace branches"):
+        export(estimator(LevelBranch).eval(), tmp_path / f"a{suffix}")
     assert not list(tmp_path.iterdir())
 
 
@@ -322,7 +358,7 @@ def test_places_that_can_not_be_written_to(tmp_path: Path) -> None:
         export(separator, file)
     with pytest.raises(SepnetError, match="is no folder"):
         export(separator, file / "b.onnx")
-    with pytest.raises(SepnetError, match=r"'\.tflite' says no format: take \.onnx or \.pt2"):
+    with pytest.raises(SepnetError, match=r"'\.tflite' is no known format: use \.onnx or \.pt2"):
         export(separator, tmp_path / "a.tflite")
     (tmp_path / "b.pt2").mkdir()
     with pytest.raises(SepnetError, match="exists already"):
@@ -338,7 +374,7 @@ def test_packages_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ):
             export(made("causal"), tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert opened(b"", "onnx") is None  # and the command says that nothing was compared
+    assert open_graph(b"", "onnx") is None  # and the command says that nothing was compared
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,13 +382,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         return OmegaConf.merge(OmegaConf.load(config_folder() / "export.yaml"), given)
 
     model = "conv-autoencoder-esc10"
-    with pytest.raises(SepnetError, match=r"format=torch does: name it a\.pt2"):
+    with pytest.raises(SepnetError, match=r"suffix than format=torch: name it a\.pt2"):
         command.write(settings(model=model, out=tmp_path / "a.onnx", format="torch"))
-    with pytest.raises(SepnetError, match="no format 'tf': say onnx or torch"):
+    with pytest.raises(SepnetError, match="no format 'tf': there are onnx and torch"):
         command.write(settings(model=model, out=tmp_path / "a.onnx", format="tf"))
     with pytest.raises(SepnetError, match="out has no value"):
         command.write(settings(model=model))
     command.write(settings(model=model, out=tmp_path / "a.pt2"))
     said = capsys.readouterr().out
     assert "5 sources (dog_bark, rain, baby_cry, clock_tick, helicopter)" in said
-    assert "from the model, on 1, 257, 513, 16001, 48002 samples" in said
+    assert "largest deviation from the model: " in said
+    assert "on 1, 257, 513, 16001, 48002 samples" in said

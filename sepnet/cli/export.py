@@ -1,4 +1,4 @@
-"""``sepnet export``: a trained model as one file for other programs."""
+"""``sepnet export model=pit-2spk-8k out=pit.onnx``: a trained model as a file for other programs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ def main() -> None:
 
 
 def write(config: DictConfig) -> None:
-    """Write one file, compare it with the model, and tell how far it is from it.
+    """Write a file, compare it with the model, and print the largest deviation.
 
-    Raises SepnetError for what can't be exported or written, and for a file that says something else.
+    Args:
+        config: conf/export.yaml with the overrides of the command line.
+
+    Raises:
+        SepnetError: A setting can't be used, the model can't be exported, or the file can't be written or
+            deviates from the model.
     """
     app.require_all(config)
     out = Path(config.out)
     if config.format is not None:
-        known = {kind: suffix for suffix, kind in SUFFIXES.items()}
-        if config.format not in known:
-            raise SepnetError(f"there is no format {config.format!r}: say {' or '.join(known)}")
-        if out.suffix.lower() != known[config.format]:
+        suffixes = {file_format: suffix for suffix, file_format in SUFFIXES.items()}
+        if config.format not in suffixes:
+            raise SepnetError(f"there is no format {config.format!r}: there are {' and '.join(suffixes)}")
+        if out.suffix.lower() != suffixes[config.format]:
             raise SepnetError(
-                f"out={out} does not end as format={config.format} does: name it "
-                f"{out.stem}{known[config.format]}"
+                f"out={out} has another suffix than format={config.format}: name it "
+                f"{out.stem}{suffixes[config.format]}"
             )
     separator = artifact.load(config.model)
     exported = export(
@@ -44,19 +49,19 @@ def write(config: DictConfig) -> None:
         step=config.step,
         overwrite=config.overwrite,
     )
-    _tell(exported)
+    _print(exported)
     if separator.info.counts_sources and "n_sources" in separator.info.needs:
-        print("every output of the model is in the file: take the loudest, as many as there are sources")
+        print("the file returns all outputs of the model: use the loudest ones, as many as there are sources")
 
 
-def _tell(exported: Exported) -> None:
-    told = exported.metadata
+def _print(exported: Exported) -> None:
+    metadata = exported.metadata
     print(
-        f"{exported.path}: {exported.n_bytes / 1e6:.1f} MB, {told['sample_rate']} Hz, "
-        f"{len(told['sources'])} sources ({', '.join(told['sources'])})"
+        f"{exported.path}: {exported.n_bytes / 1e6:.1f} MB, {metadata['sample_rate']} Hz, "
+        f"{len(metadata['sources'])} sources ({', '.join(metadata['sources'])})"
     )
     if exported.deviation is None:
-        print("not compared with the model, for onnxruntime is not installed: pip install 'sepnet[export]'")
+        print("not compared with the model, as onnxruntime is not installed: pip install 'sepnet[export]'")
         return
     lengths = ", ".join(str(n_samples) for n_samples in exported.deviation)
-    print(f"at most {max(exported.deviation.values()):.1e} from the model, on {lengths} samples")
+    print(f"largest deviation from the model: {max(exported.deviation.values()):.1e}, on {lengths} samples")

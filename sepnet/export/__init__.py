@@ -1,15 +1,21 @@
-"""Trained separators as files for other programs: ONNX, and PyTorch's own exported programs.
+"""Trained separators as files for other programs: ONNX, and exported programs of PyTorch
 
-from sepnet.export import export
+    from sepnet.export import export
 
-export(sepnet.load("pit-2spk-8k"), "pit.onnx")
+    export(sepnet.load("pit-2spk-8k"), "pit.onnx")
 
-The file alone does what ``separate`` does at the model's rate: level, transform, network, masks, inverse and
-mixture consistency are all in it, in real numbers.
+A file does all that ``separate`` does at the model's sample rate: level normalisation, transform, network,
+masks, inverse transform and mixture consistency, in real numbers.
+
+build          a separator -> a graph, or the reason why there is none
+graphs         the modules that are traced        live_step   the step of a causal model
+formats        a graph -> the bytes of a file     onnx_lstm   LSTMs as ONNX's operator
+parity         whether a file computes what the separator computes
+write          all of this for one file
 """
 
 from __future__ import annotations
 
-from sepnet.export.writing import Exported, export
+from sepnet.export.write import Exported, export
 
 __all__ = ["Exported", "export"]

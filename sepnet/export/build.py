@@ -1,9 +1,10 @@
-"""Which separators can go into a file, and for the others why not."""
+"""A separator as a graph that can be exported, or the reason why it can't be one."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import singledispatch
 from typing import Any, TypeVar
 
 import torch
@@ -11,60 +12,58 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sepnet.export.graphs import TRACED_SAMPLES, Graph, HeadGraph, MaskGraph, QueryGraph
-from sepnet.export.steps import step_graph
+from sepnet.export.live_step import live_step_graph
 from sepnet.query.query_mask import QueryMask
 from sepnet.separators.deep_clustering import DeepClustering
 from sepnet.separators.mask_estimator.model import MaskEstimator
 from sepnet.types import Mixture, Query, Separator, SepnetError
 
 Network = TypeVar("Network", bound=nn.Module)
-CAN = "trained mask estimators, the mask head of deep clustering and query_mask can be exported"
+EXPORTABLE = "trained mask estimators, the mask head of deep clustering and query_mask can be exported"
 
 
-def graph_of(separator: Separator, *, head: bool = False, step: bool = False) -> Graph:
-    """What of a separator goes into a file, on the processor.
+def build_graph(separator: Separator, *, head: bool = False, step: bool = False) -> Graph:
+    """Make the graph of a separator, on the CPU.
 
-    head: of deep clustering take the mask head, without k-means. step: of a causal mask estimator take the
-    step that serves live audio. Raises SepnetError with the reason for what can't be a fixed graph.
+    Args:
+        separator: A trained separator; it is copied, and left as it is.
+        head: Whether to take the mask head of deep clustering, in place of k-means.
+        step: Whether to take the step of a causal mask estimator, which serves live audio.
+
+    Raises:
+        CannotSeparate: ``step`` is set, but the model can't run live.
+        SepnetError: The separator is no fixed graph; the message says why.
     """
+    name = type(separator).__name__
     if step and not isinstance(separator, MaskEstimator):
         raise SepnetError(
-            f"step=true is for causal mask estimators, as pit-causal-2spk-8k: leave it out for a "
-            f"{type(separator).__name__}"
+            f"step=true is for causal mask estimators such as pit-causal-2spk-8k: leave it out for {name}"
         )
     if head and not isinstance(separator, DeepClustering):
-        raise SepnetError(f"head=true is for deep clustering: leave it out for a {type(separator).__name__}")
-    if isinstance(separator, MaskEstimator):
-        return _masks(_ready(separator), step=step)
-    if isinstance(separator, DeepClustering):
-        return _head(_ready(separator), head=head)
-    if isinstance(separator, QueryMask):
-        return _query(_ready(separator))
-    raise SepnetError(_reason(separator))
+        raise SepnetError(f"head=true is for deep clustering: leave it out for {name}")
+    return _build(separator, head=head, step=step)
 
 
-def _reason(separator: Separator) -> str:
-    """Why a separator is no fixed graph."""
+@singledispatch
+def _build(separator: Separator, *, head: bool, step: bool) -> Graph:
+    """By the type of the separator; this one refuses all other types."""
     name = type(separator).__name__
     if "references" in separator.info.needs:
-        return f"{name} is shown the sources themselves, which no other program has: {CAN}"
+        raise SepnetError(f"{name} needs the true sources, which other programs don't have: {EXPORTABLE}")
     if isinstance(separator, nn.Module) and any(True for _ in separator.parameters()):
-        return f"{name} optimises its answer for each mixture, in steps that no fixed graph holds: {CAN}"
-    return f"{name} works each mixture out anew, without a trained network: {CAN}"
+        raise SepnetError(f"{name} optimises each mixture in steps that no fixed graph holds: {EXPORTABLE}")
+    raise SepnetError(f"{name} processes each mixture anew, without a trained network: {EXPORTABLE}")
 
 
-def _ready(separator: Network) -> Network:
-    """A copy to be traced: on the processor, in float32, and done with learning."""
-    return copy.deepcopy(separator).to("cpu", torch.float32).eval().requires_grad_(False)
-
-
-def _masks(separator: MaskEstimator, *, step: bool) -> Graph:
-    n_sources = separator.n_outputs
-    told = None if separator.source_count == "fixed" else n_sources  # all outputs: the choice is the caller's
-    names = separator.labels or _numbered(n_sources)
-    separate = _by(separator, separator.sample_rate, n_sources=told)
+@_build.register
+def _mask_estimator(separator: MaskEstimator, *, head: bool, step: bool) -> Graph:
+    separator = _frozen_copy(separator)
+    # With a variable number of sources, the file returns all outputs; its user chooses among them.
+    n_sources = None if separator.source_count == "fixed" else separator.n_outputs
+    names = separator.info.labels or _numbered(separator.n_outputs)
+    separate = _separate_clip(separator, separator.sample_rate, n_sources=n_sources)
     if step:
-        return step_graph(separator, sources=names, separate=separate)
+        return live_step_graph(separator, sources=names, separate=separate)
     return Graph(
         module=MaskGraph(separator),
         **_clips("mixture"),
@@ -76,17 +75,19 @@ def _masks(separator: MaskEstimator, *, step: bool) -> Graph:
     )
 
 
-def _head(separator: DeepClustering, *, head: bool) -> Graph:
+@_build.register
+def _mask_head(separator: DeepClustering, *, head: bool, step: bool) -> Graph:
     if not separator.head_sources:
         raise SepnetError(
             "deep clustering ends in k-means, whose steps no fixed graph holds, and this model has no mask "
-            "head to take instead: train one with model.head_sources=2"
+            "head to export instead: train one with model.head_sources=2"
         )
     if not head:
         raise SepnetError(
-            "deep clustering ends in k-means, whose steps no fixed graph holds: head=true takes the mask "
+            "deep clustering ends in k-means, whose steps no fixed graph holds: head=true exports the mask "
             f"head instead, for {separator.head_sources} sources"
         )
+    separator = _frozen_copy(separator)
     separator.use_head = True
     return Graph(
         module=HeadGraph(separator),
@@ -95,14 +96,17 @@ def _head(separator: DeepClustering, *, head: bool) -> Graph:
         sample_rate=separator.sample_rate,
         window_samples=separator.filterbank.window_samples,
         latency_seconds=None,
-        separate=_by(separator, separator.sample_rate, n_sources=separator.head_sources),
+        separate=_separate_clip(separator, separator.sample_rate, n_sources=separator.head_sources),
     )
 
 
-def _query(separator: QueryMask) -> Graph:
+@_build.register
+def _query_mask(separator: QueryMask, *, head: bool, step: bool) -> Graph:
+    separator = _frozen_copy(separator)
+
     def separate(mixture: Float[Tensor, " time"], query: Float[Tensor, " query_time"]) -> Tensor:
-        asked = Mixture(mixture[None], separator.sample_rate, queries=(Query(query, separator.sample_rate),))
-        return separator.separate(asked).sources
+        queries = (Query(query, separator.sample_rate),)
+        return separator.separate(Mixture(mixture[None], separator.sample_rate, queries=queries)).sources
 
     return Graph(
         module=QueryGraph(separator),
@@ -115,8 +119,15 @@ def _query(separator: QueryMask) -> Graph:
     )
 
 
-def _by(separator: Separator, sample_rate: int, *, n_sources: int | None) -> Callable[[Tensor], Tensor]:
-    """The separator itself, from (time,) to (source, time)."""
+def _frozen_copy(separator: Network) -> Network:
+    """A copy for tracing: on the CPU, in float32, without gradients."""
+    return copy.deepcopy(separator).to("cpu", torch.float32).eval().requires_grad_(False)
+
+
+def _separate_clip(
+    separator: Separator, sample_rate: int, *, n_sources: int | None
+) -> Callable[[Tensor], Tensor]:
+    """The separator itself as a function from (time,) to (source, time)."""
 
     def separate(mixture: Float[Tensor, " time"]) -> Tensor:
         return separator.separate(Mixture(mixture[None], sample_rate, n_sources=n_sources)).sources
@@ -125,10 +136,10 @@ def _by(separator: Separator, sample_rate: int, *, n_sources: int | None) -> Cal
 
 
 def _clips(*names: str) -> dict[str, Any]:
-    """What a graph of whole clips, of any number and length, takes and gives."""
+    """Inputs and outputs of a graph that takes any number of clips of any length."""
     noise = torch.Generator().manual_seed(0)
     return {
-        # Two of them: a batch of one would be taken for the only size that there is.
+        # Two clips: a batch size of one would be taken for a constant.
         "examples": {name: 0.1 * torch.randn(2, TRACED_SAMPLES, generator=noise) for name in names},
         "dynamic": tuple({0: "batch", 1: "time" if name == "mixture" else f"{name}_time"} for name in names),
         "outputs": ("sources",),

@@ -1,4 +1,4 @@
-"""The two kinds of file: an ONNX graph, and an exported program of PyTorch."""
+"""The two formats of files: ONNX graphs, and exported programs of PyTorch."""
 
 from __future__ import annotations
 
@@ -16,46 +16,63 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.export.graphs import Graph, Run
-from sepnet.export.recurrence import with_onnx_lstms
+from sepnet.export.onnx_lstm import with_onnx_lstms
 from sepnet.types import SepnetError
 
 OPSET = 18
 ONNX, TORCH = "onnx", "torch"
 SUFFIXES = {".onnx": ONNX, ".pt2": TORCH}
-METADATA = "sepnet.json"  # inside a .pt2 file
+METADATA_FILE = "sepnet.json"  # inside a .pt2 file
 
 
-def program(graph: Graph, kind: str, metadata: Mapping[str, Any]) -> bytes:
-    """The file of a graph. Raises SepnetError where a package is missing, or none can be made."""
+def encode_graph(graph: Graph, file_format: str, metadata: Mapping[str, Any]) -> bytes:
+    """Trace a graph, and make the content of its file.
+
+    Args:
+        graph: What is traced.
+        file_format: ``onnx`` or ``torch``.
+        metadata: Written into the file, as JSON.
+
+    Raises:
+        SepnetError: A package is missing, or the model has a part that this format can't hold.
+    """
     with _quiet():
         try:
-            return _onnx(graph, metadata) if kind == ONNX else _torch(graph, metadata)
-        except RuntimeError as error:  # those of all exporters are
+            return _onnx(graph, metadata) if file_format == ONNX else _torch(graph, metadata)
+        except RuntimeError as error:  # the base class of all exporters' errors
             reason = str(error.__cause__ or error).partition("\n")[0][:200]
             raise SepnetError(
-                f"PyTorch {torch.__version__} can't make a fixed graph of this model ({reason}): look in its "
-                "network for branches and loops that depend on the sound"
+                f"PyTorch {torch.__version__} can't export a part of this model ({reason}): replace branches "
+                "and loops that depend on the samples, and operators that the format lacks, in its network"
             ) from error
 
 
-def opened(file: bytes, kind: str) -> Run | None:
-    """A file as a function of its inputs; None where the package that runs it is not installed."""
-    if kind == TORCH:
+def open_graph(content: bytes, file_format: str) -> Run | None:
+    """Open the content of a file as a function of its inputs.
+
+    Args:
+        content: Of the file.
+        file_format: ``onnx`` or ``torch``.
+
+    Returns:
+        The function; None if the package that runs it is not installed.
+    """
+    if file_format == TORCH:
         with _quiet():
-            module = torch.export.load(io.BytesIO(file)).module()
-        return lambda inputs: _listed(module(*inputs))
+            module = torch.export.load(io.BytesIO(content)).module()
+        return lambda inputs: _as_list(module(*inputs))
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError:
         return None
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_inputs()]
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        given = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
-        return [torch.from_numpy(np.asarray(each)) for each in session.run(None, given)]
+        arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(np.asarray(output)) for output in session.run(None, arrays)]
 
     return run
 
@@ -80,7 +97,7 @@ def _onnx(graph: Graph, metadata: Mapping[str, Any]) -> bytes:
     )
     assert exported is not None
     model = exported.model
-    for node in model.graph.all_nodes():  # where in whose folders each was traced is nobody's business
+    for node in model.graph.all_nodes():  # which name files of the machine that it was traced on
         node.metadata_props.clear()
         node.doc_string = None
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
@@ -95,28 +112,28 @@ def _torch(graph: Graph, metadata: Mapping[str, Any]) -> bytes:
     if any(isinstance(part, nn.RNNBase) for part in graph.module.modules()):
         raise SepnetError(
             "PyTorch unrolls a recurrent network to the length that it is traced with, so a .pt2 file would "
-            "serve that one alone: write .onnx"
+            "work for this length alone: write .onnx"
         )
-    free = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in graph.dynamic)
+    dynamic = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in graph.dynamic)
     exported = torch.export.export(
-        graph.module, tuple(graph.examples.values()), dynamic_shapes=free if any(free) else None
+        graph.module, tuple(graph.examples.values()), dynamic_shapes=dynamic if any(dynamic) else None
     )
-    # Guards on how tensors happen to lie in memory, which would refuse lengths that the graph is right for.
+    # Guards on the memory layout of tensors, which would refuse lengths that the graph can process.
     exported._guards_code.clear()
     for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)
     file = io.BytesIO()
-    torch.export.save(exported, file, extra_files={METADATA: json.dumps(dict(metadata))})
+    torch.export.save(exported, file, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
     return file.getvalue()
 
 
-def _listed(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+def _as_list(outputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters tell of packages and of their own workings."""
+    """Suppress the exporters' messages about packages and about their internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

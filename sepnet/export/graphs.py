@@ -1,7 +1,7 @@
-"""What of a separator goes into a file: its whole way from mixture to sources, as one module of tensors.
+"""The modules that are traced: the whole computation from mixture to sources, on tensors alone.
 
-Each module here is a thin one around a separator's public parts. It is free of hints, of complex numbers and
-of branches on what the samples are, so that it can be traced once and be right for any mixture.
+Each is a thin module around the public parts of a separator. It has no hints, no complex numbers and no
+branches that depend on the samples, so that a graph that is traced once is right for any mixture.
 """
 
 from __future__ import annotations
@@ -21,26 +21,34 @@ from sepnet.separators.deep_clustering import DeepClustering
 from sepnet.separators.mask_estimator.model import MaskEstimator
 
 Estimates = Float[Tensor, "batch source time"]
-Run = Callable[[Sequence[Tensor]], list[Tensor]]  # a graph, whoever runs it
-TRACED_SAMPLES = 4001
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+"""A graph as a function of its inputs, whichever program runs it."""
+TRACED_SAMPLES = 4001  # of the example that is traced
 
 
-def at_once(run: Run, inputs: Sequence[Tensor]) -> Tensor:
-    """The sources of a graph that takes a whole clip."""
+def run_once(run: Run, inputs: Sequence[Tensor]) -> Tensor:
+    """Return the sources of a graph that takes whole clips."""
     return run(inputs)[0]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A module to be traced, with all that is told of it in the file.
+    """A module to be traced, with all that the file says about it.
 
-    examples: of its inputs, by name. dynamic: of each input the names of the axes that may have any length.
-    outputs: names; the first are the sources, (batch, source, time). sources: a name for each.
-    window_samples: of the transform. latency_seconds: None where it waits for the end of the clip.
-
-    separate: the same by the separator itself, from a clip of each kind (time,) to (source, time), to compare
-    with. drive: how such clips, (batch, time), are put through the graph. hop_samples, lag_samples: of a live
-    step, what it takes at once, and how far its output lies behind.
+    Attributes:
+        module: What is traced.
+        examples: An example of each input, by name.
+        dynamic: For each input, the names of the axes that may have any length.
+        outputs: Names of the outputs; the first is the sources, (batch, source, time).
+        sources: A name for each source.
+        sample_rate: Hz.
+        window_samples: Of the transform.
+        latency_seconds: None if the whole clip is needed.
+        separate: The separator itself, to compare with: from a clip (time,) for each input to
+            (source, time).
+        apply: How clips (batch, time) are put through the graph.
+        hop_samples: Of a live step: the length of its input.
+        lag_samples: Of a live step: how far its output lags behind its input.
     """
 
     module: nn.Module
@@ -52,35 +60,35 @@ class Graph:
     window_samples: int
     latency_seconds: float | None
     separate: Callable[..., Tensor]
-    drive: Callable[[Run, Sequence[Tensor]], Tensor] = at_once
+    apply: Callable[[Run, Sequence[Tensor]], Tensor] = run_once
     hop_samples: int | None = None
     lag_samples: int | None = None
 
 
 class MaskGraph(nn.Module):
-    """A mask estimator with its level, for mixtures at the level at which they come."""
+    """A mask estimator with its level normalisation, for mixtures of any level."""
 
     def __init__(self, separator: MaskEstimator) -> None:
         super().__init__()
         self.separator = separator
 
     def forward(self, mixture: Float[Tensor, "batch time"]) -> Estimates:
-        """All outputs of the network, brought back to the level of the mixture; of silence, silence."""
-        whole = self.separator.level == "whole"
-        signal, level = unit_level(mixture) if whole else (mixture, mixture.new_ones(1, 1))
+        """Separate into all outputs of the network, at the level of the mixture."""
+        by_clip = self.separator.level == "whole"
+        signal, level = unit_level(mixture) if by_clip else (mixture, mixture.new_ones(1, 1))
         sources: Tensor = self.separator(signal).sources * level.unsqueeze(1)
-        return audible(mixture, sources)
+        return silent_where_mixture_is(mixture, sources)
 
 
 class HeadGraph(nn.Module):
-    """The mask head of deep clustering, which gives as many sources as it was trained for."""
+    """The mask head of deep clustering, with the number of sources that it was trained for."""
 
     def __init__(self, separator: DeepClustering) -> None:
         super().__init__()
         self.separator = separator
 
     def forward(self, mixture: Float[Tensor, "batch time"]) -> Estimates:
-        """The sources of the head, without the clustering."""
+        """Separate by the masks of the head, without clustering."""
         signal, level = unit_level(mixture)
         analysis = self.separator.filterbank.encode(signal)
         _, masks = self.separator(analysis)  # (batch, source, bin, frame)
@@ -90,7 +98,7 @@ class HeadGraph(nn.Module):
 
 
 class QueryGraph(nn.Module):
-    """The query mask network: a mixture, and an example of what is wanted of it."""
+    """The query mask network, whose second input is an example of the sound to extract."""
 
     def __init__(self, separator: QueryMask) -> None:
         super().__init__()
@@ -99,11 +107,11 @@ class QueryGraph(nn.Module):
     def forward(
         self, mixture: Float[Tensor, "batch time"], query: Float[Tensor, "batch query_time"]
     ) -> Estimates:
-        """What the query is an example of, and the rest of the mixture."""
+        """Split the mixture into the sound of the query and the residual."""
         masking, stft = self.separator.masking, self.separator.masking.stft
-        heard = self._powers(stft.encode(unit_level(query)[0]))
-        there = torch.ones_like(heard[..., 0], dtype=torch.bool)  # (batch, frame)
-        embedding = self.separator.encoder(log_mels(heard), there)
+        query_powers = self._powers(stft.encode(unit_level(query)[0]))
+        is_valid = torch.ones_like(query_powers[..., 0], dtype=torch.bool)  # (batch, frame)
+        embedding = self.separator.encoder(log_mels(query_powers), is_valid)
         signal, level = unit_level(mixture)
         analysis = stft.encode(signal)
         mask = self.separator(self._powers(analysis), embedding)  # (batch, frame, mel)
@@ -114,12 +122,17 @@ class QueryGraph(nn.Module):
         return torch.stack([target, mixture - target], dim=1)
 
     def _powers(self, analysis: Tensor) -> Tensor:
-        """As MelMasking.powers, in real numbers."""
+        """As ``MelMasking.mel_powers``, in real numbers."""
         real, imaginary = analysis.chunk(2, dim=1)
         return to_mel(real.square() + imaginary.square(), self.separator.masking.shares)
 
 
-def audible(mixture: Float[Tensor, "batch time"], sources: Estimates) -> Estimates:
-    """The sources; zeros where the whole mixture is, of which a mapping might make something."""
-    sounds = mixture.abs().amax(dim=-1) > 0  # (batch,)
-    return torch.where(sounds[:, None, None], sources, torch.zeros_like(sources))
+def silent_where_mixture_is(mixture: Float[Tensor, "batch time"], sources: Estimates) -> Estimates:
+    """Set the sources of silent mixtures to zero, for networks that map silence to sound.
+
+    Args:
+        mixture: (batch, time).
+        sources: (batch, source, time).
+    """
+    is_audible = mixture.abs().amax(dim=-1) > 0  # (batch,)
+    return torch.where(is_audible[:, None, None], sources, torch.zeros_like(sources))

@@ -1,4 +1,4 @@
-"""A live separator's step as a graph: a hop and a state in, a hop of each source and the new state out."""
+"""The step of a live separator as a graph: from a hop and a state to a hop of each source and a new state."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from sepnet.export.graphs import Graph, Run
 from sepnet.separators.mask_estimator.model import MaskEstimator
 
 
-def step_graph(
+def live_step_graph(
     estimator: MaskEstimator, *, sources: tuple[str, ...], separate: Callable[..., Tensor]
 ) -> Graph:
-    """The graph of one hop, of fixed sizes; the state begins as zeros.
+    """Make the graph of one hop, of fixed sizes; the initial state is zeros.
 
-    separate: of a whole clip, to compare with. Raises CannotSeparate for an estimator that can't go live.
+    Args:
+        estimator: A causal mask estimator.
+        sources: A name for each source.
+        separate: The estimator on a whole clip, to compare with.
+
+    Raises:
+        CannotSeparate: The estimator can't run live.
     """
     step = estimator.live_step()
     state = step.initial_state()
-    assert not any(bool(tensor.any()) for tensor in state)  # as the metadata and the manual say
+    assert not any(bool(tensor.any()) for tensor in state)  # as docs/export.md says
     names = ("mixture", *step.state_names)
     return Graph(
         module=step,
@@ -34,27 +40,27 @@ def step_graph(
         window_samples=estimator.filterbank.window_samples,
         latency_seconds=(step.lag_samples + step.hop_samples) / step.sample_rate,
         separate=separate,
-        drive=hop_by_hop(step.hop_samples, step.lag_samples, state),
+        apply=apply_hop_by_hop(step.hop_samples, step.lag_samples, state),
         hop_samples=step.hop_samples,
         lag_samples=step.lag_samples,
     )
 
 
-def hop_by_hop(
+def apply_hop_by_hop(
     hop_samples: int, lag_samples: int, state: Sequence[Tensor]
 ) -> Callable[[Run, Sequence[Tensor]], Tensor]:
-    """How a clip (1, time) is put through a step: filled up with silence, hop after hop, the lag cut off."""
+    """Make a function that puts a clip (1, time) through a step hop by hop, and cuts off the lag."""
 
-    def drive(run: Run, inputs: Sequence[Float[Tensor, "1 time"]]) -> Tensor:
-        (clip,), now = inputs, list(state)
+    def apply(run: Run, inputs: Sequence[Float[Tensor, "1 time"]]) -> Tensor:
+        (clip,), current_state = inputs, list(state)
         n_samples = clip.shape[1]
         n_hops = (n_samples + lag_samples + hop_samples - 1) // hop_samples
         hops = torch.split(F.pad(clip, (0, n_hops * hop_samples - n_samples)), hop_samples, dim=1)
-        parts = []
+        hops_out = []
         for hop in hops:
-            sources, *now = run([hop, *now])
-            parts.append(sources)
-        whole = torch.cat(parts, dim=2)  # (1, source, time)
-        return whole[:, :, lag_samples : lag_samples + n_samples]
+            sources, *current_state = run([hop, *current_state])
+            hops_out.append(sources)
+        output = torch.cat(hops_out, dim=2)  # (1, source, time)
+        return output[:, :, lag_samples : lag_samples + n_samples]
 
-    return drive
+    return apply

@@ -1,4 +1,4 @@
-"""LSTMs as ONNX's own operator: traced as they are, PyTorch unrolls them to the length of the example."""
+"""LSTMs as ONNX's operator; otherwise PyTorch would unroll them to the length of the example."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 
 class OnnxLSTM(nn.Module):
-    """What an nn.LSTM computes from no state, as operators LSTM of ONNX, one a layer.
+    """An nn.LSTM without initial state as LSTM operators of ONNX, one for each layer.
 
-    Gates are in the order i, o, f, c there, and i, f, c, o in PyTorch. Only to be traced: it computes
-    nothing itself.
+    The order of the gates is i, o, f, c in ONNX, and i, f, c, o in PyTorch. The module can only be traced: it
+    computes nothing itself.
+
+    Args:
+        lstm: With biases, without projections.
     """
 
     def __init__(self, lstm: nn.LSTM) -> None:
@@ -22,22 +25,26 @@ class OnnxLSTM(nn.Module):
         self.n_directions = 2 if lstm.bidirectional else 1
         self.batch_first = lstm.batch_first
         for layer in range(lstm.num_layers):
-            ways = [f"l{layer}", f"l{layer}_reverse"][: self.n_directions]
+            directions = [f"l{layer}", f"l{layer}_reverse"][: self.n_directions]
             for name in ("weight_ih", "weight_hh"):
-                weights = torch.stack([_reordered(getattr(lstm, f"{name}_{way}")) for way in ways])
+                weights = torch.stack(
+                    [_reordered(getattr(lstm, f"{name}_{direction}")) for direction in directions]
+                )
                 self.register_buffer(f"{name}_{layer}", weights)  # (direction, 4 hidden, n_in)
             biases = [
-                torch.cat([_reordered(getattr(lstm, f"{name}_{way}")) for name in ("bias_ih", "bias_hh")])
-                for way in ways
+                torch.cat(
+                    [_reordered(getattr(lstm, f"{name}_{direction}")) for name in ("bias_ih", "bias_hh")]
+                )
+                for direction in directions
             ]
             self.register_buffer(f"bias_{layer}", torch.stack(biases))  # (direction, 8 hidden)
 
     def forward(self, x: Float[Tensor, "one other n_in"]) -> tuple[Tensor, None]:
-        """The states of all steps, in the axes of the input; the last state is not given."""
+        """Return the outputs of all steps, with the axes of the input, and no final state."""
         states = x.transpose(0, 1) if self.batch_first else x  # (step, batch, n_in)
         steps, batch = states.shape[0], states.shape[1]
         for layer in range(self.n_layers):
-            found = torch.onnx.ops.symbolic(
+            outputs = torch.onnx.ops.symbolic(
                 "LSTM",
                 (
                     states,
@@ -52,12 +59,12 @@ class OnnxLSTM(nn.Module):
                 dtype=x.dtype,
                 shape=(steps, self.n_directions, batch, self.hidden),
             )
-            states = found.transpose(1, 2).flatten(2)  # (step, batch, direction x hidden)
+            states = outputs.transpose(1, 2).flatten(2)  # (step, batch, direction x hidden)
         return states.transpose(0, 1) if self.batch_first else states, None
 
 
 def with_onnx_lstms(module: nn.Module) -> nn.Module:
-    """A copy in which every LSTM is ONNX's."""
+    """Copy a module with every LSTM replaced by an ``OnnxLSTM``."""
     replaced = copy.deepcopy(module)
     for parent in list(replaced.modules()):
         for name, child in list(parent.named_children()):
@@ -67,6 +74,6 @@ def with_onnx_lstms(module: nn.Module) -> nn.Module:
 
 
 def _reordered(gates: Tensor) -> Tensor:
-    """(4 hidden, ...) from PyTorch's order to ONNX's."""
-    into, forget, cell, out = gates.detach().chunk(4)
-    return torch.cat([into, out, forget, cell])
+    """Reorder (4 hidden, ...) from PyTorch's gates to ONNX's."""
+    input_gate, forget, cell, output_gate = gates.detach().chunk(4)
+    return torch.cat([input_gate, output_gate, forget, cell])
