@@ -17,10 +17,10 @@ from sepnet import artifact
 from sepnet.data.indexing import index
 from sepnet.inference.pipeline import ChunkOutput, Pipeline, PipelineSettings
 from sepnet.inference.stitching.chunks import ChunkJoiner, plan_chunks
-from sepnet.inference.stitching.timbre import Heard, TimbreMemory, hear
+from sepnet.inference.stitching.timbre import FrameCepstra, TimbreMemory, frame_cepstra
 from sepnet.inference.stitching.tracking import (
+    best_path,
     change_costs,
-    likeliest_path,
     orders_of,
     score_orders,
 )
@@ -221,7 +221,7 @@ def test_what_is_heard_at_once_stays_as_the_separator_has_it() -> None:
 # Tracking
 
 
-def test_the_likeliest_path_is_the_best_of_all_paths() -> None:
+def test_the_best_path_is_the_best_of_all_paths() -> None:
     generator = torch.Generator().manual_seed(0)
     for trial in range(20):
         scores = torch.randn(6, 2 + trial % 2, generator=generator, dtype=torch.float64)
@@ -234,7 +234,7 @@ def test_the_likeliest_path_is_the_best_of_all_paths() -> None:
 
         every = itertools.product(range(scores.shape[1]), repeat=6)
         best = max(every, key=lambda path, first=first: worth(path) + float(first[path[0]]))
-        assert tuple(likeliest_path(scores, costs, first).tolist()) == best
+        assert tuple(best_path(scores, costs, first).tolist()) == best
 
 
 def test_an_order_scores_what_its_pairs_score() -> None:
@@ -260,9 +260,9 @@ def test_likeness_is_that_of_the_gaussians_of_what_was_heard() -> None:
     past[1] = 0.5 * past[1] + 0.3
     memory = TimbreMemory(2)
     for piece in past.split(100, dim=1):
-        memory.add(Heard(piece, torch.ones(2, 100, dtype=torch.float64)))
+        memory.add(FrameCepstra(piece, torch.ones(2, 100, dtype=torch.float64)))
     frames = torch.randn(2, 5, 12, generator=generator, dtype=torch.float64)
-    found = memory.likeness(Heard(frames, torch.ones(2, 5, dtype=torch.float64)))
+    found = memory.log_likelihoods(FrameCepstra(frames, torch.ones(2, 5, dtype=torch.float64)))
     expected = torch.empty(5, 2, 2, dtype=torch.float64)
     for source in range(2):
         covariance = torch.cov(past[source].T, correction=0)
@@ -275,7 +275,7 @@ def test_likeness_is_that_of_the_gaussians_of_what_was_heard() -> None:
 
 def test_what_is_silent_or_dominated_says_nothing() -> None:
     loud, faint = voice(2, LOW, 0), 0.01 * voice(2, HIGH, 1)
-    heard = hear(torch.stack([loud, faint, torch.zeros_like(loud)]), RATE)
+    heard = frame_cepstra(torch.stack([loud, faint, torch.zeros_like(loud)]), RATE)
     assert not bool(heard.dominant[2].any())
     assert float(heard.dominant[0].mean()) > 0.5
     # Where the first pauses the second is heard, if faintly; together they are never both dominant.
@@ -285,7 +285,7 @@ def test_what_is_silent_or_dominated_says_nothing() -> None:
 @pytest.mark.parametrize("level", [1e-3, 1.0])
 def test_the_level_says_nothing(level: float) -> None:
     sound = torch.stack([voice(2, LOW, 0), voice(2, HIGH, 1)])
-    one, other = hear(sound, RATE), hear(level * sound, RATE)
+    one, other = frame_cepstra(sound, RATE), frame_cepstra(level * sound, RATE)
     torch.testing.assert_close(one.cepstra, other.cepstra, atol=2e-3, rtol=0)
     assert torch.equal(one.dominant, other.dominant)
 

@@ -1,8 +1,7 @@
-"""Recordings of any length: separated in chunks that overlap, and put together with each source kept apart.
+"""The estimates of overlapping chunks, joined so that each source keeps its place.
 
-chunks.py     which chunks, and what each of them gives
-timbre.py     what a source has sounded like so far
-stitching.py  in which order a chunk's estimates continue the ones before
-tracking.py   where inside of a chunk that order changes
-chunked.py    all of it around a separator
+chunks.py     cuts a recording into chunks, and joins what is separated of them
+stitching.py  finds the order in which a chunk's estimates continue those before
+timbre.py     remembers what each source sounds like
+tracking.py   finds where the order changes within a chunk
 """

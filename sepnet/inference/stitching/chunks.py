@@ -1,4 +1,4 @@
-"""Chunks that overlap, and the joining of what they give into one signal."""
+"""Overlapping chunks of a recording, and the joining of their estimates into one signal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from sepnet.types import SepnetError
 
 @dataclass(frozen=True)
 class Chunk:
-    """Samples ``start`` to ``stop`` of a recording; ``done``: up to where earlier chunks give it; ``until``:
-    up to where this one does, all but for ``fade`` samples after ``done``, in which both do."""
+    """A stretch of a recording.
+
+    Attributes:
+        start: Its first sample.
+        stop: The sample after its last.
+        done: Up to where the chunks before give the output.
+        until: Up to where this one does.
+        fade: Samples after ``done`` over which the output fades from the chunk before to this one.
+    """
 
     start: int
     stop: int
@@ -26,10 +33,13 @@ class Chunk:
 
 
 def plan_chunks(n_samples: int, *, chunk_samples: int, overlap_samples: int) -> Iterator[Chunk]:
-    """The chunks of a recording, all of the same length unless it is shorter than one.
+    """Cut a recording into chunks of one length, unless it is shorter.
 
-    Neighbours overlap by ``overlap_samples``, the last two by more where that takes it, and the one fades
-    into the other in the middle of the overlap. Raises SepnetError where the overlap is half a chunk or more.
+    Neighbours overlap by ``overlap_samples``, and the last two by more if need be. One fades into the other
+    in the middle of the overlap.
+
+    Raises:
+        SepnetError: The overlap is not positive, or half a chunk or more.
     """
     if not 0 < 2 * overlap_samples < chunk_samples:
         raise SepnetError(
@@ -50,9 +60,12 @@ def plan_chunks(n_samples: int, *, chunk_samples: int, overlap_samples: int) -> 
 
 
 class ChunkJoiner:
-    """Puts the estimates of chunk after chunk into one signal for each source.
+    """Joins the estimates of chunk after chunk into one signal for each source.
 
-    in_order: whether the sources have fixed places, so that there is nothing to keep apart.
+    Args:
+        n_sources: How many sources.
+        sample_rate: In Hz.
+        in_order: Whether the separator gives the sources in a fixed order, so that nothing has to be matched.
     """
 
     def __init__(self, n_sources: int, sample_rate: int, *, in_order: bool = False) -> None:
@@ -64,9 +77,15 @@ class ChunkJoiner:
     def push(
         self, chunk: Chunk, estimates: Float[Tensor, "source channel time"], next_start: int | None
     ) -> tuple[Float[Tensor, "source channel _"], Stitch | None]:
-        """What the chunk adds, from ``done`` to ``until``, and how it was stitched to the ones before.
+        """Join the next chunk.
 
-        next_start: of the chunk after it; None: this is the last.
+        Args:
+            chunk: Which stretch it is.
+            estimates: Of the whole chunk.
+            next_start: The start of the chunk after it; None for the last.
+
+        Returns:
+            What it adds to the sources, ``done`` to ``until``, and how its estimates continue those before.
         """
         ordered, stitch = self._ordered(estimates)
         if self.tail is not None and chunk.fade:
@@ -89,7 +108,7 @@ class ChunkJoiner:
         return path.apply(estimates, round(FADE_SECONDS * self.sample_rate)), stitch
 
     def state(self) -> dict[str, Tensor]:
-        """What to keep of it, to go on later."""
+        """What has to be saved to continue later."""
         kept = {"tail_start": torch.tensor(self.tail_start)}
         if self.tail is not None:
             kept["tail"] = self.tail
@@ -98,7 +117,7 @@ class ChunkJoiner:
         return kept
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """What was kept of another for the same sources."""
+        """Take over what another joiner of the same sources saved."""
         self.tail, self.tail_start = state.get("tail"), int(state["tail_start"])
         if self.stitcher is not None:
             self.stitcher.memory.restore(state)

@@ -1,8 +1,8 @@
-"""In which order the estimates of a chunk continue those before it, and how sure that is.
+"""The order in which the estimates of a chunk continue those before it, and how certain that is.
 
-Two things speak for an order: that the estimates agree with the ones before where the chunks overlap, and
-that they sound like what each source has sounded like since the beginning. The first says nothing where the
-overlap is silent, the second little where the sources are alike; both count in the same units.
+Two kinds of evidence favour an order: the estimates agree with those of the chunk before where they overlap,
+and they sound like each source has sounded since the beginning. The overlap tells nothing where it is silent,
+the timbre little where the sources sound alike; both are measured in the same units.
 """
 
 from __future__ import annotations
@@ -16,33 +16,38 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sepnet.inference.stitching.timbre import (
-    AUDIBLE,
-    CORRELATED,
+    CORRELATED_FRAMES,
     HOP_SECONDS,
-    Heard,
+    MIN_FRAME_POWER,
+    FrameCepstra,
     TimbreMemory,
+    frame_cepstra,
     frames_in,
-    hear,
 )
 from sepnet.inference.stitching.tracking import (
-    MOST_TRACKED,
+    MAX_TRACKED_SOURCES,
+    best_path,
     change_costs,
-    likeliest_path,
     orders_of,
     score_orders,
 )
 
 BLOCK_SECONDS = 0.5  # the order is constant in a block
 FADE_SECONDS = 0.02  # from one order to the next
-ACTIVE = 0.01  # of a source's mean power: below, it pauses
-SURE = 2.0  # nepers a frame: voices that a network keeps apart reach 3 to 5, those that it mixes up 2
-TINY = 1e-20  # a power
+PAUSE_POWER = 0.01  # relative to a source's mean; below it, the source pauses
+CONFIDENT_NEPERS = 2.0  # per frame: voices that a network separates reach 3 to 5, others 2
+MIN_ENERGY = 1e-20
 
 
 @dataclass(frozen=True)
 class Stitch:
-    """order: for each source the estimate that was its at the chunk's beginning; changes: how often that
-    changed inside of the chunk; confidence: 0 where nothing speaks for the order, 1 where it is certain."""
+    """How the estimates of a chunk continue those before it.
+
+    Attributes:
+        order: The estimate of each source at the beginning of the chunk.
+        changes: How often the order changes within the chunk.
+        confidence: From 0, where nothing favours the order, to 1, where it is certain.
+    """
 
     order: tuple[int, ...]
     changes: int
@@ -51,34 +56,44 @@ class Stitch:
 
 @dataclass(frozen=True)
 class Path:
-    """Which estimate is whose: ``orders`` (run, source), each from its sample in ``starts`` on."""
+    """Which estimate belongs to which source, over the samples of a chunk.
+
+    Attributes:
+        orders: The estimate of each source, for each run of samples with one order.
+        starts: The first sample of each run.
+    """
 
     orders: Int[Tensor, "run source"]
     starts: tuple[int, ...]
 
     def apply(self, estimates: Float[Tensor, "source *channel time"], fade: int) -> Tensor:
-        """The estimates in the order of the sources, with a short fade from one order to the next."""
+        """Put estimates into the order of the sources, with a fade of 2 ``fade`` samples between orders."""
         ordered = estimates[self.orders[0]]
         for order, start in zip(self.orders[1:], self.starts[1:], strict=True):
             first, until = max(0, start - fade), start + fade
             following = estimates[order, ..., first:]
-            begun = ((torch.arange(first, until) - start) / fade + 0.5).clamp(0, 1).to(estimates)
+            weights = ((torch.arange(first, until) - start) / fade + 0.5).clamp(0, 1).to(estimates)
             before = ordered[..., first:until]
-            mixed = before + begun[: before.shape[-1]] * (following[..., : before.shape[-1]] - before)
+            mixed = before + weights[: before.shape[-1]] * (following[..., : before.shape[-1]] - before)
             ordered[..., first:] = following
             ordered[..., first:until] = mixed
         return ordered
 
-    def follow(self, heard: Heard, hop_samples: int) -> Heard:
-        """What was heard of the estimates, in the order of the sources."""
-        frames = torch.arange(heard.cepstra.shape[1])
+    def reorder(self, cepstra: FrameCepstra, hop_samples: int) -> FrameCepstra:
+        """Put the frames of the estimates into the order of the sources."""
+        frames = torch.arange(cepstra.cepstra.shape[1])
         starts = torch.tensor(self.starts[1:], dtype=torch.long)
         order = self.orders[torch.bucketize(frames * hop_samples, starts, right=True)].T  # (source, frame)
-        return Heard(heard.cepstra[order, frames], heard.dominant[order, frames])
+        return FrameCepstra(cepstra.cepstra[order, frames], cepstra.dominant[order, frames])
 
 
 class Stitcher:
-    """Keeps ``n_sources`` apart from chunk to chunk, by what it remembers of each."""
+    """Keeps each source in its place from chunk to chunk, by what it remembers of their timbre.
+
+    Args:
+        n_sources: How many sources.
+        sample_rate: In Hz.
+    """
 
     def __init__(self, n_sources: int, sample_rate: int) -> None:
         self.n_sources, self.sample_rate = n_sources, sample_rate
@@ -88,90 +103,95 @@ class Stitcher:
     def push(
         self, estimates: Float[Tensor, "source time"], tail: Float[Tensor, "source overlap"] | None
     ) -> tuple[Path, Stitch]:
-        """The order of a chunk's estimates. tail: what the sources were where the chunk begins; None: first.
+        """Find the order of a chunk's estimates, and remember their timbre.
 
-        What the chunk sounds like is remembered.
+        Args:
+            estimates: Of the chunk.
+            tail: The sources where the chunk begins, from the chunk before; None for the first chunk.
         """
         if self.n_sources == 1:
             return Path(torch.zeros(1, 1, dtype=torch.long), (0,)), Stitch((0,), 0, 1.0)
-        heard = hear(estimates, self.sample_rate)
+        cepstra = frame_cepstra(estimates, self.sample_rate)
         overlap = self._overlap(estimates, tail)
-        path = self._path(estimates, heard, overlap)
+        path = self._path(estimates, cepstra, overlap)
         stitch = Stitch(
             order=tuple(path.orders[0].tolist()),
             changes=len(path.starts) - 1,
-            confidence=1.0 if tail is None else self._confidence(path, heard, overlap),
+            confidence=1.0 if tail is None else self._confidence(path, cepstra, overlap),
         )
-        self.memory.add(path.follow(heard, self._hop))
+        self.memory.add(path.reorder(cepstra, self._hop))
         return path, stitch
 
     def _overlap(
         self, estimates: Float[Tensor, "source time"], tail: Tensor | None
     ) -> Float[Tensor, "estimate source"]:
-        """How well each estimate continues each source; all 0 where nothing is heard."""
-        nothing = torch.zeros(self.n_sources, self.n_sources, dtype=torch.float64)
+        """How well each estimate continues each source; all 0 where the overlap is silent."""
+        no_evidence = torch.zeros(self.n_sources, self.n_sources, dtype=torch.float64)
         if tail is None or not tail.shape[-1]:
-            return nothing
-        ours = estimates[:, : tail.shape[-1]].double()
-        errors = (ours.unsqueeze(1) - tail.double()).square().sum(dim=-1)  # (estimate, source)
+            return no_evidence
+        head = estimates[:, : tail.shape[-1]].double()
+        errors = (head.unsqueeze(1) - tail.double()).square().sum(dim=-1)  # (estimate, source)
         hop = self._hop
         frames = tail.sum(dim=0)[: tail.shape[-1] // hop * hop].reshape(-1, hop).square().mean(dim=1)
-        audible = frames > AUDIBLE * estimates.sum(dim=0).square().mean()
+        audible = frames > MIN_FRAME_POWER * estimates.sum(dim=0).square().mean()
         total = float(errors.sum())
-        if total <= TINY or not bool(audible.any()):
-            return nothing
-        return -errors * (self.n_sources / total * float(audible.sum()) / CORRELATED)
+        if total <= MIN_ENERGY or not bool(audible.any()):
+            return no_evidence
+        return -errors * (self.n_sources / total * float(audible.sum()) / CORRELATED_FRAMES)
 
     def _path(
-        self, estimates: Float[Tensor, "source time"], heard: Heard, overlap: Float[Tensor, "estimate source"]
+        self,
+        estimates: Float[Tensor, "source time"],
+        cepstra: FrameCepstra,
+        overlap: Float[Tensor, "estimate source"],
     ) -> Path:
-        """First by the memory of what came before, then with that of the chunk itself."""
-        # The first chunk is its own memory; later, while little was heard, the overlap decides at first.
-        memory = self.memory if bool(self.memory.count.any()) else self.memory.with_(heard)
-        likeness = self._in_blocks(memory.likeness(heard))
-        costs = change_costs(self._active(estimates, len(likeness)))
-        first = self._decide(estimates, likeness, costs, overlap)
-        memory = self.memory.with_(first.follow(heard, self._hop))
-        return self._decide(estimates, self._in_blocks(memory.likeness(heard)), costs, overlap)
+        """The best path by the memory of earlier chunks, then again with the chunk itself remembered."""
+        # The first chunk is its own memory; while the memory is unreliable, the overlap decides.
+        memory = self.memory if bool(self.memory.n_frames.any()) else self.memory.extended(cepstra)
+        fits = self._in_blocks(memory.log_likelihoods(cepstra))
+        costs = change_costs(self._active(estimates, len(fits)))
+        first = self._decide(estimates, fits, costs, overlap)
+        memory = self.memory.extended(first.reorder(cepstra, self._hop))
+        return self._decide(estimates, self._in_blocks(memory.log_likelihoods(cepstra)), costs, overlap)
 
     def _in_blocks(
-        self, likeness: Float[Tensor, "frame estimate source"]
+        self, frames: Float[Tensor, "frame estimate source"]
     ) -> Float[Tensor, "block estimate source"]:
-        """Sums over the frames of each block; what is left over goes to the last."""
-        n_blocks = max(1, len(likeness) // self.block_frames)
-        sums = torch.zeros(n_blocks, *likeness.shape[1:], dtype=likeness.dtype)
-        number = (torch.arange(len(likeness)) // self.block_frames).clamp_max(n_blocks - 1)
-        return sums.index_add(0, number, likeness)
+        """Sums over the frames of each block; the remaining frames go to the last."""
+        n_blocks = max(1, len(frames) // self.block_frames)
+        sums = torch.zeros(n_blocks, *frames.shape[1:], dtype=frames.dtype)
+        number = (torch.arange(len(frames)) // self.block_frames).clamp_max(n_blocks - 1)
+        return sums.index_add(0, number, frames)
 
     def _decide(
         self,
         estimates: Float[Tensor, "source time"],
-        likeness: Float[Tensor, "block estimate source"],
+        fits: Float[Tensor, "block estimate source"],
         costs: Float[Tensor, " block"],
         overlap: Float[Tensor, "estimate source"],
     ) -> Path:
-        if self.n_sources > MOST_TRACKED:
-            total = likeness.sum(dim=0) + overlap
-            found = linear_sum_assignment(total.T.numpy(), maximize=True)[1]
-            return Path(torch.from_numpy(found)[None], (0,))
+        if self.n_sources > MAX_TRACKED_SOURCES:
+            total = fits.sum(dim=0) + overlap
+            order = linear_sum_assignment(total.T.numpy(), maximize=True)[1]
+            return Path(torch.from_numpy(order)[None], (0,))
         orders = orders_of(self.n_sources)
-        found = likeliest_path(score_orders(likeness, orders), costs, score_orders(overlap, orders))
-        changes = (found.diff() != 0).nonzero().flatten() + 1  # blocks
+        path = best_path(score_orders(fits, orders), costs, score_orders(overlap, orders))
+        changes = (path.diff() != 0).nonzero().flatten() + 1  # blocks
         starts = tuple(self._quietest(estimates, int(block)) for block in changes)
-        return Path(orders[found[[0, *changes.tolist()]]], (0, *starts))
+        return Path(orders[path[[0, *changes.tolist()]]], (0, *starts))
 
     def _active(
         self, estimates: Float[Tensor, "source time"], n_blocks: int
     ) -> Float[Tensor, "source block"]:
-        """1 where a source is heard in all of a block, else 0."""
+        """1 where a source sounds throughout a block, else 0."""
         part = self._block_samples // 5  # 0.1 s: a shorter gap is no pause
         powers = torch.nn.functional.avg_pool1d(estimates.square()[None], part, ceil_mode=True)[0]
-        sounding = (powers > ACTIVE * powers.mean(dim=1, keepdim=True)).float()
+        sounding = (powers > PAUSE_POWER * powers.mean(dim=1, keepdim=True)).float()
         sounding = torch.nn.functional.pad(sounding, (0, max(0, 5 * n_blocks - sounding.shape[1])), value=1.0)
         return sounding[:, : 5 * n_blocks].reshape(self.n_sources, n_blocks, 5).amin(dim=2)
 
     def _quietest(self, estimates: Float[Tensor, "source time"], block: int) -> int:
-        """The sample near a block's beginning where a change of the order is heard least."""
+        """The quietest sample near the beginning of a block, where a change of the order is least audible."""
         middle, reach = block * self._block_samples, self._block_samples // 2
         hop = self._hop
         around = estimates[:, middle - reach : middle + reach].sum(dim=0)
@@ -186,28 +206,29 @@ class Stitcher:
     def _hop(self) -> int:
         return max(1, round(HOP_SECONDS * self.sample_rate))
 
-    def _confidence(self, path: Path, heard: Heard, overlap: Float[Tensor, "estimate source"]) -> float:
-        """How much less all that was heard speaks for any two sources having changed places since before.
+    def _confidence(
+        self, path: Path, cepstra: FrameCepstra, overlap: Float[Tensor, "estimate source"]
+    ) -> float:
+        """How strongly the evidence favours the order over that with two sources exchanged.
 
-        That is how much more like what came before than like another each sounds, in nepers of a frame; and
-        where nothing came before to go by, how much better the chunks agree where they overlap.
+        It is measured in nepers per frame, by the memory; while that is unreliable, by the overlap.
         """
-        if not bool(heard.dominant.any()) or not bool(self.memory.count.any()):
-            return 1.0  # silence has no places to change
-        if not self.memory.knows:
-            agreeing = _against_swaps(overlap[path.orders[0]]) / float(overlap.abs().sum().clamp_min(TINY))
-            return min(1.0, max(0.0, agreeing))
-        likeness = self._in_blocks(self.memory.likeness(heard))
-        middles = (torch.arange(len(likeness)) + 0.5) * self._block_samples
+        if not bool(cepstra.dominant.any()) or not bool(self.memory.n_frames.any()):
+            return 1.0  # silence has no order
+        if not self.memory.is_reliable:
+            total = float(overlap.abs().sum().clamp_min(MIN_ENERGY))
+            return min(1.0, max(0.0, _swap_margin(overlap[path.orders[0]]) / total))
+        fits = self._in_blocks(self.memory.log_likelihoods(cepstra))
+        middles = (torch.arange(len(fits)) + 0.5) * self._block_samples
         run = torch.bucketize(middles, torch.tensor(path.starts[1:]).to(middles), right=True)
-        taken = likeness[torch.arange(len(likeness))[:, None], path.orders[run]].sum(dim=0)
-        n_frames = float(heard.dominant.sum()) * 2 / self.n_sources / CORRELATED
-        nepers = max(0.0, _against_swaps(taken) / max(n_frames, 1.0))
-        return 1.0 - math.exp(-((nepers / SURE) ** 2))
+        chosen = fits[torch.arange(len(fits))[:, None], path.orders[run]].sum(dim=0)
+        n_frames = float(cepstra.dominant.sum()) * 2 / self.n_sources / CORRELATED_FRAMES
+        nepers = max(0.0, _swap_margin(chosen) / max(n_frames, 1.0))
+        return 1.0 - math.exp(-((nepers / CONFIDENT_NEPERS) ** 2))
 
 
-def _against_swaps(scores: Float[Tensor, "source as_source"]) -> float:
-    """By how much the sources score better than after the swap of two, the one that loses least."""
+def _swap_margin(scores: Float[Tensor, "source as_source"]) -> float:
+    """The smallest loss of score when two sources are exchanged."""
     own = scores.diagonal()
-    lost = own[:, None] + own - scores - scores.T
-    return float(lost[~torch.eye(len(scores), dtype=torch.bool)].min())
+    losses = own[:, None] + own - scores - scores.T
+    return float(losses[~torch.eye(len(scores), dtype=torch.bool)].min())
