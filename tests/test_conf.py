@@ -110,6 +110,13 @@ def test_a_corpus_that_no_variable_names_is_refused_with_the_remedy(
     assert artifact.build(node.data).corpus.root == Path("/somewhere")
 
 
+def test_a_folder_takes_the_place_of_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEPNET_ESC10", raising=False)
+    app.check("train", ["data=esc10", "data.corpus.root=stems"])
+    with pytest.raises(SepnetError, match="resample=7 is neither"):
+        app.check("train", ["data=esc10", "data.corpus.root=stems", "data.resample=7"])
+
+
 def test_a_sweep_can_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("train", overrides=["hydra/launcher=slurm"], return_hydra_config=True)

@@ -201,6 +201,10 @@ def _check_switches(config: DictConfig, overrides: list[str], before: DictConfig
     """Raises SepnetError where what is true or false is given another value, which would count as true."""
     for override in overrides:
         key = _key(override)
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(before, parent) if parent else before
+        if isinstance(node, DictConfig) and OmegaConf.is_interpolation(node, name):
+            continue  # it may stand for an environment variable that is not set
         if isinstance(OmegaConf.select(before, key), bool) and not isinstance(
             OmegaConf.select(config, key), bool
         ):
