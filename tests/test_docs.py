@@ -23,11 +23,15 @@ import jaxtyping
 import pytest
 
 from sepnet.cli import app
+from sepnet.commands import SCRIPTS
 from sepnet.types import SepnetError
 
 PAGES = sorted((docs_folder.ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"(?P<indent> *)```(?P<language>\w*) *(?P<mark>.*)")
-COMMAND = re.compile(r"\bpython +(?P<script>(?:scripts|benchmarks)/\w+\.py)\b(?P<words>[^|&;<>\n]*)")
+COMMAND = re.compile(
+    r"(?:\bpython +(?P<script>(?:scripts|benchmarks)/\w+\.py)|(?<![\w/.-])sepnet +(?!import\b)(?P<name>[a-z]+))\b"
+    r"(?P<words>[^|&;<>\n]*)"
+)
 CONFIG_NAMES = {"prepare_data": "prepare", "run": "benchmark"}  # where it is not the script's own
 BLOCK_SECONDS = 120
 
@@ -69,7 +73,7 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def python() -> Iterator[Path]:
-    """A folder with a ``python`` for the PATH: this interpreter, warm where it runs a script."""
+    """A folder for the PATH with ``python``, warm where it runs a script, and ``sepnet``, which calls it."""
     here = Path(tempfile.mkdtemp(prefix="py"))  # short: the address of a socket has at most 107 bytes
     warm = f"{shlex.quote(sys.executable)} %s {shlex.quote(str(Path(__file__).with_name('warm_python.py')))}"
     address = here / "socket"
@@ -83,6 +87,11 @@ def python() -> Iterator[Path]:
         f'*) exec {shlex.quote(sys.executable)} "$@";;\nesac\n'
     )
     (here / "python").chmod(0o755)
+    cases = "".join(f"{name}) script={script};;\n" for name, script in SCRIPTS.items())
+    (here / "sepnet").write_text(
+        f'#!/bin/sh\ncase "$1" in\n{cases}*) exit 2;;\nesac\nshift\nexec python "scripts/$script" "$@"\n'
+    )
+    (here / "sepnet").chmod(0o755)
     yield here
     server.terminate()
     server.wait()
@@ -170,10 +179,14 @@ def test_commands_that_are_not_run_have_settings_that_exist(
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """For each command of a bash block that runs a script of ours, the script and its words."""
+    """For each command of a block that runs a script of ours, the script and its words."""
     whole = re.sub(r" *\\\n *", " ", text)
     return [
-        (match["script"], shlex.split(match["words"], comments=True)) for match in COMMAND.finditer(whole)
+        (
+            match["script"] or f"scripts/{SCRIPTS.get(match['name'], match['name'])}",
+            shlex.split(match["words"], comments=True),
+        )
+        for match in COMMAND.finditer(whole)
     ]
 
 
@@ -194,3 +207,15 @@ def check(script: str, words: list[str]) -> str:
     except SepnetError as error:
         return str(error)
     return ""
+
+
+def test_the_commands_of_the_readme_have_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.shutil, "which", lambda name: name)  # as on a cluster
+    found = [
+        command
+        for block in blocks((docs_folder.ROOT / "README.md").read_text())
+        if block.language != "python"
+        for command in commands(block.text)
+    ]
+    assert len(found) > 10
+    assert not [complaint for command in found if (complaint := check(*command))]
