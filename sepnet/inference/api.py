@@ -1,14 +1,4 @@
-"""The front door of the library: sound in, sources out, with any method.
-
-A recording of any rate, at least one channel and one sample:
-
-    >>> import sepnet
-    >>> separation = sepnet.separate(audio, 44100, model="runs/my-run")     # doctest: +SKIP
-    >>> separation.sources.shape                                            # doctest: +SKIP
-    torch.Size([2, 220500])
-
-All that a web page or a server has to do is to call this.
-"""
+"""``sepnet.separate`` and ``sepnet.find``: recordings in memory, of any rate and number of channels."""
 
 from __future__ import annotations
 
@@ -28,7 +18,7 @@ from sepnet.query.event import Event, EventFinder
 from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
 
 Audio = np.ndarray | Tensor
-MOST_CHANNELS = 256  # more are time, the wrong way round
+MAX_CHANNELS = 256  # with more, and fewer samples, the axes are probably exchanged
 
 
 def separate(
@@ -77,15 +67,24 @@ def separate(
 def find(
     audio: Audio, sample_rate: int, query: tuple[Audio, int], model: str | Path | EventFinder = "ast_dgmo"
 ) -> Event:
-    """Find what a query is an example of, with all that is known of it: see sepnet.query.ast_dgmo.
+    """Find the sound that a query is an example of, and when it occurs.
 
-    audio, sample_rate: as for ``separate``. query: (time,) and its rate. Target and residual have the rate
-    and the length of the input, and sum to its channel 0. Raises SepnetError for audio, a query or a model
-    that can't be used.
+    Args:
+        audio: (channel, time) or (time,), floats with full scale 1.0.
+        sample_rate: In Hz.
+        query: An example (time,) of the sound, and its rate in Hz.
+        model: ``ast_dgmo`` or one of its variants, or a separator from ``load`` that finds events.
+
+    Returns:
+        The event: detection, mask, and target and residual (time,), which have the rate and the length of
+        the input and sum to its channel 0.
+
+    Raises:
+        SepnetError: The audio, the query or the model cannot be used.
     """
     finder = model if isinstance(model, EventFinder) else load(model)
     if not isinstance(finder, EventFinder):
-        raise SepnetError(f"{model} separates, but does not say what it finds: take ast_dgmo, or one like it")
+        raise SepnetError(f"{model} does not say what it finds: take ast_dgmo or one of its variants")
     sample_rate, signal, example = _whole(sample_rate, "sample_rate"), _tensor(audio), _query(query)
     inner = finder.info.sample_rate or sample_rate
     mixture = resample_mixture(Mixture(signal, sample_rate), inner)
@@ -95,7 +94,7 @@ def find(
 
 
 def _whole(number: Any, name: str) -> int:
-    """An int of any kind of whole number. Raises SepnetError for what is none."""
+    """The number as an int. Raises SepnetError unless it is a whole number."""
     is_number = isinstance(number, int | float | np.integer | np.floating) and not isinstance(number, bool)
     if is_number and math.isfinite(number) and number == round(number):
         return int(number)
@@ -103,7 +102,7 @@ def _whole(number: Any, name: str) -> int:
 
 
 def _tensor(audio: Audio) -> Tensor:
-    """(channel, time) in float32. Raises SepnetError for integers, and what is no array."""
+    """(channel, time) in float32. Raises SepnetError unless it is an array of floats."""
     if not isinstance(audio, np.ndarray | Tensor):
         raise SepnetError(
             f"audio is a {type(audio).__name__}: give an array or a tensor, (channel, time) or (time,)"
@@ -117,7 +116,7 @@ def _tensor(audio: Audio) -> Tensor:
         # A copy: torch takes no reversed array and no foreign byte order, and warns of one that is read-only.
         audio = torch.from_numpy(np.array(audio, dtype=np.float32))
     audio = audio.detach().to(torch.float32)
-    if audio.ndim == 2 and audio.shape[0] > max(MOST_CHANNELS, audio.shape[1]):
+    if audio.ndim == 2 and audio.shape[0] > max(MAX_CHANNELS, audio.shape[1]):
         raise SepnetError(
             f"audio is (channel, time), but this would be {audio.shape[0]} channels of {audio.shape[1]} "
             "samples: transpose it"
