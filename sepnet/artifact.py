@@ -37,7 +37,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from yaml import YAMLError
 
-from sepnet import hub
+from sepnet import atomic, hub
 from sepnet.commands import command
 from sepnet.types import Separator, SepnetError
 
@@ -108,14 +108,16 @@ def save(
     resolved = config.copy()
     OmegaConf.resolve(resolved)
     provenance = {"data_fingerprint": data_fingerprint, **surroundings()}
-    _write(folder / CONFIG, OmegaConf.to_yaml(resolved))
-    _write(folder / METRICS, json.dumps(dict(metrics), indent=2) + "\n")
-    _write(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
-    _write(folder / CARD, _card(folder.name, separator, resolved, metrics, provenance))
+    atomic.write_text(folder / CONFIG, OmegaConf.to_yaml(resolved))
+    atomic.write_text(folder / METRICS, json.dumps(dict(metrics), indent=2) + "\n")
+    atomic.write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
+    atomic.write_text(folder / CARD, _card(folder.name, separator, resolved, metrics, provenance))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()}
-    draft = folder / f".{WEIGHTS}.draft"
-    save_file(weights, draft)
-    draft.replace(folder / WEIGHTS)
+    with atomic.replacing(folder / WEIGHTS) as temporary:
+        try:
+            save_file(weights, temporary)
+        except safetensors.SafetensorError as error:  # which a full disk raises
+            raise OSError(str(error)) from error
 
 
 def load(name_or_folder: str | Path, settings: Mapping[str, Any] | None = None) -> Separator:
@@ -385,12 +387,6 @@ def explain_omegaconf(error: OmegaConfBaseException) -> str:
 
 def _short(what: object) -> str:
     return " ".join(str(what).split())[:200]
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
-    draft.replace(path)
 
 
 def _version(package: str) -> str | None:

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from scipy.signal import resample_poly
 
+from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.dsp.resample import resample
 from sepnet.types import SepnetError
@@ -239,7 +240,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_whole(tmp_path: Path, name: st
 
 def test_an_interrupted_block_leaves_nothing(tmp_path: Path) -> None:
     def stop_halfway() -> None:
-        with audio.replacing(tmp_path / "x.csv") as temporary:
+        with replacing(tmp_path / "x.csv") as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

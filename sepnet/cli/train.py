@@ -26,7 +26,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sepnet import artifact
+from sepnet import artifact, atomic
 from sepnet.cli import app, warm_start
 from sepnet.data.dataset import MixtureData
 from sepnet.training import fitting, loggers
@@ -402,9 +402,7 @@ def _new(config: DictConfig) -> Path:
 
 def _write(config: DictConfig, folder: Path) -> None:
     """The configuration, whole or not at all."""
-    draft = folder / f".{artifact.CONFIG}.draft"
-    OmegaConf.save(config, draft, resolve=True)
-    draft.replace(folder / artifact.CONFIG)
+    atomic.write_text(folder / artifact.CONFIG, OmegaConf.to_yaml(config, resolve=True))
 
 
 def _find(config: DictConfig) -> Path:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from sepnet.atomic import replacing
 from sepnet.types import SepnetError
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"})
@@ -197,31 +196,6 @@ def to_subtype(samples: Float[np.ndarray, "channel time"], subtype: str, path: P
     """
     check_finite(samples, path)
     return _integers(samples, INTEGER_BITS[subtype], path) if subtype in INTEGER_BITS else samples
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, moved over it if the block ends well and removed if not.
-
-    An OSError of the block becomes a SepnetError about ``path``: the disk is full, or the folder closed.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise SepnetError(f"can't write {path}: {error.strerror or error}; {_room(path)}") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
-
-
-def _room(path: Path) -> str:
-    folder = next((parent for parent in path.parents if parent.is_dir()), Path("/"))
-    megabytes = shutil.disk_usage(folder).free / 1e6
-    return f"{megabytes:.0f} MB are free there: make room, or choose a folder that you may write to"
 
 
 @contextmanager

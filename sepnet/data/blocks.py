@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.types import SepnetError
 
@@ -110,7 +111,7 @@ def write_blocks(
         file_format = "RF64"
     if n_bytes > MAX_RIFF_BYTES and file_format == "AIFF":
         raise SepnetError(f"{path} would hold {n_bytes / 1e9:.1f} GB, more than an AIFF can: set format=wav")
-    with audio.replacing(path) as temporary:
+    with replacing(path) as temporary:
         try:
             with soundfile.SoundFile(
                 temporary, "w", sample_rate, n_channels, subtype=subtype, format=file_format

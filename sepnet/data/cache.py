@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.data.manifest import Manifest, Utterance
 from sepnet.dsp.loudness import integrated_loudness
@@ -110,7 +111,7 @@ def open_cache(manifest: Manifest, folder: Path, *, sample_rate: int, resampled:
     stamp = folder / STAMP
     if not (stamp.is_file() and stamp.read_text() == json.dumps(required)):
         _build(manifest, folder, sample_rate)
-        with audio.replacing(stamp) as temporary:
+        with replacing(stamp) as temporary:
             temporary.write_text(json.dumps(required))
     return Cache(folder)
 
@@ -137,13 +138,13 @@ def _build(manifest: Manifest, folder: Path, sample_rate: int) -> None:
             "MB free: make room, or point data.cache_dir at another disk"
         )
     lengths, scales, levels = [], [], []
-    with audio.replacing(folder / SAMPLES) as temporary, temporary.open("wb") as out:
+    with replacing(folder / SAMPLES) as temporary, temporary.open("wb") as out:
         for samples, scale, level in _decode(manifest, sample_rate):
             samples.tofile(out)
             lengths.append(len(samples))
             scales.append(scale)
             levels.append(level)
-    with audio.replacing(folder / INDEX) as temporary, temporary.open("wb") as out:
+    with replacing(folder / INDEX) as temporary, temporary.open("wb") as out:
         np.savez(
             out,
             starts=np.cumsum([0, *lengths[:-1]]),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 
-from sepnet.data import audio
+from sepnet.atomic import replacing
 from sepnet.data.indexing import find_sound_files, index
 from sepnet.data.layouts import TABLES
 from sepnet.data.manifest import Manifest, SkippedFile
@@ -129,6 +129,6 @@ class Corpus:
         write_table(self.index_dir / "skipped.csv", ("path", "reason"), (astuple(s) for s in skipped))
         manifest.write(self.index_dir / "manifest.csv")
         # Last, so that an index that was interrupted is not taken as complete.
-        with audio.replacing(self.index_dir / "index.json") as temporary:
+        with replacing(self.index_dir / "index.json") as temporary:
             temporary.write_text(json.dumps({"settings": self._settings(), "files": dict(stamps)}))
         return manifest

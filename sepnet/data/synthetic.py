@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.data.corpus import Corpus
 from sepnet.data.manifest import Manifest
@@ -162,5 +163,5 @@ def _speak_one(root: Path, reading: Reading) -> None:
 
 
 def _write_json(path: Path, content: dict[str, str | int]) -> None:
-    with audio.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

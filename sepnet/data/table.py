@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sepnet.data import audio
+from sepnet.atomic import replacing
 from sepnet.types import SepnetError
 
 MAX_NAMES_IN_MESSAGE = 10
@@ -21,7 +21,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
         columns: The header.
         rows: The cells of each row, in the order of the columns.
     """
-    with audio.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sepnet import artifact
+from sepnet.atomic import write_text
 from sepnet.evaluation.contender import Contender
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.types import Mixtures, SepnetError
@@ -132,10 +133,7 @@ def record(
 
 def write(rows_csv: Path, content: Mapping[str, Any]) -> None:
     """Replace the provenance of ``rows_csv``; interrupted, the old one stays."""
-    path = beside(rows_csv)
-    draft = path.with_suffix(".json.draft")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(path)
+    write_text(beside(rows_csv), json.dumps(content, indent=2) + "\n")
 
 
 def surroundings(n_processes: int) -> dict[str, Any]:

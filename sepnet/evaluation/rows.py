@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from sepnet.atomic import replacing
 from sepnet.types import SepnetError
 
 Status = Literal["ok", "cannot_separate", "failed", "excluded"]
@@ -169,11 +170,10 @@ def replace(path: Path, rows: Sequence[Row], measures: Sequence[str]) -> None:
         rows: All rows of the new file.
         measures: Of the new file.
     """
-    draft = path.with_name(path.name + ".draft")
-    draft.write_bytes(b"")
-    if rows:
-        append(draft, rows, measures)
-    draft.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"")
+        if rows:
+            append(temporary, rows, measures)
 
 
 def _parse(path: Path) -> tuple[list[Row], bool]:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sepnet.data.audio import replacing
+from sepnet.atomic import replacing
 from sepnet.export.build import build_graph
 from sepnet.export.formats import SUFFIXES, encode_graph, open_graph
 from sepnet.export.graphs import Graph

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sepnet.data.audio import replacing
+from sepnet.atomic import replacing
 from sepnet.types import SepnetError
 
 try:

@@ -11,9 +11,6 @@ from __future__ import annotations
 import glob
 import json
 import math
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sepnet.atomic import replacing_folder
 from sepnet.data import audio
 from sepnet.figures.query import comparison_figure, timeline_figure
 from sepnet.inference.api import find
@@ -103,25 +101,12 @@ def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None
         "output": output,
         "job": fingerprint,
     }
-    with _complete_folder(folder) as place:
+    with replacing_folder(folder) as place:
         for part, signal in zip(EVENT_PARTS, (event.target, event.residual), strict=True):
             audio.write(place / part, signal.numpy(), rate, subtype=output["subtype"])
         (place / EVENT).write_text(json.dumps(_finite(record), indent=2, ensure_ascii=False) + "\n")
         _draw(event, place, name, mixture.audio[0], rate)
     print(f"{recording.file}: {summary(event)}{_score_text(scores)} -> {folder}")
-
-
-@contextmanager
-def _complete_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which takes its name once all is in it; interrupted, it leaves nothing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        place = Path(temporary) / folder.name
-        place.mkdir()
-        yield place
-        if folder.exists():
-            folder.rename(Path(temporary) / "before")
-        place.rename(folder)
 
 
 def summary(event: Event) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.data.blocks import SUBTYPE_OF, largest_gain, write_blocks
 from sepnet.figures.recording import recording_figure
@@ -131,7 +132,7 @@ def write_sources(
     if output.report:
         _draw(recording, checkpoint, paths, rate)
     record = _record(output, header, progress, paths, gain)
-    with audio.replacing(recording.record) as temporary:
+    with replacing(recording.record) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     checkpoint.remove()
     _print_summary(recording, header, progress, paths, gain)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sepnet.data import audio
+from sepnet.atomic import replacing
 from sepnet.serving.limits import Limits
 from sepnet.serving.server import running
 from sepnet.types import SepnetError
@@ -78,5 +78,5 @@ def take_screenshots(path: Path, models: Sequence[str], limits: Limits) -> list[
 
 def _write(path: Path, screenshot: bytes) -> None:
     """Write a PNG in 256 colours, a third of the size."""
-    with audio.replacing(path) as draft, Image.open(io.BytesIO(screenshot)) as picture:
+    with replacing(path) as draft, Image.open(io.BytesIO(screenshot)) as picture:
         picture.convert("RGB").quantize(256).save(draft, format="png", optimize=True)

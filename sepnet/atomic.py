@@ -1,0 +1,125 @@
+"""Write files and folders whole or not at all.
+
+A reader never meets half a file, and a failed write leaves nothing behind. A write that the system refuses
+(a full disk, a folder that is closed, a name that is too long) is a SepnetError that names the place and the
+remedy, so that callers need no handling of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sepnet.types import SepnetError
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Provide a temporary path beside a file, moved over it if the block succeeds and removed if not.
+
+    Args:
+        path: The file to write; missing folders above it are made, and removed again if the block fails.
+
+    Yields:
+        The path to write to, of the same folder and thus of the same disk.
+
+    Raises:
+        SepnetError: The block or the move raised an OSError.
+
+    Example:
+        >>> with replacing("results.json") as temporary:
+        ...     temporary.write_text("{}")
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
+    with _explained(path), _parents_of(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Provide a new folder beside a folder, put in its place if the block succeeds and removed if not.
+
+    Args:
+        path: The folder to write. What it held before is gone afterwards; it stays if the block fails.
+
+    Yields:
+        The empty folder to fill.
+
+    Raises:
+        SepnetError: The block or the move raised an OSError.
+    """
+    path = Path(path)
+    token = secrets.token_hex(6)
+    temporary, previous = path.with_name(f".{token}.part"), path.with_name(f".{token}.old")
+    with _explained(path), _parents_of(path):
+        try:
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                path.rename(previous)
+            try:
+                temporary.rename(path)
+            except OSError:
+                if previous.exists():
+                    previous.rename(path)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if path.exists():
+                shutil.rmtree(previous, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all.
+
+    Args:
+        path: The file.
+        text: Its content.
+
+    Raises:
+        SepnetError: The file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an OSError into a SepnetError about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise SepnetError(f"can't write {path}: {error.strerror or error}; {_remedy(error, path)}") from error
+
+
+@contextmanager
+def _parents_of(path: Path) -> Iterator[None]:
+    """Make the folders above a path; remove those that it made if the block fails."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # others have written into it
+                folder.rmdir()
+        raise
+
+
+def _remedy(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return f"give a name shorter than its {len(path.name.encode())} bytes"
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path("/"))
+    megabytes = shutil.disk_usage(folder).free / 1e6
+    return f"{megabytes:.0f} MB are free there: make room, or choose a folder that you may write to"
