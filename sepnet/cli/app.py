@@ -203,7 +203,7 @@ def _check_switches(config: DictConfig, overrides: list[str], before: DictConfig
         key = _key(override)
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(before, parent) if parent else before
-        if isinstance(node, DictConfig) and OmegaConf.is_interpolation(node, name):
+        if isinstance(node, DictConfig) and name in set(node) and OmegaConf.is_interpolation(node, name):
             continue  # it may stand for an environment variable that is not set
         if isinstance(OmegaConf.select(before, key), bool) and not isinstance(
             OmegaConf.select(config, key), bool
