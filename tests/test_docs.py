@@ -29,7 +29,8 @@ from sepnet.types import SepnetError
 PAGES = sorted((docs_folder.ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"(?P<indent> *)```(?P<language>\w*) *(?P<mark>.*)")
 COMMAND = re.compile(
-    r"(?:\bpython +(?P<script>(?:scripts|benchmarks)/\w+\.py)|(?<![\w/.-])sepnet +(?!import\b)(?P<name>[a-z]+))\b"
+    r"(?:\bpython +(?P<script>(?:scripts|benchmarks)/\w+\.py)"
+    r"|(?<![\w/.-])sepnet +(?!import\b)(?P<name>[a-z]+))\b"
     r"(?P<words>[^|&;<>\n]*)"
 )
 CONFIG_NAMES = {"prepare_data": "prepare", "run": "benchmark"}  # where it is not the script's own

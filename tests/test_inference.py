@@ -113,7 +113,9 @@ def test_hints_are_passed_to_those_who_ask() -> None:
         info = SeparatorInfo(needs=frozenset({"queries"}))
 
     spy = Asking()
-    sepnet.separate(noise(100), RATE, spy, query=(noise(50), 16000), n_sources=2)
+    with pytest.raises(SepnetError, match="finds its own number of sources: leave n_sources out"):
+        sepnet.separate(noise(100), RATE, spy, query=(noise(50), 16000), n_sources=2)
+    sepnet.separate(noise(100), RATE, spy, query=(noise(50), 16000))
     assert spy.seen.n_sources is None
     assert spy.seen.queries is not None
     (query,) = spy.seen.queries

@@ -109,7 +109,7 @@ def test_what_is_no_recording_is_told(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert "there is no sound file in" in refusal(capsys, tmp_path / "empty")
-    assert "no file fits" in refusal(capsys, tmp_path / "nothing*.wav")
+    assert "no file matches" in refusal(capsys, tmp_path / "nothing*.wav")
     (tmp_path / "other").mkdir()
     soundfile.write(tmp_path / "other" / "mix.wav", sound(0.2), RATE)
     told = refusal(capsys, mixture, tmp_path / "other" / "mix.wav", f"out={tmp_path}/out")
@@ -180,8 +180,8 @@ def test_clipping_is_refused_with_the_gain_that_fits_and_costs_no_work(
     # What was separated is not separated again.
     monkeypatch.delattr("sepnet.inference.separate_file._separate")
     separated(*words, f"gain={0.999 * fitting}", f"out={tmp_path}", "overwrite=true")
-    separated(*words, "gain=auto", "overwrite=true")
     monkeypatch.undo()
+    separated(*words, "gain=auto", "overwrite=true")
 
 
 def test_one_gain_is_applied_to_all_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,7 +272,7 @@ def test_what_is_done_is_not_done_again_but_for_other_settings(
     for other in ("consistent=false", "subtype=PCM_24", "gain=0.5", "report=true"):
         assert "exist already" in refusal(capsys, mixture, other)
     separated(mixture, "overwrite=true")
-    assert "their sum is the mixture" in capsys.readouterr().out
+    assert "the sources sum to the mixture" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("state", ['{"meant": 5, "n_chunks": "two"', '{"meant": {}, "n_chunks": 2}', "[]"])

@@ -123,11 +123,17 @@ def test_the_chosen_channels_are_separated() -> None:
         torch.testing.assert_close(sources[0], chosen[0])
 
 
-@pytest.mark.parametrize("channels", [3, -1, True])
+@pytest.mark.parametrize("channels", [3, -1])
 def test_a_channel_that_is_not_there_is_refused(channels: Any) -> None:
     settings = replace(PipelineSettings(), channels=channels)
     with pytest.raises(SepnetError, match=f"channels={channels}, but the recording has 3 channels"):
         Pipeline(Recording(SeparatorInfo()), settings).separate(Mixture(noise(3, 100), RATE))
+
+
+@pytest.mark.parametrize("channels", [True, "both", 1.5])
+def test_channels_are_named_or_numbered(channels: Any) -> None:
+    with pytest.raises(SepnetError, match=f"channels={channels}: give each, all, mean, or the number"):
+        PipelineSettings.from_mapping({"channels": channels})
 
 
 def test_several_channels_of_each_source_are_not_for_memory() -> None:

@@ -42,7 +42,7 @@ def run(config: DictConfig) -> None:
         join([Path(path) for path in config.compare], Path(config.out))
         _show(Path(config.out))
         return
-    settings = PipelineSettings(**{name: config[name] for name in PIPELINE})
+    settings = PipelineSettings.from_mapping({name: config[name] for name in PIPELINE})
     needs_run = RUN in config.separators or config.get("data") is None
     trained = _trained(config) if needs_run else None
     names = [trained if name == RUN and trained is not None else name for name in config.separators]

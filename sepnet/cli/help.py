@@ -101,6 +101,7 @@ def _groups(file: Path) -> list[str]:
 
 def _settings(file: Path) -> list[str]:
     """Each setting with its default and its comment; nested ones with dots."""
+    values = yaml.safe_load(file.read_text())
     lines: list[str] = []
     parents: list[str] = []
     for line in file.read_text().splitlines():
@@ -109,8 +110,12 @@ def _settings(file: Path) -> list[str]:
             continue
         depth = len(match["indent"]) // 2
         parents = [*parents[:depth], match["name"]]
+        if parents[0] in HIDDEN:
+            continue
         value, comment = match["value"].strip(), (match["comment"] or "").strip()
-        if parents[0] not in HIDDEN and (value or comment):
+        if depth == 0 and not value and isinstance(values[match["name"]], list):  # on the lines below
+            value = f"[{','.join(values[match['name']])}]"
+        if value or comment:
             lines += _entry(f"{'.'.join(parents)}={value}", comment)
     return lines
 

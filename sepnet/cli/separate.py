@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra._internal.utils import get_args_parser
@@ -82,7 +81,7 @@ def _task(job: SeparationJob, recording: Recording) -> Callable[[Recording], Non
 
 def _job(config: DictConfig) -> SeparationJob:
     model_settings = app.mapping(config.set, "set")
-    output = OutputSettings(**{name: config[name] for name in OutputSettings.__dataclass_fields__})
+    output = OutputSettings.from_mapping(config)
     name = config.model or artifact.preferred(Path(config.runs))
     separator = artifact.load(name, model_settings)
     if config.reference is not None and not isinstance(separator, EventFinder):
@@ -107,14 +106,13 @@ def _job(config: DictConfig) -> SeparationJob:
 
 def _pipeline_settings(config: DictConfig, separator: Separator) -> PipelineSettings:
     """Those of the command line; each channel is separated unless one is searched for a sound."""
-    settings: dict[str, Any] = {name: config[name] for name in PipelineSettings.__dataclass_fields__}
-    if settings["channels"] is None:
-        settings["channels"] = "mean" if isinstance(separator, EventFinder) else "each"
-    return PipelineSettings(**settings)
+    default = "mean" if isinstance(separator, EventFinder) else "each"
+    channels = default if config.channels is None else config.channels
+    return PipelineSettings.from_mapping({**config, "channels": channels})
 
 
 def _check_types(config: DictConfig) -> None:
-    for name in ("out", "format", "subtype", "reference", "query"):
+    for name in ("out", "reference", "query"):
         if not isinstance(config[name], str | None):
             raise SepnetError(f"{name}={config[name]}: give a name, in quotes if it is a number")
     if isinstance(config.files, int | float):

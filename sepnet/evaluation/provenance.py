@@ -84,7 +84,7 @@ def check(
 
 def pipeline_settings(rows_csv: Path) -> PipelineSettings:
     """The settings of the pipeline that the rows were made with."""
-    return PipelineSettings(**read(rows_csv)["pipeline"])
+    return PipelineSettings.from_mapping(read(rows_csv)["pipeline"])
 
 
 def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

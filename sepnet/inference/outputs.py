@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -52,14 +52,29 @@ class OutputSettings:
     report: bool = False
     overwrite: bool = False
 
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> OutputSettings:
+        """The settings that a mapping has among others, which may be of any type.
+
+        Raises:
+            SepnetError: One is of another type, or out of range.
+        """
+        chosen = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        for name in ("format", "subtype"):
+            if not isinstance(chosen.get(name), str | None):
+                raise SepnetError(f"{name}={chosen[name]}: give a name")
+        for name in ("report", "overwrite"):
+            if not isinstance(chosen.get(name, False), bool):
+                raise SepnetError(f"{name}={chosen[name]}: give true or false")
+        _check_gain(chosen.get("gain"))
+        return cls(**chosen)
+
     def __post_init__(self) -> None:
         if self.suffix not in SUBTYPE_OF:
             known = ", ".join(name.removeprefix(".") for name in SUBTYPE_OF)
             raise SepnetError(f"format={self.format} cannot be written: give {known}")
         audio.file_format(Path(f"source{self.suffix}"), self.sample_type)
-        is_number = isinstance(self.gain, int | float) and not isinstance(self.gain, bool)
-        if self.gain not in (None, "auto") and not (is_number and 0 < float(self.gain) < math.inf):
-            raise SepnetError(f"gain={self.gain}: give auto, or a positive number")
+        _check_gain(self.gain)
 
     @property
     def suffix(self) -> str:
@@ -101,6 +116,13 @@ class OutputSettings:
             raise SepnetError(
                 f"{', '.join(existing)} exist already: give overwrite=true, or another folder with out="
             )
+
+
+def _check_gain(gain: object) -> None:
+    is_number = isinstance(gain, int | float) and not isinstance(gain, bool)
+    if gain in (None, "auto") or (is_number and 0 < float(str(gain)) < math.inf):
+        return
+    raise SepnetError(f"gain={gain}: give auto, or a positive number")
 
 
 def write_sources(

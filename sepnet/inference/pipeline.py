@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sepnet.dsp.resample import resample_mixture
 from sepnet.inference.channels import (
+    NAMES,
     Channels,
     n_output_channels,
     select_channels,
@@ -73,25 +74,19 @@ class PipelineSettings:
     consistent: bool = True
     n_sources: int | Literal["auto"] | None = None
 
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> PipelineSettings:
+        """The settings that a mapping has among others, which may be of any type.
+
+        Raises:
+            SepnetError: One is of another type, or out of range.
+        """
+        chosen = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        _check_settings({field.name: field.default for field in fields(cls)} | chosen)
+        return cls(**chosen)
+
     def __post_init__(self) -> None:
-        for name in ("chunk_seconds", "overlap_seconds"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise SepnetError(f"{name}={value}: give a positive number of seconds")
-        if not 2 * self.overlap_seconds < self.chunk_seconds:
-            raise SepnetError(
-                f"overlap_seconds={self.overlap_seconds} and chunk_seconds={self.chunk_seconds}: the overlap "
-                "has to be shorter than half a chunk"
-            )
-        for name in ("full_band", "consistent"):
-            if not isinstance(getattr(self, name), bool):
-                raise SepnetError(f"{name}={getattr(self, name)}: give true or false")
-        if self.n_sources in (None, "auto"):
-            return
-        if not isinstance(self.n_sources, int) or isinstance(self.n_sources, bool):
-            raise SepnetError(f"n_sources={self.n_sources}: give a whole number, or auto")
-        if self.n_sources < 1:
-            raise SepnetError(f"n_sources={self.n_sources}: give 1 or more, or leave it out")
+        _check_settings(vars(self))
 
 
 @dataclass(frozen=True)
@@ -330,3 +325,27 @@ class Pipeline:
 
 def _takes_n_sources(info: SeparatorInfo) -> bool:
     return "n_sources" in info.needs or info.counts_sources
+
+
+def _check_settings(values: Mapping[str, Any]) -> None:
+    """Refuse settings of another type, and out of range."""
+    for name in ("chunk_seconds", "overlap_seconds"):
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise SepnetError(f"{name}={value}: give a positive number of seconds")
+    if not 2 * values["overlap_seconds"] < values["chunk_seconds"]:
+        raise SepnetError(
+            f"overlap_seconds={values['overlap_seconds']} and chunk_seconds={values['chunk_seconds']}: the "
+            "overlap has to be shorter than half a chunk"
+        )
+    for name in ("full_band", "consistent"):
+        if not isinstance(values[name], bool):
+            raise SepnetError(f"{name}={values[name]}: give true or false")
+    n_sources, channels = values["n_sources"], values["channels"]
+    if n_sources not in (None, "auto"):
+        if not isinstance(n_sources, int) or isinstance(n_sources, bool):
+            raise SepnetError(f"n_sources={n_sources}: give a whole number, or auto")
+        if n_sources < 1:
+            raise SepnetError(f"n_sources={n_sources}: give 1 or more, or leave it out")
+    if channels not in NAMES and (not isinstance(channels, int) or isinstance(channels, bool)):
+        raise SepnetError(f"channels={channels}: give {', '.join(NAMES)}, or the number of a channel, from 0")
