@@ -114,7 +114,7 @@ def _settings(file: Path) -> list[str]:
             continue
         value, comment = match["value"].strip(), (match["comment"] or "").strip()
         if depth == 0 and not value and isinstance(values[match["name"]], list):  # on the lines below
-            value = f"[{','.join(values[match['name']])}]"
+            value = f"[{','.join(values[match['name']][:3])},...]"
         if value or comment:
             lines += _entry(f"{'.'.join(parents)}={value}", comment)
     return lines

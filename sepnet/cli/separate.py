@@ -81,7 +81,7 @@ def _task(job: SeparationJob, recording: Recording) -> Callable[[Recording], Non
 
 def _job(config: DictConfig) -> SeparationJob:
     model_settings = app.mapping(config.set, "set")
-    output = OutputSettings.from_mapping(config)
+    output = OutputSettings.from_mapping(app.mapping(config, "settings"))
     name = config.model or artifact.preferred(Path(config.runs))
     separator = artifact.load(name, model_settings)
     if config.reference is not None and not isinstance(separator, EventFinder):
@@ -108,7 +108,7 @@ def _pipeline_settings(config: DictConfig, separator: Separator) -> PipelineSett
     """Those of the command line; each channel is separated unless one is searched for a sound."""
     default = "mean" if isinstance(separator, EventFinder) else "each"
     channels = default if config.channels is None else config.channels
-    return PipelineSettings.from_mapping({**config, "channels": channels})
+    return PipelineSettings.from_mapping({**app.mapping(config, "settings"), "channels": channels})
 
 
 def _check_types(config: DictConfig) -> None:

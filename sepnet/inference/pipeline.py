@@ -180,7 +180,8 @@ class Pipeline:
             references = None if mixture.references is None else mixture.references[:, start:stop]
             return replace(mixture, audio=mixture.audio[:, start:stop], references=references)
 
-        sources, labels = [], None
+        sources: list[Tensor] = []
+        labels = None
         for output in self.separate_chunks(read, n_samples=n_samples, sample_rate=mixture.sample_rate):
             if not sources:
                 labels = output.labels
