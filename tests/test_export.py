@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import sepnet
 from sepnet.artifact import config_folder
 from sepnet.cli import export as command
 from sepnet.dsp.filterbank import STFT, LearnedFilterbank
-from sepnet.export import export
+from sepnet.export import Exported, export
 from sepnet.export.formats import open_graph
 from sepnet.export.graphs import MaskGraph
 from sepnet.metrics import thresholded_snr
@@ -150,6 +150,18 @@ def separated(separator: Separator, mixture: np.ndarray, **hints: Any) -> np.nda
     return torch.stack(found).numpy()
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Exported]:
+    """Writes a model once in each format; the values of its configuration differ from format to format."""
+
+    @cache
+    def write(name: str, suffix: str) -> Exported:
+        path = tmp_path_factory.mktemp("exported") / f"a{suffix}"
+        return export(made(name), path, name="mine", config={"a": 1, "b": {"c": suffix}})
+
+    return write
+
+
 LARGE_GRAPHS = {"locoformer", "complex", "dprnn"}  # which take long to write
 
 
@@ -162,13 +174,14 @@ LARGE_GRAPHS = {"locoformer", "complex", "dprnn"}  # which take long to write
         pytest.param("any number", ".pt2", marks=pytest.mark.slow),
     ],
 )
-def test_the_file_says_what_the_separator_says(name: str, suffix: str, tmp_path: Path) -> None:
-    separator = made(name)
-    exported = export(separator, tmp_path / f"a{suffix}")
-    assert exported.deviation is not None
-    assert len(exported.deviation) == 5
-    assert max(exported.deviation.values()) < 1e-5
-    run = OPENED[suffix](exported.path)
+def test_the_file_says_what_the_separator_says(
+    name: str, suffix: str, exported: Callable[[str, str], Exported]
+) -> None:
+    separator, file = made(name), exported(name, suffix)
+    assert file.deviation is not None
+    assert len(file.deviation) == 5
+    assert max(file.deviation.values()) < 1e-5
+    run = OPENED[suffix](file.path)
     n_sources = separator.n_outputs
     for n_samples in LENGTHS:
         mixture = noise(3, n_samples, seed=n_samples)
@@ -184,7 +197,7 @@ def test_the_file_says_what_the_separator_says(name: str, suffix: str, tmp_path:
     np.testing.assert_allclose(sources[0], wanted[0], atol=1e-5)
     np.testing.assert_allclose(sources.sum(axis=1), mixture, atol=1e-5)  # consistent
     if suffix == ".onnx":
-        check_graph(exported.path)
+        check_graph(file.path)
 
 
 def check_graph(path: Path, instead: frozenset[str] | set[str] = frozenset()) -> None:
@@ -204,26 +217,23 @@ def check_graph(path: Path, instead: frozenset[str] | set[str] = frozenset()) ->
         assert private not in written
 
 
-def test_a_shipped_model_at_any_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pt2", marks=pytest.mark.slow)])
+def test_a_shipped_model_at_any_length(tmp_path: Path, suffix: str) -> None:
     """Lengths that fill blocks of the network evenly are no exception, in either format."""
     separator = sepnet.load("conv-autoencoder-esc10")
-    for suffix in OPENED:
-        path = export(separator, tmp_path / f"a{suffix}").path
-        run = OPENED[suffix](path)
-        for n_samples in (1, 511, 15 * 256 - 256, 15 * 256 - 255, 8000):
-            mixture = noise(1, n_samples)
-            wanted = separator.separate(Mixture(torch.from_numpy(mixture), 16000)).sources
-            np.testing.assert_allclose(run(mixture)[0], wanted.numpy(), atol=1e-5)
+    run = OPENED[suffix](export(separator, tmp_path / f"a{suffix}").path)
+    for n_samples in (1, 511, 15 * 256 - 256, 15 * 256 - 255, 8000):
+        mixture = noise(1, n_samples)
+        wanted = separator.separate(Mixture(torch.from_numpy(mixture), 16000)).sources
+        np.testing.assert_allclose(run(mixture)[0], wanted.numpy(), atol=1e-5)
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
-    separator = made("causal")
-    path = export(separator, tmp_path / "a.onnx", name="mine", config={"a": 1, "b": {"c": 2.0}}).path
+def test_the_file_says_what_it_is(exported: Callable[[str, str], Exported]) -> None:
+    path = exported("causal", ".onnx").path
     told = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     found = {key: json.loads(value) for key, value in told.items()}
-    other = export(separator, tmp_path / "a.pt2", name="mine", config={"a": 1, "b": {"c": 3.0}})
     files = {"sepnet.json": ""}
-    torch.export.load(other.path, extra_files=files)
+    torch.export.load(exported("causal", ".pt2").path, extra_files=files)
     also = json.loads(files["sepnet.json"])
     assert also.pop("config_fingerprint") != found.pop("config_fingerprint")
     assert (

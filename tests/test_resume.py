@@ -160,7 +160,18 @@ def test_half_a_checkpoint_is_not_taken_for_one(corpus: Path, tmp_path: Path) ->
     assert not (checkpoints / ".last.ckpt.partial").exists()
 
 
-def test_a_real_process_killed_from_outside_goes_on(corpus: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The last checkpoint of a run of 200 steps that nothing stopped."""
+    home = tmp_path_factory.mktemp("uninterrupted")
+    whole = run("train", settings(corpus, home, "data.epoch_size=400"), home)
+    assert whole.wait() == 0, whole.told
+    return checkpoint(only_run(home))
+
+
+def test_a_real_process_killed_from_outside_goes_on(
+    corpus: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
     words = settings(corpus, tmp_path, "data.epoch_size=400", "checkpoints.every_n_steps=20")
     script = [sys.executable, str(SCRIPTS / "train.py"), *words]
     last = tmp_path / "runs"
@@ -173,14 +184,9 @@ def test_a_real_process_killed_from_outside_goes_on(corpus: Path, tmp_path: Path
         assert process.wait() == KILLED
     steps = checkpoint(only_run(tmp_path))["global_step"]
     assert 20 <= steps < 200
-    again = subprocess.run([*script, "resume=true"], capture_output=True, text=True, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    home = tmp_path / "whole"
-    home.mkdir()
-    words = settings(corpus, home, "data.epoch_size=400", "checkpoints.every_n_steps=20")
-    whole = run("train", words, home)
-    assert whole.wait() == 0, whole.told
-    one, other = checkpoint(only_run(home)), checkpoint(only_run(tmp_path))
+    again = run("train", [*words, "resume=true"], tmp_path)
+    assert again.wait() == 0, again.told
+    one, other = uninterrupted, checkpoint(only_run(tmp_path))
     assert one["global_step"] == other["global_step"] == 200
     assert difference(one, other) <= LARGEST_DIFFERENCE
     print(
@@ -189,32 +195,24 @@ def test_a_real_process_killed_from_outside_goes_on(corpus: Path, tmp_path: Path
     )
 
 
-def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(corpus: Path, tmp_path: Path) -> None:
-    more = ("data.epoch_size=400", "checkpoints.every_n_steps=100000")
-    words = settings(corpus, tmp_path, *more)
-    script = [sys.executable, str(SCRIPTS / "train.py"), *words]
-    process = subprocess.Popen(
-        script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
-    metrics = tmp_path / "runs"
-    while not list(metrics.glob("*/csv/version_0/metrics.csv")):  # written each 100 steps
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    match = re.search(r"stopped at step (\d+), saved up to step (\d+)\n.*plus resume=true", told)
-    assert match, told
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(
+    corpus: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    words = settings(corpus, tmp_path, "data.epoch_size=400", "checkpoints.every_n_steps=100000")
+    command = start("train", words, tmp_path)
+    runs = tmp_path / "runs"
+    command.wait_for(lambda: bool(list(runs.glob("*/csv/version_0/metrics.csv"))))  # each 100 steps
+    assert command.process.pid is not None
+    os.kill(command.process.pid, signal.SIGINT)
+    assert command.wait() == 130, command.told
+    assert "Traceback" not in command.err
+    match = re.search(r"stopped at step (\d+), saved up to step (\d+)\n.*plus resume=true", command.err)
+    assert match, command.told
     assert match[1] == match[2] == str(checkpoint(only_run(tmp_path))["global_step"])
     assert 0 < int(match[2]) < 200
     resumed = run("train", [*words, "resume=true"], tmp_path)
     assert resumed.wait() == 0, resumed.told
-    home = tmp_path / "whole"
-    home.mkdir()
-    assert run("train", settings(corpus, home, *more), home).wait() == 0
-    one, other = checkpoint(only_run(home)), checkpoint(only_run(tmp_path))
-    assert difference(one, other) <= LARGEST_DIFFERENCE
+    assert difference(uninterrupted, checkpoint(only_run(tmp_path))) <= LARGEST_DIFFERENCE
 
 
 def test_a_second_ctrl_c_stops_at_once(corpus: Path, tmp_path: Path) -> None:
