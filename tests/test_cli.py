@@ -122,6 +122,13 @@ def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixt
         ("data.corpus.root=???", r"data\.corpus\.root has no value: say data\.corpus\.root=\.\.\."),
         ("data.corpus.root=/not/there", "there is no folder /not/there"),
         ("data.sample_rate=16000", "model.sample_rate 8000 Hz: they have to agree"),
+        ("name=a/b", "name is 'a/b': give a name without slashes"),
+        ("name=../../escape", r"name is '\.\./\.\./escape': give a name without slashes"),
+        ("schedule.warmup_steps=-3", r"schedule\.warmup_steps is -3: give a whole number of at least 0"),
+        ("schedule.final=7", r"schedule\.final is 7: give a number from 0 to 1"),
+        ("optimizer.lr=-1", r"optimizer\.lr is -1: give a number of at least 0"),
+        ("ema_decay=5", "ema_decay is 5: give a number from 0 to 1"),
+        ("seed=-1", "seed is -1: give a whole number from 0 to 4294967295"),
         ("data.train_split=trian", "has no split trian: it has dev, test, train"),
     ],
 )

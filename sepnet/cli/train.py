@@ -38,11 +38,13 @@ from sepnet.training.precision import has_fast_bfloat16
 from sepnet.training.progress import Cost, Progress, Throughput, told_score
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
+from sepnet.training.settings import check_settings
 from sepnet.training.task import DivergedError, SeparationTask, score_name
 from sepnet.types import FittedSeparator, Separator, SepnetError, Trainable
 
 BATCH_SIZE = "SEPNET_BATCH_SIZE"  # in the environment of the processes that the first one starts
 IGNORED = ("runs", "resume")  # settings that may differ between a run and its resumption
+CHECKED = ("name", "seed", "ema_decay", "optimizer", "schedule", "checkpoints", "loader")  # by check_settings
 SAY_NOTHING_OF = (
     ".*does not have many workers.*",  # mixing is cheap, see MixtureDataModule
     ".*exists and is not empty.*",
@@ -61,6 +63,7 @@ def train(config: DictConfig) -> None:
     """Train what the configuration describes. Raises SepnetError for what can't be."""
     _quiet()
     app.require_all(config)
+    check_settings(_checked_groups(config))
     if config.ckpt is not None:
         config = _adopted(config)
     _check(config)
@@ -278,6 +281,16 @@ def _stopping(last: LastCheckpoint) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _checked_groups(config: DictConfig) -> dict[str, Any]:
+    """The settings that ``check_settings`` looks at, as nested dictionaries."""
+    return {
+        name: OmegaConf.to_container(config[name], resolve=True)
+        if isinstance(config[name], DictConfig)
+        else config[name]
+        for name in CHECKED
+    }
 
 
 def _check(config: DictConfig) -> None:
