@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sepnet.artifact import load
-    from sepnet.hub import Pretrained
+    from sepnet.artifact.pretrained import Pretrained
     from sepnet.inference.api import find, separate
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "Pretrained":
-        from sepnet.hub import Pretrained
+        from sepnet.artifact.pretrained import Pretrained
 
         return Pretrained
     if name in ("find", "separate"):

@@ -108,7 +108,7 @@ def test_saving_again_replaces_all_or_nothing(run: Path, monkeypatch: pytest.Mon
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact, "save_file", full_disk)
+    monkeypatch.setattr(artifact.folder, "save_file", full_disk)
     with pytest.raises(SepnetError, match=r"can.t write .*model\.safetensors: No space left.*make room"):
         save(run)
     assert (run / "model.safetensors").read_bytes() == before
@@ -197,15 +197,17 @@ class Mischief:
 
 FOREIGN = [
     "os.system", "subprocess.run", "builtins.eval", "builtins.exec", "pathlib.Path", "torch.load",
-    "torch.hub.load", "sepnet.artifact.subprocess.run", "sepnet.artifact.os.system",
+    "torch.hub.load", "sepnet.artifact.provenance.subprocess.run", "sepnet.artifact.provenance.os.system",
     "sepnet.data.audio.np.load",
-    "sepnet.artifact.hydra.utils.instantiate", "sepnet.artifact.subprocess", "sepnet.artifact.load_file",
+    "sepnet.artifact.build.hydra.utils.instantiate", "sepnet.artifact.provenance.subprocess",
+    "sepnet.artifact.folder.load_file",
     "sepnet.networks.blstm.nn.Linear", "sepnet.networks.blstm.nn",
     "sepnet.separators.mask_estimator.model.partial",
     "sepnet", "sepnet.", "sepnet_evil.attack", "system", "",
 ]  # fmt: skip
 OURS_BUT_NOT_FOR_STRANGERS = [
-    "sepnet.artifact._write", "sepnet.artifact.load", "sepnet.data.audio.write", "sepnet.data.corpus.Corpus",
+    "sepnet.artifact.folder.save", "sepnet.artifact.load", "sepnet.data.audio.write",
+    "sepnet.data.corpus.Corpus",
     "sepnet.cli.app.run", "sepnet.cli.train.main", "torch.optim.AdamW",
 ]  # fmt: skip
 

@@ -18,7 +18,8 @@ import pytest
 import torch
 
 import sepnet
-from sepnet import artifact, hub
+from sepnet import artifact
+from sepnet.artifact import hub
 from sepnet.types import Mixture, SepnetError
 
 SHIPPED = artifact.SHIPPED / artifact.DEFAULT

@@ -318,7 +318,7 @@ def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(
 
 @pytest.mark.parametrize("name", artifact.shipped())
 def test_shipped_weights_load_and_say_whose_they_are(name: str) -> None:
-    folder = artifact.locate(name)
+    folder = artifact.resolve(name).folder
     assert (folder / "model.safetensors").stat().st_size < 16.1e6
     card = (folder / "README.md").read_text()
     for words in ("## Training data", "CC BY ", "## Limitations", "## Licence", "SI-SDRi"):

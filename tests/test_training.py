@@ -518,7 +518,7 @@ def test_validation_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_that_counts_is_told_the_number_when_it_is_judged() -> None:
     class Counts(Identity):
-        info = SeparatorInfo()
+        info = SeparatorInfo(counts_sources=True)
 
         def estimate_n_sources(self, mixture: Mixture) -> int:
             return 5

@@ -86,7 +86,11 @@ def _show(folder: Path) -> None:
 
 
 def _trained(config: DictConfig) -> Path:
-    return artifact.locate(config.ckpt) if config.ckpt is not None else artifact.newest_run(Path(config.runs))
+    return (
+        artifact.resolve(config.ckpt).path
+        if config.ckpt is not None
+        else artifact.newest_run(Path(config.runs))
+    )
 
 
 def _data(config: DictConfig, trained: Path | None) -> MixtureData:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -23,7 +21,7 @@ def adopt_model(config: DictConfig, overrides: list[str], *, chosen: str | None 
     """
     if any(word.startswith("model=") for word in overrides) or chosen not in (None, DEFAULT):
         return config
-    folder = artifact.run_folder(artifact.locate(config.ckpt))
+    folder = artifact.resolve(config.ckpt).folder
     words = [word.lstrip("+") for word in overrides]  # ``+model.x``: a setting that the default model lacks
     changes = OmegaConf.from_dotlist([word for word in words if word.startswith("model.")])
     adopted = config.copy()
@@ -39,9 +37,9 @@ def begin_from(separator: nn.Module, name: str) -> str:
     Those fit whose name and shape agree; the others stay as they were drawn. Returns a sentence that
     tells them. Raises SepnetError where they would be less than ``LEAST_SHARE`` of what the separator learns.
     """
-    path = artifact.locate(name)
-    artifact.run_folder(path)  # refuses what is none
-    found, wanted = artifact.read_weights(Path(path)), separator.state_dict()
+    path = artifact.resolve(name).path
+    artifact.run_folder(path)  # refuses a file of conf/model, and a checkpoint without its settings
+    found, wanted = artifact.read_weights(path), separator.state_dict()
     fitting = {
         key: tensor for key, tensor in found.items() if key in wanted and tensor.shape == wanted[key].shape
     }

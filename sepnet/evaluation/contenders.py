@@ -14,6 +14,7 @@ from sepnet import artifact
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.provenance import SETTINGS
 
+DIGITS = 16  # of a digest, in a version
 START_TIME = re.compile(r"^\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-(?=.)")
 
 
@@ -46,21 +47,15 @@ def contender(name_or_folder: str | Path) -> Contender:
     Raises:
         SepnetError: There is nothing of this name.
     """
-    path = artifact.locate(name_or_folder)
-    _check_exists(name_or_folder, path)
+    source = artifact.resolve(name_or_folder)
     config = json.dumps(artifact.describe(name_or_folder))
-    weights = path if path.is_file() else path / artifact.WEIGHTS
-    if weights.is_file():
-        version = _digest(weights.read_bytes())
-        config += _training(path)
+    sha1 = source.weights_sha1()
+    if sha1 is None:
+        version = f"{SETTINGS}{hashlib.sha1(config.encode()).hexdigest()[:DIGITS]}"
     else:
-        version = f"{SETTINGS}{_digest(config.encode())}"
-    name = f"{path.parent.parent.name}-{path.stem}" if path.is_file() else path.name
-    if (
-        path != Path(name_or_folder) and path.parent != artifact.SHIPPED
-    ):  # from the hub, kept under its commit
-        name = str(name_or_folder).replace("/", "-")
-    return Contender(name, partial(artifact.load, name_or_folder), version, config)
+        version = sha1[:DIGITS]
+        config += _training(source.folder)
+    return Contender(source.label, partial(artifact.load, name_or_folder), version, config)
 
 
 def without_time(name: str) -> str:
@@ -68,19 +63,9 @@ def without_time(name: str) -> str:
     return START_TIME.sub("", name)
 
 
-def _check_exists(name_or_folder: str | Path, path: Path) -> None:
-    model = artifact.config_folder() / "model" / f"{name_or_folder}.yaml"
-    if not (path.suffix == ".ckpt" or (path / artifact.CONFIG).is_file() or model.is_file()):
-        artifact.load(name_or_folder)  # refuses the name, and offers the nearest
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha1(content).hexdigest()[:16]
-
-
-def _training(path: Path) -> str:
+def _training(folder: Path) -> str:
     """On what data, and with which commit, the weights of a run folder were trained; empty if unknown."""
-    record = artifact.run_folder(path) / artifact.PROVENANCE
+    record = folder / artifact.PROVENANCE
     if not record.is_file():
         return ""
     origin = json.loads(record.read_text())

@@ -47,8 +47,6 @@ class SeparationJob:
         The form of the results is not part of it: they can be written again in another form.
         """
         stat = recording.file.stat()
-        folder = artifact.locate(self.model)
-        weights = folder / artifact.WEIGHTS if folder.is_dir() else folder
         model = artifact.describe(self.model, self.model_settings)
         return {
             "file": recording.file.name,
@@ -56,7 +54,7 @@ class SeparationJob:
             "modified": stat.st_mtime,
             "model": str(self.model),
             "model_settings": json.loads(json.dumps(model, default=str)),
-            "weights_sha1": _sha1(weights) if weights.is_file() else None,
+            "weights_sha1": artifact.resolve(self.model).weights_sha1(),
             "query_sha1": None if self.query is None else _sha1(self.query[1]),
             "reference_sha1": None if self.reference is None else _sha1(self.reference),
             "pipeline": self.pipeline.describe(),

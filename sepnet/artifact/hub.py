@@ -1,18 +1,12 @@
-"""Run folders on the Hugging Face hub: by their name there, as by a folder here.
-
-separator = sepnet.load("someone/their-separator")                 # fetched once, then kept
-mine = sepnet.Pretrained.from_pretrained("runs/my-run")
-mine.save_pretrained("a-folder"); mine.push_to_hub("me/my-separator")
-"""
+"""Models on the Hugging Face hub: run folders, fetched once and then kept."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -21,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
+from sepnet.types import SepnetError
 
 FILES = ("config.yaml", "model.safetensors", "metrics.json", "provenance.json", "README.md")
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -64,44 +58,6 @@ def _unreachable(name: str, error: BaseException) -> SepnetError:
         f"{name!r} is no folder here, and the hub can't be asked for it ({_root(error)}): connect to the "
         "network once, or name a folder"
     )
-
-
-class Pretrained(ModelHubMixin):
-    """A separator with the files that it was loaded from, to be saved elsewhere and published.
-
-    It separates like the separator itself. ``save_pretrained`` and ``push_to_hub`` are those of
-    huggingface_hub: the folder, its model card included, goes there as it is.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        from sepnet.artifact import load  # which fetches by this module
-
-        self.folder, self.separator = folder, load(folder)
-
-    @property
-    def info(self) -> SeparatorInfo:
-        """What the separator says of itself."""
-        return self.separator.info
-
-    def separate(self, mixture: Mixture) -> Separation:
-        """As the separator's."""
-        return self.separator.separate(mixture)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Pretrained:
-        """From a shipped name, a run folder, or a name on the hub; options: as for ``fetch``."""
-        from sepnet.artifact import locate, run_folder
-
-        name = str(pretrained_model_name_or_path)
-        if name.endswith(".ckpt"):
-            raise SepnetError(f"{name} is a checkpoint: name its run folder, whose best weights are taken")
-        on_hub = not Path(name).exists() and could_be_named(name)
-        return cls(run_folder(fetch(name, **options) if on_hub else locate(name)))
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        for name in FILES:
-            if (self.folder / name).is_file() and self.folder.resolve() != save_directory.resolve():
-                shutil.copyfile(self.folder / name, save_directory / name)
 
 
 def _root(error: BaseException) -> str:
