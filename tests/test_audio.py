@@ -292,7 +292,7 @@ def test_resampling_keeps_dtype_and_gradient_and_equal_rates() -> None:
     assert resample(x, 44100, 44100) is x
     assert resample(noise(9), 8000, 16000).dtype == np.float32
     for bad in (np.zeros(9, dtype=np.int16), torch.zeros(9, dtype=torch.int16)):
-        with pytest.raises(SepnetError, match="wants floats"):
+        with pytest.raises(SepnetError, match="needs floats"):
             resample(bad, 8000, 16000)
     with pytest.raises(SepnetError, match="0 Hz"):
         resample(noise(9), 8000, 0)

@@ -793,7 +793,7 @@ def test_ctrl_c_prints_one_sentence(
 
 
 def test_it_has_to_be_trained_first() -> None:
-    with pytest.raises(SepnetError, match=r"has to be trained .*train\.py model=nmf_supervised"):
+    with pytest.raises(SepnetError, match=r"has to be trained .*sepnet train model=nmf_supervised"):
         sepnet.load("nmf_supervised")
 
 

@@ -53,7 +53,7 @@ def test_resampling_gives_length_rate_and_labels_back(sample_rate: int, time: in
         assert [(q.audio.shape[0], q.sample_rate, q.label) for q in spy.seen.queries] == [
             (250, RATE, "a sound")
         ]
-    assert Resampled(spy, sample_rate=RATE).needs == spy.info.needs
+    assert Resampled(spy, sample_rate=RATE).info.needs == spy.info.needs
 
 
 @pytest.mark.parametrize("sample_rate", [16000, 44100])
