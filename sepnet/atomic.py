@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -119,7 +120,9 @@ def _parents_of(path: Path) -> Iterator[None]:
 
 def _remedy(error: OSError, path: Path) -> str:
     if error.errno == errno.ENAMETOOLONG:
-        return f"give a name shorter than its {len(path.name.encode())} bytes"
-    folder = next((parent for parent in path.parents if parent.is_dir()), Path("/"))
+        longest = max(len(part.encode()) for part in path.parts)
+        return f"give a name shorter than its {longest} bytes"
+    # Path.is_dir raises where a folder above is closed.
+    folder = next((parent for parent in path.parents if os.path.isdir(parent)), Path("/"))  # noqa: PTH112
     megabytes = shutil.disk_usage(folder).free / 1e6
     return f"{megabytes:.0f} MB are free there: make room, or choose a folder that you may write to"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,12 @@ def test_the_names_longest_and_too_long(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [longest]
 
 
+def test_a_folder_name_too_long_is_measured_itself(tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match="shorter than its 300 bytes"):
+        write_text(tmp_path / ("n" * 300) / "x.txt", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SepnetError, match="choose a folder that you may write to"):
@@ -66,6 +74,24 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(SepnetError, match=r"Permission denied; .* choose a folder that you may write to"):
         write_text(tmp_path / "x.txt", "text")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_looked_into_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.stat
+
+    def refuse(path: Any, *args: Any, **options: Any) -> os.stat_result:  # root may look anywhere
+        if "closed" in Path(path).parent.parts:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return status(path, *args, **options)
+
+    (tmp_path / "closed" / "inner").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", refuse)
+        with pytest.raises(SepnetError, match=r"Permission denied; .* choose a folder that you may write to"):
+            write_text(tmp_path / "closed" / "inner" / "x.txt", "text")
+    assert list((tmp_path / "closed" / "inner").iterdir()) == []
 
 
 def test_a_folder_is_replaced_only_when_it_is_whole(tmp_path: Path) -> None:

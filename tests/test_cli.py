@@ -72,6 +72,12 @@ def refusal(call: Any, capsys: pytest.CaptureFixture[str]) -> str:
     return told.removeprefix("error: ").strip()
 
 
+def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / ("n" * 256)
+    told = refusal(folder.mkdir, capsys)
+    assert told == f"can't write to {folder}: File name too long; give a shorter name"
+
+
 # ---------------------------------------------------------------- settings
 
 

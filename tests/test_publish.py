@@ -261,7 +261,7 @@ def test_weights_go_into_the_package(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, described = trained
-    monkeypatch.setattr(artifact, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(artifact.paths, "SHIPPED", tmp_path / "weights")
     publish(settings(tmp_path / "page.md", weights=described))
     folder = tmp_path / "weights" / "tiny-8k"
     assert artifact.shipped() == ["tiny-8k"]
@@ -298,7 +298,7 @@ def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, described = trained
-    monkeypatch.setattr(artifact, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(artifact.paths, "SHIPPED", tmp_path / "weights")
     target = tmp_path / "weights" / "tiny"
     with pytest.raises(SepnetError, match="finished run"):
         ship(target, OmegaConf.merge(described, {"run": str(tmp_path / "evaluation")}), Bounds())

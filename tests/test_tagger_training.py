@@ -118,7 +118,7 @@ def test_a_run_of_a_tagger_does_not_stand_in_for_a_separator(trained: Path) -> N
 def test_it_ships_with_its_accuracy_by_fold(
     trained: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(artifact.paths, "SHIPPED", tmp_path / "weights")
     asked = ["weights=ast-tagger-esc10", f"weights.run={trained}", f"weights.folds={{fold2: {trained}}}"]
     config = compose(asked, name="publish")
     folder = tmp_path / "weights" / "ast-tagger-esc10"

@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepnet.artifact import hub
+from sepnet.artifact import hub, paths
 from sepnet.artifact.build import shorten
-from sepnet.artifact.paths import CONFIG, DEFAULT, METRICS, RUNS, SHIPPED, WEIGHTS, config_folder
+from sepnet.artifact.paths import CONFIG, DEFAULT, METRICS, RUNS, WEIGHTS, config_folder
 from sepnet.types import SepnetError
 
 
@@ -77,7 +77,7 @@ def resolve(name: str | Path) -> ModelSource:
     if (path / CONFIG).is_file():
         return ModelSource(text, path, True, path.name or path.resolve().name)
     if not path.exists() and text in _all_shipped():
-        return ModelSource(text, SHIPPED / text, True, text)
+        return ModelSource(text, paths.SHIPPED / text, True, text)
     if text in models:
         return ModelSource(text, models[text], False, text)
     if path.is_dir():
@@ -100,7 +100,7 @@ def run_folder(path: str | Path) -> Path:
 
 def shipped() -> list[str]:
     """The names of the separators whose weights come with the package."""
-    return [name for name in _all_shipped() if separates(SHIPPED / name)]
+    return [name for name in _all_shipped() if separates(paths.SHIPPED / name)]
 
 
 def separates(folder: Path) -> bool:
@@ -114,7 +114,7 @@ def separates(folder: Path) -> bool:
 
 def preferred(runs: Path = RUNS) -> Path:
     """What separates where nothing is named: the newest run, or where there is none the shipped default."""
-    return newest_run(runs) if _runs(runs) else SHIPPED / DEFAULT
+    return newest_run(runs) if _runs(runs) else paths.SHIPPED / DEFAULT
 
 
 def newest_run(runs: Path = RUNS) -> Path:
@@ -127,7 +127,7 @@ def newest_run(runs: Path = RUNS) -> Path:
 
 def _all_shipped() -> list[str]:
     """The names of all weights that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+    return sorted(path.parent.name for path in paths.SHIPPED.glob(f"*/{CONFIG}"))
 
 
 def _runs(runs: Path) -> list[Path]:

@@ -80,14 +80,15 @@ def one_sentence() -> Iterator[None]:
             told = told.rstrip().rpartition("SepnetError: ")[2]
     except OSError as error:
         # Writers below say no more than that not all could be written.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, *NOT_THERE):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, *NOT_THERE):
             raise
         place = error.filename or "the disk"
-        remedy = (
-            "choose a place that you may write to"
-            if error.errno in NOT_THERE
-            else "make room and run it again"
-        )
+        if error.errno == errno.ENAMETOOLONG:
+            remedy = "give a shorter name"
+        elif error.errno in NOT_THERE:
+            remedy = "choose a place that you may write to"
+        else:
+            remedy = "make room and run it again"
         told = f"can't write to {place}: {error.strerror}; {remedy}"
     except torch.OutOfMemoryError as error:
         told = f"the GPU is full ({str(error).partition('.')[0]}): take a smaller loader.batch_size"

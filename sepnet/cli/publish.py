@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sepnet import artifact
+from sepnet.artifact import paths
 from sepnet.cli import app
 from sepnet.cli.parts import fold_score
 from sepnet.evaluation.curves import curves_figure, curves_table
@@ -48,7 +48,7 @@ def publish(config: DictConfig) -> None:
         print(f"{page} is up to date")
     if config.get("weights"):
         app.require_all(config)
-        folder = artifact.SHIPPED / config.weights.name
+        folder = paths.SHIPPED / config.weights.name
         ship(folder, config.weights, Bounds(model_mb=config.max_model_mb, total_mb=config.max_total_mb))
         print(f"{folder} is up to date")
 

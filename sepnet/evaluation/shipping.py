@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sepnet import artifact
+from sepnet.artifact import paths
 from sepnet.evaluation import rows
 from sepnet.evaluation.columns import columns, markdown_table
 from sepnet.evaluation.contenders import without_time
@@ -168,7 +169,7 @@ def half_precision(run: Path, folder: Path, bounds: Bounds) -> dict[str, Tensor]
             f"{source} is {size_mb:.1f} MB in half precision, but at most {bounds.model_mb:g} MB ship: "
             "train a smaller model"
         )
-    others = [path for path in artifact.SHIPPED.glob(f"*/{artifact.WEIGHTS}") if path.parent != folder]
+    others = [path for path in paths.SHIPPED.glob(f"*/{artifact.WEIGHTS}") if path.parent != folder]
     total_mb = size_mb + sum(path.stat().st_size for path in others) / MEGABYTE
     if total_mb > bounds.total_mb:
         raise SepnetError(
@@ -207,7 +208,7 @@ def read_shipped() -> list[ShippedWeights]:
     """
     found = []
     for name in artifact.shipped():
-        folder = artifact.SHIPPED / name
+        folder = paths.SHIPPED / name
         metrics = json.loads((folder / artifact.METRICS).read_text())
         if "test" not in metrics:
             raise SepnetError(
