@@ -111,7 +111,7 @@ def test_weights_that_fit_nowhere_are_refused(base: Path, corpus: Path, tmp_path
 
 @pytest.mark.parametrize("name", ["pit-2spk-9k", "runs/nothing"])
 def test_a_name_of_nothing_is_refused_before_there_is_a_run(name: str, corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(SepnetError, match="is no run folder"):
+    with pytest.raises(SepnetError, match="no run folder and no model is called"):
         train(compose(settings(corpus, tmp_path, f"ckpt={name}")))
     assert not list(tmp_path.glob("runs/*"))
 
