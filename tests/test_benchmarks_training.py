@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from training_fixtures import BENCHMARKS, compose, make_corpus
 
+from benchmarks import training
 from benchmarks.run import benchmark
 from sepnet.types import SepnetError
 
@@ -29,7 +30,11 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_figures_are_ratios_to_the_peer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_ratios_to_the_peer(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "BATCH", 1)
+    monkeypatch.setattr(training, "N_WARM_UP", 0)
     peer = folder / "python"
     peer.write_text("#!/bin/sh\necho some noise\necho '{\"seconds\": [50.0, 10.0, 60.0]}'\n")
     peer.chmod(0o755)

@@ -35,6 +35,7 @@ COMMAND = re.compile(
 )
 CONFIG_NAMES = {"prepare_data": "prepare", "run": "benchmark"}  # where it is not the script's own
 BLOCK_SECONDS = 120
+LONG_PAGES = {"evaluation", "export", "own-corpus"}  # slow: only the settings of their commands are checked
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,13 @@ def environment(python: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in LONG_PAGES))
+        for page in PAGES
+    ],
+)
 def test_commands_run(
     page: Path, tmp_path: Path, sounds: Path, python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,15 +172,13 @@ def run_bash(text: str, where: str, variables: dict[str, str], told: Path, start
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_that_are_not_run_have_settings_that_exist(
-    page: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_have_settings_that_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.shutil, "which", lambda name: name)  # as on a cluster
     for block in blocks(page.read_text()):
         assert block.language not in ("sh", "shell", "console", "py"), f"line {block.line}: bash, or python"
         assert block.mark in ("", "no-run"), f"line {block.line}: {block.mark!r} is no mark"
         assert block.language == "bash" or not COMMAND.search(block.text), f"line {block.line}: mark it bash"
-        if block.language == "bash" and block.mark:
+        if block.language == "bash":
             for command in commands(block.text):
                 complaint = check(*command)
                 assert not complaint, f"docs/{page.name}, line {block.line}: {complaint}"
