@@ -28,6 +28,7 @@ class Case:
     Attributes:
         model: The name of the file.
         overrides: Of its settings.
+        oracle: Whether it is given the references.
         consistent: Whether the estimates sum to the mixture.
         multichannel: Whether it needs as many channels as sources.
         refusals: The signals that it refuses, and a pattern that the reason has to match.
@@ -39,6 +40,7 @@ class Case:
 
     model: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    oracle: bool = False
     consistent: bool = True
     multichannel: bool = False
     refusals: dict[str, str] = field(default_factory=dict)
@@ -77,16 +79,16 @@ FEW_GAUSSIANS = {
 
 SEPARATORS = [
     Case("identity", consistent=False),
-    Case("ibm"),
-    Case("irm"),
-    Case("wiener"),
-    Case("iam", consistent=False),
-    Case("psm", consistent=False),
-    Case("crm", consistent=False),
-    Case("oracle_gate"),
-    Case("oracle_patches"),
-    Case("oracle_mel"),
-    Case("oracle_linear"),
+    Case("ibm", oracle=True),
+    Case("irm", oracle=True),
+    Case("wiener", oracle=True),
+    Case("iam", oracle=True, consistent=False),
+    Case("psm", oracle=True, consistent=False),
+    Case("crm", oracle=True, consistent=False),
+    Case("oracle_gate", oracle=True),
+    Case("oracle_patches", oracle=True),
+    Case("oracle_mel", oracle=True),
+    Case("oracle_linear", oracle=True),
     Case("hpss"),
     Case(
         "repet",
