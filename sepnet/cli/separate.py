@@ -114,6 +114,6 @@ def _pipeline_settings(config: DictConfig, separator: Separator) -> PipelineSett
 def _check_types(config: DictConfig) -> None:
     for name in ("out", "reference", "query"):
         if not isinstance(config[name], str | None):
-            raise SepnetError(f"{name}={config[name]}: give a name, in quotes if it is a number")
+            raise SepnetError(f"{name}={config[name]}: give one name, in quotes if it is a number")
     if isinstance(config.files, int | float):
         raise SepnetError(f"files={config.files}: give sound files, in quotes if they are numbers")
