@@ -80,8 +80,9 @@ def test_messages_name_the_command_that_was_used(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_the_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
+def test_the_wheel_works_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The dependencies are those of this environment; sepnet itself comes from the wheel."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # by which a checkout could be found
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", "."]
     subprocess.run([*build, str(CHECKOUT)], cwd=tmp_path, check=True, timeout=600)
     (wheel,) = tmp_path.glob("sepnet-*.whl")
