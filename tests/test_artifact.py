@@ -167,8 +167,30 @@ def test_names_that_can_not_be_loaded(name: str, message: str) -> None:
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match=r"is no run folder: it has no config\.yaml"):
         sepnet.load(tmp_path)
+    with pytest.raises(SepnetError, match=r"there is no checkpoint .*last\.ckpt: name one that exists"):
+        artifact.resolve(tmp_path / "last.ckpt")
+    (tmp_path / "last.ckpt").touch()
     with pytest.raises(SepnetError, match="is no run folder, and no checkpoint in one"):
-        sepnet.load(tmp_path / "last.ckpt")
+        artifact.resolve(tmp_path / "last.ckpt")
+
+
+def test_a_name_resolves_to_the_kind_of_its_source(run: Path, tmp_path: Path) -> None:
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    kinds = artifact.SourceKind
+    for name, kind, label in (
+        (str(run), kinds.RUN, "first"),
+        (str(checkpoint), kinds.CHECKPOINT, "first-last"),
+        (artifact.DEFAULT, kinds.SHIPPED, artifact.DEFAULT),
+        ("irm", kinds.SETTINGS, "irm"),
+    ):
+        source = artifact.resolve(name)
+        assert (source.kind, source.label, source.is_trained) == (kind, label, kind is not kinds.SETTINGS)
+        assert artifact.describe(source) == artifact.describe(name)
+    assert artifact.resolve(run).provenance()["data_fingerprint"] == "0123abcd"
+    with pytest.raises(SepnetError, match="irm is a file of conf/model, which has no weights"):
+        _ = artifact.resolve("irm").folder
 
 
 def test_the_newest_run_is_that_with_the_newest_weights(run: Path) -> None:

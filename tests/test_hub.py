@@ -186,4 +186,4 @@ def test_paths_are_not_taken_for_names(
 ) -> None:
     (tmp_path / "tests").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert hub.could_be_named(name) == could
+    assert hub.is_possible_name(name) == could

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import sepnet
-from sepnet import artifact
+from sepnet import artifact, paths
 from sepnet.cli.publish import publish, ship
 from sepnet.data.librimix import DrawnList
 from sepnet.data.manifest import Manifest, Utterance
@@ -261,7 +261,7 @@ def test_weights_go_into_the_package(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, described = trained
-    monkeypatch.setattr(artifact.paths, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
     publish(settings(tmp_path / "page.md", weights=described))
     folder = tmp_path / "weights" / "tiny-8k"
     assert artifact.shipped() == ["tiny-8k"]
@@ -298,7 +298,7 @@ def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, described = trained
-    monkeypatch.setattr(artifact.paths, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
     target = tmp_path / "weights" / "tiny"
     with pytest.raises(SepnetError, match="finished run"):
         ship(target, OmegaConf.merge(described, {"run": str(tmp_path / "evaluation")}), Bounds())
@@ -352,7 +352,7 @@ def test_shipped_weights_are_few() -> None:
 
 @pytest.mark.parametrize("name", artifact.shipped())
 def test_the_command_on_a_card_gives_what_the_separator_needs(name: str) -> None:
-    if not artifact.separates(artifact.SHIPPED / name):
+    if not artifact.is_separator(artifact.SHIPPED / name):
         return
     card = (artifact.SHIPPED / name / artifact.CARD).read_text()
     (command,) = (line for line in card.splitlines() if line.startswith("    sepnet separate "))

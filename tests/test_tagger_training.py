@@ -12,7 +12,7 @@ import soundfile
 import torch
 from training_fixtures import checkpoint, compose, logged, only_run
 
-from sepnet import artifact
+from sepnet import artifact, paths
 from sepnet.cli.parts import fold_score
 from sepnet.cli.publish import ship
 from sepnet.cli.train import train
@@ -111,7 +111,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
 
 
 def test_a_run_of_a_tagger_does_not_stand_in_for_a_separator(trained: Path) -> None:
-    assert not artifact.separates(trained)
+    assert not artifact.is_separator(trained)
     assert artifact.preferred(trained.parent) == artifact.SHIPPED / artifact.DEFAULT
     with pytest.raises(SepnetError, match="Tagger, which separates nothing by itself"):
         artifact.load(trained)
@@ -120,7 +120,7 @@ def test_a_run_of_a_tagger_does_not_stand_in_for_a_separator(trained: Path) -> N
 def test_it_ships_with_its_accuracy_by_fold(
     trained: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact.paths, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
     asked = ["weights=ast-tagger-esc10", f"weights.run={trained}", f"weights.folds={{fold2: {trained}}}"]
     config = compose(asked, name="publish")
     folder = tmp_path / "weights" / "ast-tagger-esc10"

@@ -1,26 +1,27 @@
-"""Models by name: run folders, shipped weights, files of conf/model, and the Hugging Face hub.
+"""Find, load and save models: run folders, shipped weights, files of conf/model, and the Hugging Face hub.
 
-names.py       what a name means
+names.py       the lookup of names
 folder.py      run folders: written, and loaded safely
-build.py       construction from a configuration, restricted to what may be trusted
-hub.py         fetches run folders from the hub; pretrained.py publishes them there
+build.py       construction from a configuration, restricted to trusted packages
+hub.py         downloads run folders from the hub; pretrained.py publishes them there
 card.py        the model card
 provenance.py  commit, versions and machine
-paths.py       where things lie
 """
 
 from sepnet.artifact.build import METHODS, TRUSTED, build, explain_omegaconf
 from sepnet.artifact.folder import describe, load, load_trained, read_config, read_weights, save
 from sepnet.artifact.names import (
     ModelSource,
+    SourceKind,
+    is_separator,
     newest_run,
     preferred,
     resolve,
     run_folder,
-    separates,
     shipped,
 )
-from sepnet.artifact.paths import (
+from sepnet.artifact.provenance import describe_environment
+from sepnet.paths import (
     CARD,
     CONFIG,
     DEFAULT,
@@ -31,7 +32,6 @@ from sepnet.artifact.paths import (
     WEIGHTS,
     config_folder,
 )
-from sepnet.artifact.provenance import surroundings
 
 __all__ = [
     "CARD",
@@ -45,10 +45,13 @@ __all__ = [
     "TRUSTED",
     "WEIGHTS",
     "ModelSource",
+    "SourceKind",
     "build",
     "config_folder",
     "describe",
+    "describe_environment",
     "explain_omegaconf",
+    "is_separator",
     "load",
     "load_trained",
     "newest_run",
@@ -58,7 +61,5 @@ __all__ = [
     "resolve",
     "run_folder",
     "save",
-    "separates",
     "shipped",
-    "surroundings",
 ]

@@ -1,4 +1,4 @@
-"""Construction from a configuration, restricted to what may be trusted."""
+"""Build objects from a configuration, restricted to trusted packages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import hydra
@@ -20,25 +21,39 @@ TRUSTED = ("sepnet", "torch.optim")
 METHODS = (
     "sepnet.separators", "sepnet.query", "sepnet.networks", "sepnet.losses", "sepnet.metrics", "sepnet.dsp",
 )  # fmt: skip
-"""Packages that a stranger's configuration may call: these compute, and touch no file, process or network."""
+"""Packages that a stranger's configuration may call: they compute, and use no file, process or network."""
 HYDRA_KEYS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 
 
 def build(node: DictConfig | Mapping[str, Any], *, packages: Sequence[str] = TRUSTED) -> Any:
-    """Construct what a node of the configuration describes.
+    """Construct the object that a node of the configuration describes.
 
-    Raises SepnetError for a ``_target_`` that none of ``packages`` defines, and for arguments that it
-    refuses, with the nearest name of a misspelt one.
+    Args:
+        node: A constructor call: ``_target_`` and its arguments, which may be such nodes, too.
+        packages: The packages that may define a ``_target_``.
+
+    Returns:
+        The object.
+
+    Raises:
+        SepnetError: None of ``packages`` defines a ``_target_``, or an argument is refused or unknown (the
+            message offers the nearest name).
+
+    Example:
+        >>> build({"_target_": "sepnet.separators.identity.Identity"}).info.n_sources
     """
     config = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
     if "_target_" not in config:
-        raise SepnetError(f"this part of the configuration says nothing to build: {shorten(config)}")
+        raise SepnetError(
+            f"this part of the configuration has no _target_, so there is nothing to build: {shorten(config)}"
+        )
     try:
         container = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise SepnetError(explain_omegaconf(error)) from error
-    for described, target in [(each, _find(each, packages)) for each in _described(container)]:
-        _check_arguments(described, target)
+    # All targets are looked up before the first argument is checked.
+    for call, target in [(call, _find_target(call, packages)) for call in _constructor_calls(container)]:
+        _check_arguments(call, target)
     try:
         return hydra.utils.instantiate(config)
     except hydra.errors.InstantiationException as error:
@@ -48,59 +63,66 @@ def build(node: DictConfig | Mapping[str, Any], *, packages: Sequence[str] = TRU
 
 
 def explain_omegaconf(error: OmegaConfBaseException) -> str:
-    """Put an error of OmegaConf into a sentence, with the remedy for a missing environment variable."""
+    """Put an error of OmegaConf into a sentence, with the remedy for a missing environment variable.
+
+    Args:
+        error: Raised while a configuration was composed or resolved.
+
+    Returns:
+        A message for the user.
+    """
     first_line = str(error).splitlines()[0]
     if match := re.search(r"Environment variable '(\w+)' not found", first_line):
-        key = getattr(error, "full_key", None) or "the setting that it stands for"
+        key = error.full_key or "the setting that uses it"
         return (
-            f"the environment variable {match[1]} is not set: say `export {match[1]}=/path/to/the/corpus`, "
+            f"the environment variable {match[1]} is not set: run `export {match[1]}=/path/to/the/corpus`, "
             f"or set {key} (data/README.md says which corpus this is)"
         )
     return f"the settings can't be used: {first_line}"
 
 
-def _described(node: Any) -> Iterator[dict[str, Any]]:
+def _constructor_calls(node: Any) -> Iterator[dict[str, Any]]:
     """Every mapping with a ``_target_`` in a container."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield node
         for value in node.values():
-            yield from _described(value)
+            yield from _constructor_calls(value)
     elif isinstance(node, list):
         for value in node:
-            yield from _described(value)
+            yield from _constructor_calls(value)
 
 
-def _find(node: Mapping[str, Any], packages: Sequence[str]) -> Callable[..., Any]:
-    """The target of a node. Raises SepnetError unless one of the packages defines it.
+def _find_target(node: Mapping[str, Any], packages: Sequence[str]) -> Callable[..., Any]:
+    """Find the target of a constructor call. Raises SepnetError unless one of the packages defines it.
 
-    Looking at the name is not enough: ``sepnet.artifact.subprocess.run`` begins well, too.
+    The name alone does not tell: ``sepnet.artifact.provenance.subprocess.run`` begins with a trusted package.
     """
-    target = str(node["_target_"])
-    module_name, _, attribute = target.rpartition(".")
+    name = str(node["_target_"])
+    module_name, _, attribute = name.rpartition(".")
     refusal = SepnetError(
-        f"the configuration wants to build {target!r}, which none of {', '.join(packages)} defines: refused"
+        f"the configuration wants to build {name!r}, which none of {', '.join(packages)} defines: refused"
     )
     if not _within(module_name, packages):
         raise refusal
     try:
-        found: object = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SepnetError(f"the configuration wants to build {target!r}, which does not exist") from error
-    if not callable(found) or not _within(getattr(found, "__module__", ""), packages):
+        target: object = vars(importlib.import_module(module_name))[attribute]
+    except (ImportError, KeyError) as error:
+        raise SepnetError(f"the configuration wants to build {name!r}, which does not exist") from error
+    if not isinstance(target, type | FunctionType) or not _within(target.__module__, packages):
         raise refusal
-    return found
+    return target
 
 
 def _check_arguments(node: Mapping[str, Any], target: Callable[..., Any]) -> None:
-    """Raises SepnetError for an argument that the target doesn't have, with the nearest that it has."""
+    """Raise SepnetError for an argument that the target lacks; the message offers the nearest name."""
     parameters = inspect.signature(target).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for name in node:
         if name not in parameters and name not in HYDRA_KEYS:
-            near = difflib.get_close_matches(str(name), parameters, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters) or 'none'}"
+            nearest = difflib.get_close_matches(str(name), parameters, 1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {', '.join(parameters) or 'none'}"
             raise SepnetError(f"{node['_target_']} has no argument {name!r}: {hint}")
 
 
@@ -108,6 +130,6 @@ def _within(module_name: str, packages: Sequence[str]) -> bool:
     return any(module_name == package or module_name.startswith(f"{package}.") for package in packages)
 
 
-def shorten(what: object) -> str:
-    """A text or an error as one short line."""
-    return " ".join(str(what).split())[:200]
+def shorten(message: object) -> str:
+    """Put a text or an error on one line of at most 200 characters."""
+    return " ".join(str(message).split())[:200]

@@ -16,10 +16,21 @@ def model_card(
     metrics: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> str:
-    """The model card: what it is, what it learnt from, what it reached."""
+    """Write the model card of a run folder.
+
+    Args:
+        name: Of the run folder.
+        separator: The trained module.
+        config: The resolved configuration of the run.
+        metrics: The content of metrics.json; a part of a separator names its own score under ``score``.
+        provenance: The content of provenance.json.
+
+    Returns:
+        Markdown.
+    """
     parameters = sum(p.numel() for p in separator.parameters())
-    figures = {k: f"{value:.4g}" if isinstance(value, float) else value for k, value in metrics.items()}
-    reached = "\n".join(f"| {key} | {value} |" for key, value in figures.items())
+    values = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in metrics.items()}
+    table = "\n".join(f"| {key} | {value} |" for key, value in values.items())
     usage = (
         "It separates nothing by itself: a separator that is built on it names this folder."
         if "score" in metrics
@@ -32,7 +43,7 @@ def model_card(
         "## Data\nTraining mixtures: recipe in config.yaml, fingerprint "
         f"`{provenance['data_fingerprint']}`.\n"
         "Weights carry the licences and the attribution of the corpus that they were trained on.\n\n"
-        f"## Reached on the validation set\n| measure | value |\n| --- | --- |\n{reached}\n\n"
+        f"## Reached on the validation set\n| measure | value |\n| --- | --- |\n{table}\n\n"
         f"## Made with\nsepnet commit {provenance['git_commit']}, "
         f"torch {provenance['packages'].get('torch')}, "
         f"{provenance['gpu'] or provenance['cpu']}, {provenance['threads']} threads, "

@@ -1,14 +1,14 @@
-"""Run folders: written by a training, read by everything else.
+"""Run folders: written by a training, read by all other commands.
 
     config.yaml          the resolved configuration of the run
     model.safetensors    the weights
-    metrics.json         what was reached, and when
+    metrics.json         scores on the validation set, and at which step
     provenance.json      commit, versions, machine, data fingerprint
     README.md            the model card
-    checkpoints/         to continue from; not needed to separate
+    checkpoints/         the state of the training, to continue it; not needed to separate
 
-``load`` reads config.yaml and model.safetensors alone. It builds nothing but what sepnet itself defines, and
-reads tensors alone, so that a folder from a stranger cannot run code.
+``load`` reads only config.yaml and model.safetensors. It builds only what sepnet itself defines, and from the
+weights it reads only tensors, so that a folder from a stranger cannot run code.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from sepnet import atomic
 from sepnet.artifact.build import METHODS, build, shorten
 from sepnet.artifact.card import model_card
 from sepnet.artifact.names import ModelSource, resolve, run_folder
-from sepnet.artifact.paths import CARD, CONFIG, METRICS, PROVENANCE, WEIGHTS
-from sepnet.artifact.provenance import surroundings
+from sepnet.artifact.provenance import describe_environment
 from sepnet.commands import command
-from sepnet.types import Separator, SepnetError
+from sepnet.paths import CARD, CONFIG, METRICS, PROVENANCE, WEIGHTS
+from sepnet.types import FittedSeparator, Separator, SepnetError, Trainable
 
 
 def save(
@@ -45,11 +45,22 @@ def save(
     metrics: Mapping[str, Any],
     data_fingerprint: str,
 ) -> None:
-    """Write the run folder's files (not its checkpoints), each whole or not at all."""
+    """Write the files of a run folder except its checkpoints, each one whole or not at all.
+
+    Args:
+        separator: The trained module.
+        folder: The run folder; it is made if it does not exist.
+        config: The configuration of the run; interpolations are resolved.
+        metrics: The scores and the step at which they were reached, in plain containers.
+        data_fingerprint: Identifies the training mixtures.
+
+    Raises:
+        SepnetError: A file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     resolved = config.copy()
     OmegaConf.resolve(resolved)
-    provenance = {"data_fingerprint": data_fingerprint, **surroundings()}
+    provenance = {"data_fingerprint": data_fingerprint, **describe_environment()}
     atomic.write_text(folder / CONFIG, OmegaConf.to_yaml(resolved))
     atomic.write_text(folder / METRICS, json.dumps(dict(metrics), indent=2) + "\n")
     atomic.write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
@@ -58,43 +69,58 @@ def save(
     with atomic.replacing(folder / WEIGHTS) as temporary:
         try:
             save_file(weights, temporary)
-        except safetensors.SafetensorError as error:  # which a full disk raises
+        except safetensors.SafetensorError as error:  # raised for a full disk
             raise OSError(str(error)) from error
 
 
-def load(name: str | Path, settings: Mapping[str, Any] | None = None) -> Separator:
+def load(name: str | Path | ModelSource, settings: Mapping[str, Any] | None = None) -> Separator:
     """Load a separator by its name.
 
     Args:
         name: A run folder (its best weights), a checkpoint in one, shipped weights, a file of conf/model, or
-            owner/name on the Hugging Face hub.
-        settings: Other settings than those in the file of conf/model, nested as there.
+            owner/name on the Hugging Face hub; or what ``resolve`` returned for one of these.
+        settings: Replace settings in the file of conf/model, nested as they are there.
 
     Returns:
         The separator, ready to separate.
 
     Raises:
-        SepnetError: There is nothing of the name; the model has to be trained first; weights are missing,
-            damaged or of another architecture; it is a part of a separator, such as a tagger; or there are
-            ``settings`` for a model that is trained.
+        SepnetError: Nothing has this name; the model has to be trained first; weights are missing, damaged or
+            of another architecture; the model is a part of a separator, such as a tagger; or ``settings`` are
+            given for a trained model.
+
+    Example:
+        >>> load("pit-2spk-8k").info.sample_rate
+        8000
     """
-    source = resolve(name)
+    source = name if isinstance(name, ModelSource) else resolve(name)
     if not source.is_trained:
         return _load_untrained(source, settings or {})
     if settings:
-        raise SepnetError(f"{name} keeps the settings that it was trained with: leave out set={{...}}")
+        raise SepnetError(f"{source.name} keeps the settings that it was trained with: leave out set={{...}}")
     model = load_trained(source.path)
     if not isinstance(model, Separator):
         raise SepnetError(
-            f"{name} is a {type(model).__name__}, which separates nothing by itself: name it as a part of a "
-            "separator that is built on it"
+            f"{source.name} is a {type(model).__name__}, which separates nothing by itself: name a separator "
+            "that uses it"
         )
     return model
 
 
-def describe(name: str | Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The settings of what ``load`` returns, in plain containers. Raises SepnetError as ``load``."""
-    source = resolve(name)
+def describe(name: str | Path | ModelSource, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read the settings of a model without loading it.
+
+    Args:
+        name: As for ``load``.
+        settings: As for ``load``.
+
+    Returns:
+        The constructor call of the separator, as nested plain containers.
+
+    Raises:
+        SepnetError: Nothing has this name, or its settings cannot be read.
+    """
+    source = name if isinstance(name, ModelSource) else resolve(name)
     node = read_config(source.folder).model if source.is_trained else _untrained(source, settings or {})
     container = OmegaConf.to_container(node)
     assert isinstance(container, dict)
@@ -102,17 +128,17 @@ def describe(name: str | Path, settings: Mapping[str, Any] | None = None) -> dic
 
 
 def _untrained(source: ModelSource, settings: Mapping[str, Any]) -> DictConfig:
-    """The node of a file of conf/model."""
-    # Read as it stands: a model's file is a whole constructor call, with no defaults list to compose.
+    """The settings in a file of conf/model."""
+    # Hydra is not needed: such a file is one complete constructor call, without a defaults list to compose.
     node = OmegaConf.merge(_read_yaml(source.path), dict(settings))
-    assert isinstance(node, DictConfig)  # merged from two
+    assert isinstance(node, DictConfig)
     return node
 
 
 def _load_untrained(source: ModelSource, settings: Mapping[str, Any]) -> Separator:
-    """A model of conf/model that has no weights, or none but those of its parts."""
+    """Build a model of conf/model. Raises SepnetError for one that needs a training first."""
     separator: Separator = build(_untrained(source, settings))
-    if isinstance(separator, nn.Module) and (hasattr(separator, "loss") or hasattr(separator, "fit")):
+    if isinstance(separator, nn.Module) and isinstance(separator, Trainable | FittedSeparator):
         raise SepnetError(
             f"{source.name!r} has to be trained before it can separate: {command('train')} "
             f"model={source.name}, then name its run folder"
@@ -121,7 +147,17 @@ def _load_untrained(source: ModelSource, settings: Mapping[str, Any]) -> Separat
 
 
 def load_trained(path: Path) -> object:
-    """What a run folder describes, a separator or a part of one, with its best weights or a checkpoint's."""
+    """Load what a training made: a separator, or a part of one such as a tagger.
+
+    Args:
+        path: A run folder, whose best weights are taken, or a checkpoint in one.
+
+    Returns:
+        The module in evaluation mode.
+
+    Raises:
+        SepnetError: The settings or the weights are missing or damaged, or do not belong together.
+    """
     model: object = build(read_config(run_folder(path)).model, packages=METHODS)
     if not isinstance(model, nn.Module):
         return model
@@ -132,7 +168,17 @@ def load_trained(path: Path) -> object:
 
 
 def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
-    """The tensors of a run folder, or of one of its checkpoints. Raises SepnetError if it can't read them."""
+    """Read weights.
+
+    Args:
+        path: A run folder, whose best weights are taken, or a checkpoint in one.
+
+    Returns:
+        The tensors by their names in the separator.
+
+    Raises:
+        SepnetError: There are no weights yet, or they cannot be read.
+    """
     is_checkpoint = path.suffix == ".ckpt"
     file = path if is_checkpoint else path / WEIGHTS
     if not file.is_file():
@@ -144,7 +190,17 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def read_config(folder: Path) -> DictConfig:
-    """The resolved configuration of a run. Raises SepnetError for a file that holds none."""
+    """Read the configuration of a run.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The resolved configuration; its node ``model`` describes the separator.
+
+    Raises:
+        SepnetError: The file cannot be read, or does not describe a model.
+    """
     config = _read_yaml(folder / CONFIG)
     if not isinstance(config.get("model"), DictConfig):
         raise SepnetError(f"{folder / CONFIG} describes no model: name the folder of a run")
@@ -162,7 +218,7 @@ def _read_yaml(path: Path) -> DictConfig:
 
 
 def _checkpoint_weights(path: Path) -> Mapping[str, torch.Tensor]:
-    """The separator's weights in a training checkpoint; the averaged ones where they were averaged."""
+    """The weights of the separator in a checkpoint of a training: the averaged ones if there are any."""
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise SepnetError(f"{path} is no checkpoint of a training: it holds no state_dict")
@@ -170,13 +226,13 @@ def _checkpoint_weights(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def _check_weights(
-    path: Path, weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+    path: Path, weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
-    """Raises SepnetError where weights are missing, unknown or of another shape."""
-    missing, extra = wanted.keys() - weights.keys(), weights.keys() - wanted.keys()
+    """Raise SepnetError if weights are missing, unknown or of another shape."""
+    missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     shapes = [
         f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
+        for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
     if missing or extra or shapes:
@@ -185,5 +241,5 @@ def _check_weights(
         parts += [f"{len(shapes)} of another shape ({shapes[0]})"] if shapes else []
         raise SepnetError(
             f"{path} holds weights of another architecture than its configuration describes: "
-            f"{', '.join(parts)} of {len(wanted)} tensors; use the {CONFIG} that it was trained with"
+            f"{', '.join(parts)} of {len(expected)} tensors; use the {CONFIG} that it was trained with"
         )

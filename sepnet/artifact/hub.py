@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: run folders, fetched once and then kept."""
+"""Download models from the Hugging Face hub: run folders, each downloaded once and then kept."""
 
 from __future__ import annotations
 
@@ -15,26 +15,40 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from sepnet.paths import CARD, CONFIG, METRICS, PROVENANCE, RUNS, WEIGHTS
 from sepnet.types import SepnetError
 
-FILES = ("config.yaml", "model.safetensors", "metrics.json", "provenance.json", "README.md")
+FILES = (CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD)
+"""The files of a run folder that are published, and downloaded."""
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def could_be_named(name: str) -> bool:
-    """Whether a name that is no path here may be one there: owner/name, and not in a folder that is here.
+def is_possible_name(name: str) -> bool:
+    """Tell whether a name can be that of a model on the hub.
 
-    Nor in runs, which need not be there yet.
+    Args:
+        name: A name that is no existing path.
+
+    Returns:
+        Whether it has the form owner/name, where owner is neither an existing folder nor ``runs``, which may
+        not exist yet.
     """
     parent = Path(name).parent
-    return NAME.fullmatch(name) is not None and str(parent) != "runs" and not parent.exists()
+    return NAME.fullmatch(name) is not None and parent != RUNS and not parent.exists()
 
 
 def fetch(name: str, **options: Any) -> Path:
-    """The folder that a model of the hub is kept in, fetched if it is not there or has changed.
+    """Download the run folder of a model, unless the newest version was downloaded before.
 
-    options: as for huggingface_hub.snapshot_download. Only a run folder's own files are fetched. Raises
-    SepnetError where there is none of the name, and where the hub can't be reached.
+    Args:
+        name: Of the model on the hub, owner/name.
+        **options: Those of ``huggingface_hub.snapshot_download``, such as ``revision``.
+
+    Returns:
+        The folder in the cache of huggingface_hub, with ``FILES``.
+
+    Raises:
+        SepnetError: No model or revision has this name, or the hub cannot be reached.
     """
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES), **options))
@@ -61,7 +75,7 @@ def _unreachable(name: str, error: BaseException) -> SepnetError:
 
 
 def _root(error: BaseException) -> str:
-    """What lies at the bottom of a chain of errors, in short."""
+    """The first error of a chain, on one short line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(f"{type(error).__name__}: {error}".split())[:120]

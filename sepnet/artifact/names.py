@@ -1,7 +1,7 @@
-"""What a name of a model means, for every command.
+"""The one lookup of model names, used by every command.
 
-In this order: a run folder or a checkpoint in one; shipped weights; a file of conf/model; a model on the
-Hugging Face hub, as owner/name.
+A name is tried as, in this order: a checkpoint, a run folder, shipped weights, a file of conf/model, and
+owner/name on the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -10,12 +10,25 @@ import difflib
 import hashlib
 import json
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
-from sepnet.artifact import hub, paths
+from sepnet import paths
+from sepnet.artifact import hub
 from sepnet.artifact.build import shorten
-from sepnet.artifact.paths import CONFIG, DEFAULT, METRICS, RUNS, WEIGHTS, config_folder
+from sepnet.paths import CONFIG, DEFAULT, METRICS, PROVENANCE, RUNS, WEIGHTS, config_folder
 from sepnet.types import SepnetError
+
+
+class SourceKind(Enum):
+    """The kinds of places that a model can come from."""
+
+    CHECKPOINT = "checkpoint"
+    RUN = "run folder"
+    SHIPPED = "shipped weights"
+    SETTINGS = "file of conf/model"
+    HUB = "Hugging Face hub"
 
 
 @dataclass(frozen=True)
@@ -23,75 +36,109 @@ class ModelSource:
     """Where a model comes from.
 
     Attributes:
-        name: As it was given.
-        path: A run folder, a checkpoint in one, or a file of conf/model.
-        is_trained: Whether it has weights: a run folder or a checkpoint.
-        label: A name that tables and files can have.
+        name: The name that was resolved, as the user wrote it.
+        kind: What the name turned out to be.
+        path: The checkpoint, the run folder, or the file of conf/model.
     """
 
     name: str
+    kind: SourceKind
     path: Path
-    is_trained: bool
-    label: str
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model was trained, and so has a run folder."""
+        return self.kind is not SourceKind.SETTINGS
+
+    @property
+    def label(self) -> str:
+        """A short name for tables and file names, without slashes."""
+        if self.kind is SourceKind.CHECKPOINT:
+            return f"{self.path.parent.parent.name}-{self.path.stem}"
+        if self.kind is SourceKind.RUN:
+            return self.path.name or self.path.resolve().name
+        return self.name.replace("/", "-")
 
     @property
     def folder(self) -> Path:
         """The run folder of a trained model.
 
         Raises:
-            SepnetError: It is not trained, or its checkpoint lies in no run folder.
+            SepnetError: The model is not trained.
         """
-        return run_folder(self.path if self.is_trained else self.name)
+        if not self.is_trained:
+            raise SepnetError(f"{self.name} is a file of conf/model, which has no weights: name a run folder")
+        return run_folder(self.path)
 
     @property
     def weights(self) -> Path | None:
-        """The file of the weights; None where there is none, or none yet."""
-        file = self.path / WEIGHTS if self.path.is_dir() else self.path
+        """The file of the weights; None for a model without weights, or before they are first written."""
+        file = self.path if self.kind is SourceKind.CHECKPOINT else self.path / WEIGHTS
         return file if self.is_trained and file.is_file() else None
 
     def weights_sha1(self) -> str | None:
-        """The digest of the file of the weights; None where there is none."""
+        """Compute the SHA-1 of the file of the weights; None if there is no such file."""
         if self.weights is None:
             return None
         with self.weights.open("rb") as stream:
             return hashlib.file_digest(stream, "sha1").hexdigest()
 
+    def provenance(self) -> dict[str, Any]:
+        """Read with what, and on which data, the weights were trained; empty if that is not recorded.
+
+        Raises:
+            SepnetError: The model is not trained, or the file of its provenance is damaged.
+        """
+        return _read_json(self.folder / PROVENANCE)
+
 
 def resolve(name: str | Path) -> ModelSource:
-    """Find what a name means.
+    """Find the model that a name means.
 
     Args:
         name: A run folder, a checkpoint in one, shipped weights, a file of conf/model, or owner/name on the
-            hub.
+            hub, from which it is downloaded once.
 
     Returns:
         Where the model comes from.
 
     Raises:
-        SepnetError: There is nothing of the name; the nearest is offered.
+        SepnetError: Nothing has this name (the message offers the nearest name), or it is a checkpoint that
+            does not exist or lies in no run folder.
     """
-    text, path = str(name), Path(name)
-    models = {file.stem: file for file in (config_folder() / "model").glob("*.yaml")}
+    text, path = str(name), Path(name).expanduser()
+    settings_files = {file.stem: file for file in (config_folder() / "model").glob("*.yaml")}
     if path.suffix == ".ckpt":
-        return ModelSource(text, path, True, f"{path.parent.parent.name}-{path.stem}")
-    if (path / CONFIG).is_file():
-        return ModelSource(text, path, True, path.name or path.resolve().name)
-    if not path.exists() and text in _all_shipped():
-        return ModelSource(text, paths.SHIPPED / text, True, text)
-    if text in models:
-        return ModelSource(text, models[text], False, text)
+        if not path.is_file():
+            raise SepnetError(f"there is no checkpoint {path}: name one that exists, or a run folder")
+        run_folder(path)
+        return ModelSource(text, SourceKind.CHECKPOINT, path)
+    if folder := paths.local_run_folder(name):
+        return ModelSource(text, SourceKind.SHIPPED if folder != path else SourceKind.RUN, folder)
+    if text in settings_files:
+        return ModelSource(text, SourceKind.SETTINGS, settings_files[text])
     if path.is_dir():
         raise SepnetError(f"{path} is no run folder: it has no {CONFIG}")
-    if not path.exists() and hub.could_be_named(text):
-        return ModelSource(text, hub.fetch(text), True, text.replace("/", "-"))
-    known = [*shipped(), *sorted(models)]
-    near = difflib.get_close_matches(text, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    if not path.exists() and hub.is_possible_name(text):
+        return ModelSource(text, SourceKind.HUB, hub.fetch(text))
+    known = [*shipped(), *sorted(settings_files)]
+    nearest = difflib.get_close_matches(text, known, 1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known)}"
     raise SepnetError(f"no run folder and no model is called {text!r}: {hint}")
 
 
 def run_folder(path: str | Path) -> Path:
-    """The run folder of a run folder or of a checkpoint in it. Raises SepnetError where there is none."""
+    """Find the run folder that a run folder or a checkpoint belongs to.
+
+    Args:
+        path: A run folder, or a checkpoint in it or in its folder of checkpoints.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SepnetError: Neither the path nor the two folders above it are a run folder.
+    """
     for folder in (Path(path), *Path(path).parents[:2]):
         if (folder / CONFIG).is_file():
             return folder
@@ -99,38 +146,60 @@ def run_folder(path: str | Path) -> Path:
 
 
 def shipped() -> list[str]:
-    """The names of the separators whose weights come with the package."""
-    return [name for name in _all_shipped() if separates(paths.SHIPPED / name)]
+    """List the names of the separators whose weights are part of the package."""
+    return [name for name in paths.shipped_names() if is_separator(paths.SHIPPED / name)]
 
 
-def separates(folder: Path) -> bool:
-    """Whether a run folder holds a separator: a part of one, such as a tagger, has a score of its own."""
-    path = folder / METRICS
-    try:
-        return "score" not in json.loads(path.read_text()) if path.is_file() else True
-    except ValueError as error:
-        raise SepnetError(f"{path} can't be read ({shorten(error)}): copy it again") from error
+def is_separator(folder: Path) -> bool:
+    """Tell whether a run folder holds a separator; if not, it holds a part of one, such as a tagger.
+
+    Only a part has a score of its own, which is named ``score`` in its metrics.
+
+    Raises:
+        SepnetError: The file of the metrics is damaged.
+    """
+    return "score" not in _read_json(folder / METRICS)
 
 
 def preferred(runs: Path = RUNS) -> Path:
-    """What separates where nothing is named: the newest run, or where there is none the shipped default."""
+    """Choose the model for a command that names none: the newest run, or without runs the shipped default.
+
+    Args:
+        runs: The folder of the run folders.
+
+    Returns:
+        A run folder.
+    """
     return newest_run(runs) if _runs(runs) else paths.SHIPPED / DEFAULT
 
 
 def newest_run(runs: Path = RUNS) -> Path:
-    """The run folder of a separator with the newest weights. Raises SepnetError where there is none."""
-    found = _runs(runs)
-    if not found:
+    """Find the separator with the newest weights.
+
+    Args:
+        runs: The folder of the run folders.
+
+    Returns:
+        Its run folder.
+
+    Raises:
+        SepnetError: No run folder has weights.
+    """
+    folders = _runs(runs)
+    if not folders:
         raise SepnetError(f"no run with weights lies under {runs.resolve()}: train one, or name a folder")
-    return found[-1]
-
-
-def _all_shipped() -> list[str]:
-    """The names of all weights that come with the package."""
-    return sorted(path.parent.name for path in paths.SHIPPED.glob(f"*/{CONFIG}"))
+    return folders[-1]
 
 
 def _runs(runs: Path) -> list[Path]:
     """The run folders of separators that have weights, the newest last."""
-    found = sorted(runs.glob(f"*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
-    return [path.parent for path in found if separates(path.parent)]
+    files = sorted(runs.glob(f"*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
+    return [path.parent for path in files if is_separator(path.parent)]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file, empty if there is no such file. Raises SepnetError for a damaged one."""
+    try:
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise SepnetError(f"{path} can't be read ({shorten(error)}): copy it again") from error

@@ -1,4 +1,4 @@
-"""With which software, and on which machine, something was made."""
+"""Record with which software, and on which machine, something was made."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from typing import Any
 
 import torch
 
-from sepnet.artifact.paths import PACKAGE
+from sepnet.paths import PACKAGE
 
 PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq")
 
 
-def surroundings() -> dict[str, Any]:
-    """The software and the hardware of this moment."""
+def describe_environment() -> dict[str, Any]:
+    """Describe the software and the hardware of this process.
+
+    Returns:
+        The time, the commit of sepnet, the versions of packages, the system, the processor with its number of
+        cores and threads, and the GPU, in plain containers for JSON.
+    """
     cuda = torch.cuda.is_available()
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -41,7 +46,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of sepnet's own checkout, with ``+changes`` if it was edited since; None if installed."""
+    """The commit of sepnet's own checkout, with ``+changes`` if some are uncommitted; None if installed."""
     root = PACKAGE.parent
 
     def git(*arguments: str) -> str:
@@ -49,7 +54,7 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        # An installed package can lie inside the repository of something else.
+        # An installed package may lie inside the repository of another project.
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
             return None
         edited = git("status", "--porcelain", "--untracked-files=no")

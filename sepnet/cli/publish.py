@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sepnet.artifact import paths
+from sepnet import paths
 from sepnet.cli import app
 from sepnet.cli.parts import fold_score
 from sepnet.evaluation.curves import curves_figure, curves_table

@@ -215,7 +215,7 @@ def _trainer(
 ) -> pl.Trainer:
     """Lightning's Trainer. Raises SepnetError for settings that it does not take."""
     container: Any = OmegaConf.to_container(config, resolve=True)
-    described = {**container, "data_fingerprint": data_fingerprint, **artifact.surroundings()}
+    described = {**container, "data_fingerprint": data_fingerprint, **artifact.describe_environment()}
     logger = artifact.build({**container["logger"], "_partial_": True})
     try:
         return pl.Trainer(

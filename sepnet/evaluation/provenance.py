@@ -138,7 +138,7 @@ def write(rows_csv: Path, content: Mapping[str, Any]) -> None:
 
 def surroundings(n_processes: int) -> dict[str, Any]:
     """Describe the software and the hardware, and how a run uses them."""
-    described = artifact.surroundings()
+    described = artifact.describe_environment()
     del described["threads"]  # of this process, which computes nothing
     return {**described, "processes": n_processes, "threads_per_process": 1}
 

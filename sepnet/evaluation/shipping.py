@@ -17,8 +17,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sepnet import artifact
-from sepnet.artifact import paths
+from sepnet import artifact, paths
 from sepnet.evaluation import rows
 from sepnet.evaluation.columns import columns, markdown_table
 from sepnet.evaluation.contenders import without_time

@@ -47,14 +47,15 @@ class SeparationJob:
         The form of the results is not part of it: they can be written again in another form.
         """
         stat = recording.file.stat()
-        model = artifact.describe(self.model, self.model_settings)
+        source = artifact.resolve(self.model)
+        model = artifact.describe(source, self.model_settings)
         return {
             "file": recording.file.name,
             "bytes": stat.st_size,
             "modified": stat.st_mtime,
             "model": str(self.model),
             "model_settings": json.loads(json.dumps(model, default=str)),
-            "weights_sha1": artifact.resolve(self.model).weights_sha1(),
+            "weights_sha1": source.weights_sha1(),
             "query_sha1": None if self.query is None else _sha1(self.query[1]),
             "reference_sha1": None if self.reference is None else _sha1(self.reference),
             "pipeline": self.pipeline.describe(),

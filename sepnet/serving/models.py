@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from sepnet import artifact
 from sepnet.types import Separator, SeparatorInfo, SepnetError
@@ -33,7 +32,8 @@ class Models:
     """Separators by name, loaded once and shared by all requests. Nothing else is ever opened.
 
     Args:
-        names: What ``sepnet.load`` takes; clients see the last part of a path.
+        names: What ``sepnet.load`` takes. Clients see the short name that an evaluation gives the model, too:
+            for a run folder, the last part of its path.
 
     Raises:
         SepnetError: No name is given, two are alike, a model can't be loaded, or it is an oracle.
@@ -42,10 +42,11 @@ class Models:
     def __init__(self, names: Iterable[str]) -> None:
         self._separators: dict[str, Separator] = {}
         for name in names:
-            public_name = Path(name).name
+            source = artifact.resolve(name)
+            public_name = source.label
             if public_name in self._separators:
                 raise SepnetError(f"models: two models are named {public_name!r}: rename a folder")
-            separator = artifact.load(name)
+            separator = artifact.load(source)
             if "references" in separator.info.needs:
                 raise SepnetError(f"models: {name} is an oracle, which needs the true sources: leave it out")
             self._separators[public_name] = separator

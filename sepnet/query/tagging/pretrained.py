@@ -1,7 +1,7 @@
 """Read the network of a tagger by name or folder: one of transformers, or one that sepnet has trained.
 
-Weights are read from safetensors only, and no code beside them is run. A folder of sepnet is one that
-``scripts/train.py model=ast_tagger`` has written; ``sepnet/weights`` contains one.
+Weights are read from safetensors only, and no code beside them is run. A folder of sepnet is the run folder
+of ``sepnet train model=ast_tagger``; ``sepnet/weights`` contains one.
 """
 
 from __future__ import annotations
@@ -15,22 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sepnet.paths import CONFIG, WEIGHTS
 from sepnet.query.tagging.ast_network import AUDIOSET_MEAN, AUDIOSET_STD, AstNetwork
 from sepnet.types import SepnetError
 
-SHIPPED = Path(__file__).resolve().parents[2] / "weights"
-CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 TAGGER_TARGET = "sepnet.query.tagging.tagger.Tagger"
 AST_MODEL_TYPE = "audio-spectrogram-transformer"
 PUBLIC_TAGGER = "MIT/ast-finetuned-audioset-10-10-0.4593"
-
-
-def sepnet_folder(name: str) -> Path | None:
-    """Find the folder that sepnet has written under a name or a path; None where there is none."""
-    for folder in (Path(name).expanduser(), SHIPPED / name):
-        if (folder / CONFIG).is_file():
-            return folder
-    return None
 
 
 def read_sepnet_tagger(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -22,10 +22,11 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from sepnet.dsp.kaldi_fbank import SAMPLE_RATE, kaldi_fbank, min_samples_of, n_frames
+from sepnet.paths import local_run_folder
 from sepnet.query.query_audio import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS
 from sepnet.query.tagging.ast_network import AstNetwork, middle_positions, new_ast
 from sepnet.query.tagging.augmentation import Augmentation
-from sepnet.query.tagging.pretrained import read_public_tagger, read_sepnet_tagger, sepnet_folder
+from sepnet.query.tagging.pretrained import read_public_tagger, read_sepnet_tagger
 from sepnet.query.tagging.tags import ClipTags, TagTrack, WindowTags
 from sepnet.query.windowing import end_aligned_windows
 from sepnet.types import Batch, Mixture, SepnetError
@@ -104,7 +105,7 @@ class Tagger(nn.Module):
             )  # fmt: skip
         elif labels is not None:
             raise SepnetError(f"{pretrained!r} has classes of its own: leave out labels")
-        elif folder := sepnet_folder(pretrained):
+        elif folder := local_run_folder(pretrained):
             arguments, weights = read_sepnet_tagger(folder)
             new: Tagger = Tagger(**{**arguments, "augmentation": None})
             ast = AstNetwork(new.network, new.labels, new.n_mels)
