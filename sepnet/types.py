@@ -187,6 +187,8 @@ class SeparatorInfo:
         labels: The class of each source that it returns; None where their order is arbitrary.
         latency_seconds: How far its estimates lag behind live input; None where it cannot run live.
         counts_sources: Whether it can estimate the number of sources: it is a ``CountingSeparator``.
+        covers_mixture: Whether its sources are all that a mixture holds; False where it leaves out noise, so
+            that its sources are not to sum to the mixture.
     """
 
     needs: frozenset[str] = frozenset()
@@ -195,6 +197,7 @@ class SeparatorInfo:
     labels: tuple[str, ...] | None = None
     latency_seconds: float | None = None
     counts_sources: bool = False
+    covers_mixture: bool = True
 
 
 @runtime_checkable

@@ -11,9 +11,10 @@ import pytest
 import torch
 from scipy.signal import freqz_sos, get_window
 from torch import Tensor
+from torch.nn import functional as F
 
 import sepnet
-from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.consistency import make_consistent, scale_to_mixture
 from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.filterbank import STFT, Filterbank, LearnedFilterbank
 from sepnet.dsp.loudness import integrated_loudness, k_weighting
@@ -389,3 +390,52 @@ def test_the_transform_of_shipped_weights_inverts_exactly(name: str) -> None:
     filterbank = sepnet.load(name).filterbank  # type: ignore[attr-defined]
     x = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     assert (filterbank.decode(filterbank.encode(x), 4000) - x).abs().max() < 3e-6
+
+
+# Gains that bring estimates to the level of the mixture
+
+
+def sources_of(*levels: float) -> Tensor:
+    return torch.tensor(levels)[:, None] * noise(len(levels), 8000)
+
+
+@pytest.mark.parametrize("gains", [(3.0, 0.5), (-2.0, -0.4), (1e-4, 2e-4, 5e-4)])
+def test_gains_that_a_network_left_open_are_found(gains: tuple[float, ...]) -> None:
+    sources = sources_of(*(1.0, 0.3, 0.1)[: len(gains)])
+    scaled = scale_to_mixture(torch.tensor(gains)[:, None] * sources, sources.sum(dim=0))
+    torch.testing.assert_close(scaled, sources, atol=1e-4, rtol=1e-4)
+
+
+def test_gains_stay_near_the_common_one_where_least_squares_would_not() -> None:
+    sources = sources_of(1.0, 0.3)
+    estimates = torch.stack([sources[0], -1e-3 * sources[1]])  # the second would want a gain of -1000
+    scaled = scale_to_mixture(estimates, sources.sum(dim=0))
+    torch.testing.assert_close(scaled[0], sources[0], atol=0.02, rtol=0)
+    assert 0.09 <= float((scaled[1] @ estimates[1]) / estimates[1].square().sum()) <= 11
+
+
+def test_gains_of_a_batch_are_those_of_its_mixtures() -> None:
+    estimates, mixtures = noise(3, 2, 500), noise(3, 500, seed=1)
+    expected = torch.stack([scale_to_mixture(*pair) for pair in zip(estimates, mixtures, strict=True)])
+    torch.testing.assert_close(scale_to_mixture(estimates, mixtures), expected)
+
+
+def test_silence_has_no_gain() -> None:
+    assert not scale_to_mixture(torch.zeros(2, 100), noise(100)).any()
+    assert torch.equal(scale_to_mixture(noise(2, 100), torch.zeros(100)), noise(2, 100))
+
+
+# Filters within the signal
+
+
+@pytest.mark.parametrize("time", [1, 15, 16, 17, 24, 100, 1003])
+def test_filters_within_the_signal_have_its_frames_alone(time: int) -> None:
+    bank = LearnedFilterbank(n_filters=8, window_samples=16, hop_samples=8, padded=False)
+    signal = noise(2, time)
+    coefficients = bank.encode(signal)
+    assert coefficients.shape == (2, 8, bank.n_frames(time)) == (2, 8, max(time - 16, 0) // 8 + 1)
+    first = bank.encoder.filterbank._filters[:, 0] @ F.pad(signal[0], (0, max(0, 16 - time)))[:16]
+    torch.testing.assert_close(coefficients[0, :, 0], first)
+    decoded = bank.decode(coefficients, time)
+    assert decoded.shape == (2, time)
+    assert not decoded[:, (bank.n_frames(time) - 1) * 8 + 16 :].any()

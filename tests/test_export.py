@@ -106,6 +106,16 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "dprnn": lambda: estimator(
         partial(DPRNN, n_channels=6, n_hidden=4, chunk_frames=6, n_blocks=1), features="coefficients"
     ),
+    "filters within": lambda: MaskEstimator(
+        filterbank=LearnedFilterbank(n_filters=16, window_samples=16, hop_samples=8, padded=False),
+        network=partial(small_tcn, separable=True),
+        objective=WaveformObjective(),
+        sample_rate=RATE,
+        features="coefficients",
+        activation="relu",
+        consistent=False,
+        scale="least_squares",
+    ),
     "attention": lambda: estimator(Attention),
     "locoformer": lambda: estimator(
         partial(Locoformer, n_channels=8, n_hidden=8, n_heads=2, n_groups=2, n_blocks=1),

@@ -15,11 +15,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from sepnet.artifact import formats
 from sepnet.paths import CARD, CONFIG, METRICS, PROVENANCE, RUNS, WEIGHTS
 from sepnet.types import SepnetError
 
 FILES = (CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD)
 """The files of a run folder that are published, and downloaded."""
+FETCHED = (*FILES, *formats.FILES)
+"""These, and the files that the readers of other toolkits know."""
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -38,20 +41,20 @@ def is_possible_name(name: str) -> bool:
 
 
 def fetch(name: str, **options: Any) -> Path:
-    """Download the run folder of a model, unless the newest version was downloaded before.
+    """Download the folder of a model, unless the newest version was downloaded before.
 
     Args:
         name: Of the model on the hub, owner/name.
         **options: Those of ``huggingface_hub.snapshot_download``, such as ``revision``.
 
     Returns:
-        The folder in the cache of huggingface_hub, with ``FILES``.
+        The folder in the cache of huggingface_hub, with those of its files that are in ``FETCHED``.
 
     Raises:
         SepnetError: No model or revision has this name, or the hub cannot be reached.
     """
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES), **options))
+        return Path(snapshot_download(name, allow_patterns=list(FETCHED), **options))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise SepnetError(
             f"{name!r} is no folder here and no model on the hub: look for a typing error (a private one "

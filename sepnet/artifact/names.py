@@ -1,7 +1,7 @@
 """The one lookup of model names, used by every command.
 
-A name is tried as, in this order: a checkpoint, a run folder, shipped weights, a file of conf/model, and
-owner/name on the Hugging Face hub.
+A name is tried as, in this order: a checkpoint, a run folder, shipped weights, a file of conf/model, a folder
+of another toolkit, and owner/name on the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sepnet import paths
-from sepnet.artifact import hub
+from sepnet.artifact import formats, hub
 from sepnet.artifact.build import shorten
 from sepnet.paths import CONFIG, DEFAULT, METRICS, PROVENANCE, RUNS, WEIGHTS, config_folder
 from sepnet.types import SepnetError
@@ -28,6 +28,7 @@ class SourceKind(Enum):
     RUN = "run folder"
     SHIPPED = "shipped weights"
     SETTINGS = "file of conf/model"
+    FOREIGN = "folder of another toolkit"
     HUB = "Hugging Face hub"
 
 
@@ -38,7 +39,8 @@ class ModelSource:
     Attributes:
         name: The name that was resolved, as the user wrote it.
         kind: What the name turned out to be.
-        path: The checkpoint, the run folder, or the file of conf/model.
+        path: The checkpoint, the run folder (of another toolkit's model: that which it was converted to), or
+            the file of conf/model.
     """
 
     name: str
@@ -57,6 +59,8 @@ class ModelSource:
             return f"{self.path.parent.parent.name}-{self.path.stem}"
         if self.kind is SourceKind.RUN:
             return self.path.name or self.path.resolve().name
+        if self.kind is SourceKind.FOREIGN:
+            return Path(self.name).resolve().name
         return self.name.replace("/", "-")
 
     @property
@@ -118,13 +122,29 @@ def resolve(name: str | Path) -> ModelSource:
     if text in settings_files:
         return ModelSource(text, SourceKind.SETTINGS, settings_files[text])
     if path.is_dir():
-        raise SepnetError(f"{path} is no run folder: it has no {CONFIG}")
+        return ModelSource(text, SourceKind.FOREIGN, _foreign_folder(path, text))
     if not path.exists() and hub.is_possible_name(text):
-        return ModelSource(text, SourceKind.HUB, hub.fetch(text))
+        fetched = hub.fetch(text)
+        folder = fetched if (fetched / CONFIG).is_file() else _foreign_folder(fetched, text)
+        return ModelSource(text, SourceKind.HUB, folder)
     known = [*shipped(), *sorted(settings_files)]
     nearest = difflib.get_close_matches(text, known, 1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known)}"
     raise SepnetError(f"no run folder and no model is called {text!r}: {hint}")
+
+
+def _foreign_folder(folder: Path, name: str) -> Path:
+    """Convert the folder of another toolkit to a run folder. Raise SepnetError if no reader knows it."""
+    if formats.is_published(folder):
+        return formats.converted(folder, name)
+    try:
+        files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise SepnetError(f"{folder} can't be read: {error.strerror}") from error
+    raise SepnetError(
+        f"{name} is no run folder and no model of another toolkit: it holds "
+        f"{', '.join(files[:5]) or 'no files'}, but neither {CONFIG} (sepnet) nor {formats.wanted()}"
+    )
 
 
 def run_folder(path: str | Path) -> Path:

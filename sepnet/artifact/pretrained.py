@@ -14,7 +14,7 @@ from huggingface_hub import ModelHubMixin
 
 from sepnet.artifact.folder import load
 from sepnet.artifact.hub import FILES, fetch, is_possible_name
-from sepnet.artifact.names import resolve, run_folder
+from sepnet.artifact.names import resolve
 from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 
@@ -66,7 +66,7 @@ class Pretrained(ModelHubMixin):
         if name.endswith(".ckpt"):
             raise SepnetError(f"{name} is a checkpoint: name its run folder, whose best weights are taken")
         if options and not Path(name).exists() and is_possible_name(name):
-            return cls(run_folder(fetch(name, **options)))
+            return cls(resolve(fetch(name, **options)).folder)
         return cls(resolve(name).folder)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -97,6 +97,8 @@ def _data(config: DictConfig, trained: Path | None) -> MixtureData:
     node = config.get("data")
     if node is None:
         assert trained is not None
-        node = artifact.read_config(artifact.run_folder(trained)).data
+        node = artifact.read_config(artifact.run_folder(trained)).get("data")
+        if node is None:
+            raise SepnetError(f"{trained} does not say what it was trained on: give data=")
     data: MixtureData = artifact.build(node)
     return data

@@ -166,6 +166,9 @@ class LearnedFilterbank(Filterbank):
         window_samples: Length of the filters, in samples.
         hop_samples: Distance between two frames, in samples.
         rectified: Whether negative coefficients become 0; the paper finds a linear analysis equally good.
+        padded: Whether both ends are padded, so that as many filters lie over them as over the middle. Most
+            published networks have frames within the signal alone: their output ends with zeros where the
+            last hop is not full.
     """
 
     def __init__(
@@ -175,6 +178,7 @@ class LearnedFilterbank(Filterbank):
         window_samples: int = 16,
         hop_samples: int = 8,
         rectified: bool = False,
+        padded: bool = True,
     ) -> None:
         super().__init__(
             encoder=Encoder(FreeFB(n_filters, window_samples, stride=hop_samples)),
@@ -182,9 +186,33 @@ class LearnedFilterbank(Filterbank):
             window_samples=window_samples,
             hop_samples=hop_samples,
         )
-        self.rectified = rectified
+        self.rectified, self.padded = rectified, padded
+
+    def n_frames(self, time: int) -> int:
+        """How many frames a signal of ``time`` samples has; at least one."""
+        if self.padded:
+            return super().n_frames(time)
+        return (max(time, self.window_samples) - self.window_samples) // self.hop_samples + 1
 
     def encode(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch channel frame"]:
         """Compute the coefficients of signals; rectified ones are not negative."""
-        coefficients = super().encode(signal)
+        coefficients = super().encode(signal) if self.padded else self._encode_within(signal)
         return coefficients.relu() if self.rectified else coefficients
+
+    def decode(
+        self, coefficients: Float[Tensor, "*batch channel frame"], time: int
+    ) -> Float[Tensor, "*batch time"]:
+        """Compute ``time`` samples from coefficients."""
+        if self.padded:
+            return super().decode(coefficients, time)
+        with torch.autocast(coefficients.device.type, enabled=False):
+            signal: Tensor = self.decoder(coefficients.float().flatten(0, -3))[:, 0]  # (item, time of frames)
+        signal = F.pad(signal, (0, self.hop_samples + self.window_samples))[:, :time]
+        return signal.reshape(*coefficients.shape[:-2], time)
+
+    def _encode_within(self, signal: Tensor) -> Tensor:
+        # In an export the length stands for any number, which max would compare.
+        missing: int = torch.sym_max(self.window_samples - signal.shape[-1], 0)  # type: ignore[no-untyped-call]
+        with torch.autocast(signal.device.type, enabled=False):
+            coefficients: Tensor = self.encoder(F.pad(signal.float(), (0, missing))[:, None])
+        return coefficients

@@ -69,7 +69,9 @@ def without_time(name: str) -> str:
 
 
 def _training(provenance: Mapping[str, Any]) -> str:
-    """On which data, and with which commit, weights were trained; empty if unknown."""
+    """On which data, and with which commit, weights were trained, or who published them; empty if unknown."""
     if not provenance:
         return ""
+    if published := provenance.get("published"):
+        return f", weights of {published['name']} ({published['toolkit']}), licence: {published['licence']}"
     return f", trained on data {provenance.get('data_fingerprint')} at commit {provenance.get('git_commit')}"

@@ -76,7 +76,7 @@ class MaskGraph(nn.Module):
         """Separate into all outputs of the network, at the level of the mixture."""
         by_clip = self.separator.level == "whole"
         signal, level = unit_level(mixture) if by_clip else (mixture, mixture.new_ones(1, 1))
-        sources: Tensor = self.separator(signal).sources * level.unsqueeze(1)
+        sources = self.separator.at_level_of(signal) * level.unsqueeze(1)
         return silent_where_mixture_is(mixture, sources)
 
 

@@ -60,7 +60,8 @@ class PipelineSettings:
         chunk_seconds: Longer recordings are separated in chunks of this length.
         overlap_seconds: By which neighbouring chunks overlap.
         full_band: Whether estimates of a model at a lower rate get their share of the band above it.
-        consistent: Whether the estimates are made to sum to the mixture.
+        consistent: Whether the estimates are made to sum to the mixture; not those of a separator that leaves
+            out noise.
         n_sources: How many sources there are, for separators that need it; ``auto``: as many as are found.
 
     Raises:
@@ -140,7 +141,7 @@ class Pipeline:
         if info.sample_rate is not None:
             resampled = Resampled(separator, sample_rate=info.sample_rate)
             staged = FullBand(resampled) if self.settings.full_band else resampled
-        self._staged = Consistent(staged) if self.settings.consistent else staged
+        self._staged = Consistent(staged) if self.settings.consistent and info.covers_mixture else staged
 
     @property
     def info(self) -> SeparatorInfo:

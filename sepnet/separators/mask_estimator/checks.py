@@ -12,15 +12,17 @@ from sepnet.types import SepnetError
 
 Level = Literal["whole", "running"]
 SourceCount = Literal["fixed", "given", "estimated"]
+Scale = Literal["network", "least_squares"]
 
 
-def check_choices(features: str, activation: str, level: str, source_count: str) -> None:
+def check_choices(features: str, activation: str, level: str, source_count: str, scale: str) -> None:
     """Raise SepnetError for a value that is none of the choices."""
     for value, choices in (
         (features, get_args(Features)),
         (activation, get_args(Activation)),
         (level, get_args(Level)),
         (source_count, get_args(SourceCount)),
+        (scale, get_args(Scale)),
     ):
         if value not in choices:
             raise SepnetError(f"{value!r} is none of {', '.join(choices)}")

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepnet.dsp.consistency import make_consistent
+from sepnet.dsp.consistency import make_consistent, scale_to_mixture
 from sepnet.dsp.features import running_level, unit_level
 from sepnet.dsp.filterbank import Filterbank
 from sepnet.losses import in_any_order, in_order
@@ -26,6 +26,7 @@ from sepnet.separators.checks import require_rate
 from sepnet.separators.frame_stream import FrameStream, StreamSetup
 from sepnet.separators.mask_estimator.checks import (
     Level,
+    Scale,
     SourceCount,
     check_choices,
     check_counting,
@@ -64,6 +65,9 @@ class MaskEstimator(nn.Module):
             ``mapping`` is no mask, but takes the outputs for the coefficients of the sources.
         consistent: Whether the part of the mixture that the estimates lack is shared among them
             (sepnet.dsp.consistency). It also sets their level, which SI-SDR leaves open.
+        scale: The level of the estimates: as the network gives it (``network``), or with the gains that bring
+            their sum closest to the mixture (``least_squares``).
+        covers_mixture: Whether the sources are all that a mixture holds; False where noise is to be left out.
         level: Which RMS is brought to one: that of the clip (``whole``), or in each frame that of the past
             (``running``), for causal networks.
         labels: The class of each output, in order; a mixture need not hold all of them. None, or with
@@ -75,8 +79,9 @@ class MaskEstimator(nn.Module):
 
     Raises:
         SepnetError: A value is unknown; features, activation or objective need an STFT, but the filterbank
-            is another; there are not ``n_sources`` labels; or the sources are counted although they have
-            labels, or with an objective that is not defined for silence.
+            is another; there are not ``n_sources`` labels; the sources are to sum to a mixture that they do not
+            cover, or that gives them their level; or they are counted although they have labels, or with an
+            objective that is not defined for silence.
     """
 
     def __init__(
@@ -95,14 +100,21 @@ class MaskEstimator(nn.Module):
         pit: bool = False,
         source_count: SourceCount = "fixed",
         quiet_db: float = 20.0,
+        scale: Scale = "network",
+        covers_mixture: bool = True,
     ) -> None:
         super().__init__()
-        check_choices(features, activation, level, source_count)
+        check_choices(features, activation, level, source_count, scale)
         check_transform(filterbank, features, activation, objective)
         if labels is not None and not pit and len(labels) != n_sources:
             raise SepnetError(
                 f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
                 "to agree"
+            )
+        if consistent and (scale != "network" or not covers_mixture):
+            raise SepnetError(
+                f"consistent=true makes the sources sum to the mixture, which scale={scale} and "
+                f"covers_mixture={covers_mixture} do not go with: set consistent=false"
             )
         if source_count != "fixed":
             check_counting(source_count, quiet_db, None if pit else labels, objective)
@@ -110,6 +122,7 @@ class MaskEstimator(nn.Module):
         self.n_outputs, self.sample_rate = n_sources, sample_rate
         self.source_count, self.quiet_db = source_count, quiet_db
         self.consistent, self.level = consistent, level
+        self.scale, self.covers_mixture = scale, covers_mixture
         self.labels = None if labels is None or pit else tuple(labels)
         self.masking = Masking(filterbank=filterbank, features=features, activation=activation)
         self.network = network(self.masking.n_features, n_sources * self.masking.n_mask)
@@ -126,6 +139,7 @@ class MaskEstimator(nn.Module):
             labels=self.labels,
             latency_seconds=self.filterbank.window_samples / self.sample_rate if causal else None,
             counts_sources=not fixed,
+            covers_mixture=self.covers_mixture,
         )
 
     @property
@@ -141,6 +155,11 @@ class MaskEstimator(nn.Module):
         logits = output.unflatten(1, (self.n_outputs, self.masking.n_mask))  # (batch, source, mask, frame)
         masked = self.masking.apply(logits, analysis.unsqueeze(1))
         return Estimate(analysis, masked, signal, self._synthesise)
+
+    def at_level_of(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch source time"]:
+        """Estimate the sources of mixtures, as ``forward``, at the level that ``scale`` says."""
+        sources: Tensor = self(signal).sources
+        return scale_to_mixture(sources, signal) if self.scale == "least_squares" else sources
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the loss, and the SI-SDR improvement of the active sources in dB, for the log.
@@ -222,6 +241,7 @@ class MaskEstimator(nn.Module):
 
     def _check_live(self) -> None:
         reasons: Sequence[tuple[bool, str]] = (
+            (self.scale != "network", f"its level comes from the whole recording (scale={self.scale})"),
             (self.level != "running", "it brings the whole recording to unit level first (level=whole)"),
             (not self.network_is_causal, "its network uses future frames"),
             (
@@ -241,7 +261,7 @@ class MaskEstimator(nn.Module):
             signal, level = unit_level(signal)
         if not signal.any():  # a mapping might make sound of silence
             return signal.new_zeros(self.n_outputs, signal.shape[-1])
-        sources: Tensor = self(signal).sources[0]
+        sources = self.at_level_of(signal)[0]
         return sources if level is None else sources * level
 
     def _count_outputs(self, outputs: Float[Tensor, "output time"], mixture: Mixture) -> int:

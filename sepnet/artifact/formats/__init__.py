@@ -1,0 +1,14 @@
+"""Folders of other toolkits, read as models of sepnet.
+
+published.py    what a reader returns, and the safe reading of pickled tensors and of settings
+plain_yaml.py   the safe reading of YAML
+asteroid.py     asteroid: pytorch_model.bin
+convert.py      writes what a reader returned as a run folder, once for each content
+
+A reader is a module with ``TOOLKIT``, its name; ``FILES``, which it reads; ``recognises(folder)``, by what
+the folder holds; and ``read(folder)``, which returns a ``PublishedModel`` and runs nothing of the folder's.
+"""
+
+from sepnet.artifact.formats.convert import FILES, converted, is_published, wanted
+
+__all__ = ["FILES", "converted", "is_published", "wanted"]

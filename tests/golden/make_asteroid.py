@@ -1,0 +1,109 @@
+"""Golden folders of asteroid: small networks of random weights, written by asteroid as the hub has them.
+
+    python -m venv /tmp/peer && /tmp/peer/bin/pip install torch==2.11.* asteroid-filterbanks pandas soundfile
+    /tmp/peer/bin/pip install --no-deps asteroid==0.7.0 pytorch-lightning torch-optimizer pytorch-ranger \\
+        julius torch-stoi pb-bss-eval
+    /tmp/peer/bin/python tests/golden/make_asteroid.py [FAMILY ...]
+
+Each folder holds pytorch_model.bin, the card, and golden.npz: what the network gives for two lengths, alone
+and as a batch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from asteroid.models import BaseModel, ConvTasNet, save_publishable
+
+HERE = Path(__file__).parent
+FILTERS = {"n_filters": 16, "kernel_size": 16, "stride": 8}
+TCN = {"bn_chan": 8, "hid_chan": 12, "n_blocks": 3, "n_repeats": 2}
+LICENCES = [
+    {
+        "title": "LibriSpeech ASR corpus", "title_link": "http://www.openslr.org/12",
+        "author": "Vassil Panayotov", "author_link": "https://github.com/vdp", "license": "CC BY 4.0",
+        "license_link": "https://creativecommons.org/licenses/by/4.0/", "non_commercial": False,
+    },
+]  # fmt: skip
+CARD = """---
+tags: [asteroid, audio, {name}]
+datasets: [Libri2Mix]
+license: cc-by-sa-4.0
+---
+# {name}, of random weights
+"""
+FAMILIES: dict[str, tuple[type[BaseModel], dict[str, Any], str, int]] = {
+    "conv_tasnet": (
+        ConvTasNet,
+        {"n_src": 2, "mask_act": "relu", "skip_chan": 10, **TCN, **FILTERS},
+        "sep_clean",
+        8000,
+    ),
+    "conv_tasnet_v1": (  # without skip connections, causal, with a rectified encoder
+        ConvTasNet,
+        {
+            "n_src": 3, "mask_act": "sigmoid", "skip_chan": 0, "causal": True, "norm_type": "cgLN",
+            "encoder_activation": "relu", **TCN, **FILTERS,
+        },
+        "sep_noisy",
+        8000,
+    ),
+    "conv_tasnet_enhsingle": (
+        ConvTasNet,
+        {
+            "n_src": 1, "mask_act": "relu", "skip_chan": 10, **TCN,
+            "n_filters": 16, "kernel_size": 32, "stride": 16,
+        },
+        "enh_single",
+        16000,
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Make the families that the command line names, or all."""
+    for family in sys.argv[1:] or FAMILIES:
+        network, settings, task, sample_rate = FAMILIES[family]
+        make(HERE / f"asteroid_{family}", network(**settings, sample_rate=sample_rate), task, sample_rate)
+
+
+def make(folder: Path, model: BaseModel, task: str, sample_rate: int) -> None:
+    """Write one folder."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():  # also those that begin as constants
+        if parameter.ndim == 1:
+            torch.nn.init.uniform_(parameter, 0.2, 1.0)
+        else:
+            torch.nn.init.normal_(parameter, std=0.5 / parameter[0].numel() ** 0.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            torch.nn.init.uniform_(buffer, 0.5, 1.5)
+    model.eval()
+    package = model.serialize()
+    package.update(dataset="Libri2Mix", task=task, licenses=LICENCES)
+    # As the recipes do: the means of a table, numbers of numpy.
+    metrics = {"si_sdr": np.float64(14.76), "si_sdr_imp": np.float64(14.77)}
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = {"data": {"task": task, "sample_rate": sample_rate}}
+    save_publishable(str(folder), package, metrics=metrics, train_conf=settings, recipe="asteroid/librimix")
+    (folder / "model.pth").rename(folder / "pytorch_model.bin")
+    (folder / "README.md").write_text(CARD.format(name=type(model).__name__))
+    generator = torch.Generator().manual_seed(1)
+    short, long = (0.1 * torch.randn(1, time, generator=generator) for time in (1003, 2500))
+    batch = 0.1 * torch.randn(3, 1003, generator=generator)
+    with torch.no_grad():
+        arrays = {
+            f"{name}_{kind}": array.numpy()
+            for name, signal in (("short", short), ("long", long), ("batch", batch))
+            for kind, array in (("input", signal), ("output", model(signal)))
+        }
+    np.savez_compressed(folder / "golden.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()
