@@ -165,7 +165,10 @@ def test_names_that_can_not_be_loaded(name: str, message: str) -> None:
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(SepnetError, match=r"is no run folder: it has no config\.yaml"):
+    with pytest.raises(
+        SepnetError,
+        match=r"is no run folder and no model of another toolkit: it holds no files, .*neither config\.yaml",
+    ):
         sepnet.load(tmp_path)
     with pytest.raises(SepnetError, match=r"there is no checkpoint .*last\.ckpt: name one that exists"):
         artifact.resolve(tmp_path / "last.ckpt")

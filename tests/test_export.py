@@ -205,7 +205,8 @@ def test_the_file_says_what_the_separator_says(
     assert np.isfinite(sources).all()
     assert not sources[1].any()
     np.testing.assert_allclose(sources[0], wanted[0], atol=1e-5)
-    np.testing.assert_allclose(sources.sum(axis=1), mixture, atol=1e-5)  # consistent
+    if separator.consistent:
+        np.testing.assert_allclose(sources.sum(axis=1), mixture, atol=1e-5)
     if suffix == ".onnx":
         check_graph(file.path)
 

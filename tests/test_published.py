@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 import sepnet
+from sepnet import artifact
 from sepnet.artifact.formats import convert
-from sepnet.types import Mixture, Separator
+from sepnet.artifact.formats.plain_yaml import Tagged, read_plain_yaml
+from sepnet.evaluation.contenders import contender
+from sepnet.types import Batch, Mixture, Separator, SepnetError
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILIES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -55,3 +66,224 @@ def test_separation_differs_from_the_network_in_level_alone(family: str) -> None
     assert len(sources) == separator.info.n_sources
     gains = (sources * outputs).sum(dim=-1, keepdim=True) / outputs.square().sum(dim=-1, keepdim=True)
     torch.testing.assert_close(sources, gains * outputs, atol=2e-4 * float(sources.abs().max()), rtol=0)
+
+
+# What else is done with them
+
+
+def test_they_say_what_they_need_and_leave_out() -> None:
+    clean, noisy, single = (
+        load(f"asteroid_{name}").info for name in ("conv_tasnet", "conv_tasnet_v1", "conv_tasnet_enhsingle")
+    )
+    assert (clean.n_sources, clean.sample_rate, clean.covers_mixture) == (2, 8000, True)
+    assert (noisy.n_sources, noisy.sample_rate, noisy.covers_mixture) == (3, 8000, False)
+    assert (single.n_sources, single.sample_rate, single.covers_mixture) == (1, 16000, False)
+
+
+def test_one_source_is_not_made_to_be_the_mixture() -> None:
+    recording = 0.1 * torch.randn(1, 9000, generator=torch.Generator().manual_seed(0))
+    enhanced = sepnet.separate(recording, 22050, model=GOLDEN / "asteroid_conv_tasnet_enhsingle").sources
+    assert enhanced.shape == recording.shape
+    assert (enhanced - recording).square().sum() > 0.01 * recording.square().sum()
+    two = sepnet.separate(recording, 22050, model=GOLDEN / "asteroid_conv_tasnet").sources
+    torch.testing.assert_close(two.sum(dim=0, keepdim=True), recording, atol=1e-5, rtol=0)
+
+
+@each_family
+def test_they_are_saved_as_run_folders(family: str, tmp_path: Path) -> None:
+    sepnet.Pretrained.from_pretrained(GOLDEN / family).save_pretrained(tmp_path / "copy")
+    names = {path.name for path in (tmp_path / "copy").iterdir()}
+    assert names == {"README.md", "config.yaml", "model.safetensors", "provenance.json"}
+    origin = json.loads((tmp_path / "copy" / "provenance.json").read_text())["published"]
+    assert origin["licence"] in {"cc-by-sa-4.0", "apache-2.0"}
+    assert origin["licence"] in (tmp_path / "copy" / "README.md").read_text()
+    copy = sepnet.load(tmp_path / "copy")
+    assert isinstance(copy, nn.Module)
+    for name, tensor in load(family).state_dict().items():
+        assert torch.equal(copy.state_dict()[name], tensor)
+
+
+@each_family
+def test_they_learn(family: str) -> None:
+    separator = load(family).train()
+    info = separator.info
+    sources = 0.1 * torch.randn(2, info.n_sources, 800, generator=torch.Generator().manual_seed(0))
+    batch = Batch(sources.sum(dim=1, keepdim=True), sources, ("a", "b"), info.sample_rate)
+    separator.loss(batch)["loss"].backward()
+    for name, parameter in separator.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_a_contender_bears_its_licence() -> None:
+    assert "licence: cc-by-sa-4.0" in contender(GOLDEN / "asteroid_conv_tasnet").config
+
+
+def test_a_folder_is_converted_once_and_again_where_it_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(GOLDEN / "asteroid_conv_tasnet", folder)
+    first = artifact.resolve(folder).path
+    assert capsys.readouterr().err == f"{folder}: ConvTasNet of asteroid, licence: cc-by-sa-4.0\n"
+    assert artifact.resolve(folder).path == first
+    assert capsys.readouterr().err == ""
+    change(folder, lambda package: package["state_dict"]["masker.mask_net.1.bias"].add_(1.0))
+    assert artifact.resolve(folder).path != first
+
+
+# What a stranger may have written
+
+
+class Mischief:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.file}",)
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "pytorch_model.bin"
+    package = torch.load(path, weights_only=False)
+    edit(package)
+    torch.save(package, path)
+
+
+def setting(**values: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda package: package["model_args"].update(values)
+
+
+EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "another network": (
+        lambda package: package.update(model_name="DCUNet"),
+        "holds asteroid's DCUNet, which sepnet does not have: it reads ConvTasNet",
+    ),
+    "no settings": (lambda package: package.pop("model_args"), "not model_name, model_args, state_dict"),
+    "settings that are none": (lambda package: package.update(model_args=3), "has to be a mapping"),
+    "an unknown setting": (setting(attention=True), "the setting 'attention' is unknown"),
+    "too many layers": (setting(n_repeats=10**9), "n_repeats=1000000000 has to be a number from 1 to 256"),
+    "too many filters": (setting(n_filters=10**7), "n_filters=10000000 has to be a number from 1 to 8192"),
+    "no number": (setting(bn_chan="8"), "bn_chan=8 has to be a number"),
+    "another norm": (setting(norm_type="BN"), "norm_type=BN is not supported; known are gLN"),
+    "other filters": (setting(fb_name="stft"), "fb_name=stft is not supported; known are free"),
+    "another size": (setting(hid_chan=24), r"is \(12, 8, 1\), not \(24, 8, 1\)"),
+    "fewer blocks": (setting(n_blocks=2), "has beyond its settings network.blocks.4"),
+    "more blocks": (setting(n_blocks=4), "lacks network.blocks.6"),
+    "a tensor beyond": (
+        lambda package: package["state_dict"].update(surprise=torch.zeros(1)),
+        "holds a tensor 'surprise', which its architecture doesn't have",
+    ),
+    "no tensors": (
+        lambda package: package.update(state_dict=[1]), "holds a list in place of tensors by name",
+    ),
+    "words for tensors": (
+        lambda package: package["state_dict"].update(a="b"), "holds a str as a, not a tensor",
+    ),
+    "a tensor larger than its file": (
+        lambda package: package["state_dict"].update(huge=torch.zeros(1).expand(10**12)),
+        "the tensors of .* would take 4000.0 GB: refused",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_other_contents_are_refused_in_a_sentence(edit: str, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "asteroid_conv_tasnet", folder)
+    alter, reason = EDITS[edit]
+    change(folder, alter)
+    with pytest.raises(SepnetError, match=reason) as raised:
+        sepnet.load(folder)
+    assert "\n" not in str(raised.value)
+    assert not list((tmp_path / "home").rglob("*.safetensors"))
+
+
+def test_pickled_code_is_not_run(tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "asteroid_conv_tasnet", folder)
+    change(folder, lambda package: package.update(infos=Mischief(tmp_path / "ran")))
+    with pytest.raises(SepnetError, match=r"holds pickled code \(\w+\.system\), which is never run"):
+        sepnet.load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_file_is_refused(share: float, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "asteroid_conv_tasnet", folder)
+    path = folder / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(SepnetError, match=r"can't be read as a file of torch\.save: fetch it again"):
+        sepnet.load(folder)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "asteroid_conv_tasnet", folder)
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(10**7))
+    with pytest.raises(SepnetError, match="is a compressed archive"):
+        sepnet.load(folder)
+
+
+def test_an_unknown_format_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(
+        SepnetError, match=r"holds model.onnx, but neither config.yaml \(sepnet\) nor pytorch_model"
+    ):
+        sepnet.load(tmp_path)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "save_file", full)
+        with pytest.raises(SepnetError, match="No space left on device"):
+            load("asteroid_conv_tasnet")
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    load("asteroid_conv_tasnet")
+
+
+def test_what_differs_from_the_hub_s_checksum_is_refused(tmp_path: Path) -> None:
+    blob = tmp_path / "blobs" / ("0" * 64)
+    blob.parent.mkdir()
+    shutil.copy(GOLDEN / "asteroid_conv_tasnet" / "pytorch_model.bin", blob)
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "pytorch_model.bin").symlink_to(blob)
+    with pytest.raises(SepnetError, match="its SHA-256 is not the one that the hub announced"):
+        sepnet.load(tmp_path / "snapshot")
+
+
+# YAML
+
+
+def test_tags_are_data() -> None:
+    values = read_plain_yaml("a: !new:os.system\n  command: ls\nb: !ref <a>\nc: !apply:os.getcwd []", "here")
+    assert values["a"] == Tagged("new:os.system", {"command": "ls"})
+    assert values["b"] == Tagged("ref", "<a>")
+    assert values["c"] == Tagged("apply:os.getcwd", [])
+
+
+BOMB = "a: &a [x]\n" + "\n".join(
+    f"{new}: &{new} [{', '.join(9 * [f'*{old}'])}]" for old, new in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (BOMB, "it has aliases"),
+        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        ("[" * 5000, "can't be read as settings"),
+        ("- 1", "holds a list, not settings by name"),
+        ("a: 'b", "can't be read as settings"),
+        (f"a: {'x' * 2**20}", "too much for settings"),
+    ],
+)
+def test_hostile_yaml_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(SepnetError, match=reason):
+        read_plain_yaml(text, "here")

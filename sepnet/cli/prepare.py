@@ -1,4 +1,4 @@
-"""``sepnet prepare``: fetch a corpus, index it, and draw a fixed list from it."""
+"""``sepnet prepare``: fetch weights; fetch a corpus, index it, and draw a fixed list from it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def prepare(config: DictConfig) -> None:
     Raises:
         SepnetError: A setting is missing, or the corpus can't be fetched, indexed or drawn from.
     """
+    if config.weights is not None:
+        print(f"{config.weights} is in {artifact.resolve(config.weights).folder}")
+        if OmegaConf.is_missing(config, "root"):
+            return
     if OmegaConf.is_missing(config, "root"):
         raise SepnetError("root has no value: set root=/my/wavs, or choose corpus=librispeech or corpus=toy")
     _check_list(config.list)

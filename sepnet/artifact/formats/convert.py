@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +18,7 @@ from types import ModuleType
 import safetensors
 import torch
 from huggingface_hub import constants
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,6 +35,7 @@ READERS: tuple[ModuleType, ...] = (asteroid,)
 FILES = tuple(name for reader in READERS for name in reader.FILES)
 VERSION = 1  # of what the conversion writes: raised when that changes
 MAX_CARD_BYTES = 2**20
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def is_published(folder: Path) -> bool:
@@ -59,10 +63,18 @@ def converted(folder: Path, name: str) -> Path:
     """
     reader = next(reader for reader in READERS if reader.recognises(folder))
     files = [folder / each for each in (*reader.FILES, paths.CARD) if (folder / each).is_file()]
-    digests = {file.name: _digest(file.resolve(), file.stat().st_mtime_ns) for file in files}
+    digests = {
+        file.name: _digest(file.resolve(), file.stat().st_size, file.stat().st_mtime_ns) for file in files
+    }
     key = hashlib.sha256(json.dumps([VERSION, reader.TOOLKIT, digests]).encode()).hexdigest()[:24]
     target = Path(constants.HF_HOME) / "sepnet" / key
-    if not (target / paths.CONFIG).is_file():
+    if (target / paths.CONFIG).is_file():
+        return target
+    _verify(files, digests)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(target.with_suffix(".lock")):  # of two processes the second finds it done
+        if (target / paths.CONFIG).is_file():
+            return target
         model: PublishedModel = reader.read(folder)
         licence = _licence(folder) or model.licence or "unknown"
         _check(model, folder)
@@ -76,6 +88,17 @@ def converted(folder: Path, name: str) -> Path:
         _write(target, model, origin)
         print(f"{name}: {model.architecture} of {reader.TOOLKIT}, licence: {licence}", file=sys.stderr)
     return target
+
+
+def _verify(files: Sequence[Path], digests: Mapping[str, str]) -> None:
+    """Refuse a file that is not what the hub announced; its cache names large files by their SHA-256."""
+    for file in files:
+        announced = file.resolve().name
+        if SHA256.fullmatch(announced) and announced != digests[file.name]:
+            raise SepnetError(
+                f"{file.name} is damaged: its SHA-256 is not the one that the hub announced; remove "
+                f"{file.resolve()} and fetch it again"
+            )
 
 
 def _check(model: PublishedModel, folder: Path) -> None:
@@ -133,6 +156,6 @@ def _licence(folder: Path) -> str | None:
 
 
 @cache
-def _digest(path: Path, _mtime_ns: int) -> str:
+def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

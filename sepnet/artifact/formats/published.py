@@ -56,7 +56,7 @@ class _NumpyType:
 
 
 def _numpy_number(kind: object, content: object = b"") -> float | None:
-    """Take the place of what makes a number of numpy in a pickle; None for other types than floats and ints."""
+    """Take the place of what makes a number of numpy in a pickle; None unless it is a float or an int."""
     code = getattr(kind, "code", None)
     formats = {"f8": "<d", "f4": "<f", "i8": "<q", "i4": "<i"}
     if code not in formats or not isinstance(content, bytes | str):
@@ -221,7 +221,7 @@ class Settings:
 
 
 def _check_archive(path: Path, size: int) -> None:
-    """Refuse an archive whose contents are larger than the file, or whose pickle is too large for settings."""
+    """Refuse an archive that unpacks to more than its file, or whose pickle is too large for settings."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > size:

@@ -79,9 +79,9 @@ class MaskEstimator(nn.Module):
 
     Raises:
         SepnetError: A value is unknown; features, activation or objective need an STFT, but the filterbank
-            is another; there are not ``n_sources`` labels; the sources are to sum to a mixture that they do not
-            cover, or that gives them their level; or they are counted although they have labels, or with an
-            objective that is not defined for silence.
+            is another; there are not ``n_sources`` labels; the sources are to sum to a mixture that they
+            do not cover, or that gives them their level; or they are counted although they have labels, or
+            with an objective that is not defined for silence.
     """
 
     def __init__(
