@@ -23,6 +23,11 @@ FILES = (CONFIG, WEIGHTS, METRICS, PROVENANCE, CARD)
 """The files of a run folder that are published, and downloaded."""
 FETCHED = (*FILES, *formats.FILES)
 """These, and the files that the readers of other toolkits know."""
+REFUSALS = {
+    401: "if it is private, log in with `hf auth login`",
+    403: "accept its licence on its page, and log in with `hf auth login`",
+    429: "it was asked too often, so wait some minutes",
+}
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -61,6 +66,8 @@ def fetch(name: str, **options: Any) -> Path:
             "needs `hf auth login`)"
         ) from error
     except (RevisionNotFoundError, HfHubHTTPError) as error:
+        if (status := _status(error)) in REFUSALS:
+            raise SepnetError(f"the hub refuses {name!r} (HTTP {status}): {REFUSALS[status]}") from error
         if isinstance(error, LocalEntryNotFoundError):
             raise _unreachable(name, error) from error
         raise SepnetError(
@@ -75,6 +82,16 @@ def _unreachable(name: str, error: BaseException) -> SepnetError:
         f"{name!r} is no folder here, and the hub can't be asked for it ({_root(error)}): connect to the "
         "network once, or name a folder"
     )
+
+
+def _status(error: BaseException | None) -> int:
+    """The HTTP status at the bottom of a chain of errors; 0 if there is none."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__
+    return 0
 
 
 def _root(error: BaseException) -> str:

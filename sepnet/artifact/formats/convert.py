@@ -28,7 +28,7 @@ from sepnet.artifact.build import METHODS, build
 from sepnet.artifact.formats import asteroid
 from sepnet.artifact.formats.plain_yaml import read_front_matter
 from sepnet.artifact.formats.published import PublishedModel
-from sepnet.artifact.provenance import surroundings
+from sepnet.artifact.provenance import describe_environment
 from sepnet.types import SepnetError
 
 READERS: tuple[ModuleType, ...] = (asteroid,)
@@ -130,7 +130,7 @@ def _write(target: Path, model: PublishedModel, origin: dict[str, object]) -> No
             save_file(weights, folder / paths.WEIGHTS)
         except safetensors.SafetensorError as error:  # which a full disk raises
             raise OSError(str(error)) from error
-        provenance = {"published": origin, **surroundings()}
+        provenance = {"published": origin, **describe_environment()}
         (folder / paths.PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         (folder / paths.CARD).write_text(
             f"# {origin['name']}\n\n{model.architecture}, {parameters / 1e6:.2f} M parameters, trained with "
