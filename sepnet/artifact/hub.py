@@ -66,9 +66,7 @@ def fetch(name: str, **options: Any) -> Path:
             "needs `hf auth login`)"
         ) from error
     except (RevisionNotFoundError, HfHubHTTPError) as error:
-        if (status := _status(error)) in REFUSALS:
-            raise SepnetError(f"the hub refuses {name!r} (HTTP {status}): {REFUSALS[status]}") from error
-        if isinstance(error, LocalEntryNotFoundError):
+        if isinstance(error, LocalEntryNotFoundError) or _status(error) in REFUSALS:
             raise _unreachable(name, error) from error
         raise SepnetError(
             f"the hub refuses {name!r} ({_root(error)}): look at the revision, or try later"
@@ -78,6 +76,8 @@ def fetch(name: str, **options: Any) -> Path:
 
 
 def _unreachable(name: str, error: BaseException) -> SepnetError:
+    if (status := _status(error)) in REFUSALS:
+        return SepnetError(f"the hub refuses {name!r} (HTTP {status}): {REFUSALS[status]}")
     return SepnetError(
         f"{name!r} is no folder here, and the hub can't be asked for it ({_root(error)}): connect to the "
         "network once, or name a folder"
