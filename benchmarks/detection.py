@@ -31,7 +31,7 @@ def run(config: DictConfig) -> None:
     Raises:
         SepnetError: The data have no queries.
     """
-    app.require_all(config)
+    app.plain(config)
     torch.set_num_threads(1)
     data: MixtureData = artifact.build(config.data)
     mixtures = data.test()

@@ -56,7 +56,7 @@ class Dense(GaussianMixture):
 
 def run(config: DictConfig) -> None:
     """Print SI-SDR improvements of ideal masks and of fits to them, and the seconds for 10 s, on one core."""
-    app.require_all(config)
+    app.plain(config)
     torch.set_num_threads(1)
     data: MixtureData = artifact.build(config.data)
     masking = MelMasking(sample_rate=data.sample_rate)

@@ -20,7 +20,7 @@ N_WARM_UP = 50  # mixtures
 def run(config: DictConfig) -> None:
     """Print mixtures a second on one core, from the cache, with and without a change of speed."""
     torch.set_num_threads(1)
-    app.require_all(config)
+    app.plain(config)
     data: MixtureData = artifact.build(config.data)
     cache = data.train().mixer.cache
     print(

@@ -48,7 +48,7 @@ class Case:
 
 def run(config: DictConfig) -> None:
     """Print the seconds that both take on the same mixtures and cores, and how far their values differ."""
-    app.require_all(config)
+    app.plain(config)
     cases = _cases(artifact.build(config.data), config.n_scored)
     chosen = np.linspace(0, len(cases) - 1, min(config.n_peer or len(cases), len(cases))).round().astype(int)
     cores, seconds = os.cpu_count() or 1, [case.mixture.shape[-1] / case.sample_rate for case in cases]

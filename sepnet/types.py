@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class SepnetError(ValueError):
@@ -243,6 +243,13 @@ class Trainable(Protocol):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars to log; ``loss`` is the one to minimise."""
         ...
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """A separator whose network torch.compile can translate."""
+
+    network: nn.Module
 
 
 @runtime_checkable

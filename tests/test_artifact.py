@@ -363,7 +363,7 @@ def test_checkpoints_that_are_none(run: Path, content: bytes) -> None:
         ("", "describes no model"),
         ("data: 3", "describes no model"),
         ("model: pit", "describes no model"),
-        ("model: {n_sources: 2}", "nothing to build"),
+        ("model: {n_sources: 2}", "has no _target_ to build"),
         ("model: {_target_: sepnet.separators.identity.Identity, x: '${nowhere}'}", "settings can't be used"),
         ("model: {_target_: sepnet.separators.identity.Identiti}", "does not exist"),
         ("model: {_target_: sepnet.separators.identities.Identity}", "does not exist"),
@@ -378,9 +378,9 @@ def test_configurations_that_are_none(run: Path, text: str, message: str) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"featurs": "coefficients"}, r"MaskEstimator has no argument 'featurs': did you mean 'features'"),
-        ({"network": {"n_block": 3}}, r"TCN has no argument 'n_block': did you mean 'n_blocks'"),
-        ({"xyzzy": 1}, r"has no argument 'xyzzy': it has .*filterbank.*network"),
+        ({"featurs": "coefficients"}, r"no setting MaskEstimator\.featurs: did you mean 'features'"),
+        ({"network": {"n_block": 3}}, r"no setting MaskEstimator\.network\.n_block: did you mean 'n_blocks'"),
+        ({"xyzzy": 1}, r"no setting MaskEstimator\.xyzzy: there are .*filterbank.*network"),
         ({"filterbank": {"hop_samples": 999}}, r"hop_samples=999"),
         ({"network": {"kernel": 2}}, r"kernel is 2"),
     ],

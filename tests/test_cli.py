@@ -32,7 +32,7 @@ from training_fixtures import (
 
 import sepnet
 from sepnet import artifact
-from sepnet.cli import app, separate
+from sepnet.cli import app, overrides, separate
 from sepnet.cli.train import train
 from sepnet.evaluation import Contender, contenders, scoring
 from sepnet.training import checkpoints
@@ -91,6 +91,8 @@ def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("modle=pit", "there is no setting 'modle': did you mean 'model'?"),
         ("model=pitt", "model has no option 'pitt': did you mean 'pit'?"),
         ("trainer=tpu", "trainer has no option 'tpu'"),
+        ("optimizer=null", "optimizer is null: give adamw or muon"),
+        ("model=null", "model is null: give ast_contrast, "),
         (
             "model.network.n_chanels=3",
             "there is no setting 'model.network.n_chanels': did you mean 'model.network.n_channels'?",
@@ -105,12 +107,12 @@ def test_a_name_too_long_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_settings_that_are_not_there_are_told_with_the_nearest(
     word: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refusal(lambda: app.check("train", ["data=folder", word]), capsys).startswith(told)
+    assert refusal(lambda: overrides.check("train", ["data=folder", word]), capsys).startswith(told)
 
 
 def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data=folder", "model=pit_blstm", "model.network.hiden=3"]
-    assert "'model.network.n_hidden'" in refusal(lambda: app.check("train", words), capsys)
+    assert "'model.network.n_hidden'" in refusal(lambda: overrides.check("train", words), capsys)
 
 
 @pytest.mark.parametrize(
@@ -120,21 +122,34 @@ def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixt
         ("+model.foo=1", "foo"),
         ("+optimizer.momentumm=1", "momentumm"),
         ("+trainer.max_step=1", "Lightning's Trainer has no setting 'max_step': did you mean 'max_steps'?"),
-        ("trainer.max_time=soon", r"`Timer\(duration='soon'\)` is not a valid duration"),
-        ("trainer.precision=7", "Precision 7 is invalid"),
-        ("trainer.max_epochs=-7", "max_epochs"),
+        ("trainer.max_time=soon", r"trainer\.max_time is 'soon': give days:hours:minutes:seconds"),
+        ("trainer.max_time=1", r"trainer\.max_time is 1: give days:hours:minutes:seconds"),
+        ("trainer.precision=7", r"trainer\.precision is 7: give auto, 32-true"),
+        ("trainer.max_epochs=-7", r"trainer\.max_epochs is -7: give a whole number from 1"),
+        ("trainer.strategy=ddpp", r"trainer: .*ddpp"),
         ("loader.batch_size=21", r"loader\.batch_size=21 has to be between 1 and data\.epoch_size=20"),
         ("model.sample_rate=16000", "data.sample_rate is 8000 Hz, but model.sample_rate 16000 Hz"),
-        ("data.corpus.root=???", r"data\.corpus\.root has no value: say data\.corpus\.root=\.\.\."),
+        ("data.corpus.root=???", r"data\.corpus\.root has no value: give data\.corpus\.root=\.\.\."),
         ("data.corpus.root=/not/there", "there is no folder /not/there"),
         ("data.sample_rate=16000", "model.sample_rate 8000 Hz: they have to agree"),
         ("name=a/b", "name is 'a/b': give a name without slashes"),
         ("name=../../escape", r"name is '\.\./\.\./escape': give a name without slashes"),
-        ("schedule.warmup_steps=-3", r"schedule\.warmup_steps is -3: give a whole number of at least 0"),
+        ("schedule.warmup_steps=-3", r"schedule\.warmup_steps is -3: give a whole number from 0 to"),
+        ("schedule.decay=foo", r"schedule\.decay is 'foo': give cosine, linear or none"),
         ("schedule.final=7", r"schedule\.final is 7: give a number from 0 to 1"),
-        ("optimizer.lr=-1", r"optimizer\.lr is -1: give a number of at least 0"),
-        ("ema_decay=5", "ema_decay is 5: give a number from 0 to 1"),
-        ("seed=-1", "seed is -1: give a whole number from 0 to 4294967295"),
+        ("optimizer.lr=-1", r"optimizer\.lr is -1: give a number above 0"),
+        ("optimizer.lr=0", r"optimizer\.lr is 0: give a number above 0"),
+        ("optimizer.lr=abc", r"optimizer\.lr is 'abc': give a number above 0"),
+        ("optimizer.lr=nan", r"optimizer\.lr is nan: give a number above 0"),
+        ("ema_decay=5", "ema_decay is 5: give a number of at least 0 and below 1 or null"),
+        ("seed=-1", "seed is -1: give a whole number from 0 to 4,294,967,295"),
+        ("data.seed=abc", r"data\.seed is 'abc': give a whole number from 0 to 4,294,967,295"),
+        ("data.mixing.seconds=1e9", r"data\.mixing\.seconds is 1000000000\.0: give a number above 0"),
+        (
+            "model.network.n_channels=0",
+            r"model\.network\.n_channels is 0: give a whole number from 1 to 65,536",
+        ),
+        ("resume=5", "resume is 5: give true or false, a path or null"),
         ("data.train_split=trian", "has no split trian: it has dev, test, train"),
     ],
 )
@@ -153,11 +168,11 @@ def test_a_method_that_does_not_learn_is_not_trained(corpus: Path, tmp_path: Pat
 
 
 def test_a_sweep_is_checked_value_by_value(capsys: pytest.CaptureFixture[str]) -> None:
-    app.check("train", ["data=folder", "model=pit,pit_blstm", "seed=range(3)"], sweep=True)
+    overrides.check("train", ["data=folder", "model=pit,pit_blstm", "seed=range(3)"], sweep=True)
     words = ["data=folder", "model=pit,pitt", "seed=1,2"]
-    assert "did you mean 'pit'?" in refusal(lambda: app.check("train", words, sweep=True), capsys)
+    assert "did you mean 'pit'?" in refusal(lambda: overrides.check("train", words, sweep=True), capsys)
     words = ["data=folder", "model=pit,pit_blstm", "sed=1,2"]
-    assert "did you mean 'seed'?" in refusal(lambda: app.check("train", words, sweep=True), capsys)
+    assert "did you mean 'seed'?" in refusal(lambda: overrides.check("train", words, sweep=True), capsys)
 
 
 def test_the_program_ends_with_2_and_no_traceback(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sepnet import artifact
-from sepnet.cli import app
+from sepnet.cli.overrides import check
 from sepnet.data.mixing import Mixing
 from sepnet.types import SepnetError
 
@@ -112,9 +112,9 @@ def test_a_corpus_that_no_variable_names_is_refused_with_the_remedy(
 
 def test_a_folder_takes_the_place_of_a_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SEPNET_ESC10", raising=False)
-    app.check("train", ["data=esc10", "data.corpus.root=stems"])
+    check("train", ["data=esc10", "data.corpus.root=stems"])
     with pytest.raises(SepnetError, match="resample=7 is neither"):
-        app.check("train", ["data=esc10", "data.corpus.root=stems", "data.resample=7"])
+        check("train", ["data=esc10", "data.corpus.root=stems", "data.resample=7"])
 
 
 def test_a_sweep_can_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_sweep_can_go_to_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launcher._target_ == "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
     monkeypatch.setenv("PATH", "")
     with pytest.raises(SepnetError, match="there is no srun here: leave it out"):
-        app.check("train", ["hydra/launcher=slurm"], sweep=True)
+        check("train", ["hydra/launcher=slurm"], sweep=True)
     assert (launcher.gpus_per_node, launcher.timeout_min) == (1, 1440)
 
 
@@ -240,5 +240,5 @@ def test_a_misspelt_key_is_refused_with_the_nearest(name: str) -> None:
         wrong = copy.deepcopy(config)
         changed = list(nodes(wrong))[number]
         changed[keys[0][:-1]] = changed.pop(keys[0])
-        with pytest.raises(SepnetError, match=rf"no argument '{keys[0][:-1]}': did you mean '{keys[0]}'"):
+        with pytest.raises(SepnetError, match=rf"no setting .*\b{keys[0][:-1]}: did you mean '{keys[0]}'"):
             artifact.build(OmegaConf.create(wrong))

@@ -22,7 +22,7 @@ import docs_folder
 import jaxtyping
 import pytest
 
-from sepnet.cli import app
+from sepnet.cli import overrides
 from sepnet.commands import SCRIPTS
 from sepnet.types import SepnetError
 
@@ -173,7 +173,7 @@ def run_bash(text: str, where: str, variables: dict[str, str], told: Path, start
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_have_settings_that_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.shutil, "which", lambda name: name)  # as on a cluster
+    monkeypatch.setattr(overrides.shutil, "which", lambda name: name)  # as on a cluster
     for block in blocks(page.read_text()):
         assert block.language not in ("sh", "shell", "console", "py"), f"line {block.line}: bash, or python"
         assert block.mark in ("", "no-run"), f"line {block.line}: {block.mark!r} is no mark"
@@ -203,20 +203,20 @@ def check(script: str, words: list[str]) -> str:
     name = CONFIG_NAMES.get(Path(script).stem, Path(script).stem)
     folder = docs_folder.ROOT / "benchmarks" if name == "benchmark" else None
     sweep = not {"-m", "--multirun"}.isdisjoint(words)
-    overrides = [word for word in words if word not in ("-m", "--multirun")]
+    words = [word for word in words if word not in ("-m", "--multirun")]
     if name == "separate":
-        overrides = [word for word in overrides if "=" in word]  # the others are files
+        words = [word for word in words if "=" in word]  # the others are files
     # A setting with the name of a folder in conf (model=..., of separate.py) is plain, and not Hydra's.
-    settings = [word for word in overrides if not app._clashes(app._key(word), name, folder)]
+    settings = [word for word in words if not overrides.clashes(overrides.key_of(word), name, folder)]
     try:
-        app.check(name, settings, sweep=sweep, folder=folder)
+        overrides.check(name, settings, sweep=sweep, folder=folder)
     except SepnetError as error:
         return str(error)
     return ""
 
 
 def test_the_commands_of_the_readme_have_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.shutil, "which", lambda name: name)  # as on a cluster
+    monkeypatch.setattr(overrides.shutil, "which", lambda name: name)  # as on a cluster
     found = [
         command
         for block in blocks((docs_folder.ROOT / "README.md").read_text())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sepnet.inference.channels import separate_images
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
+from sepnet.settings import parse
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 RATE = 8000
@@ -123,17 +124,16 @@ def test_the_chosen_channels_are_separated() -> None:
         torch.testing.assert_close(sources[0], chosen[0])
 
 
-@pytest.mark.parametrize("channels", [3, -1])
-def test_a_channel_that_is_not_there_is_refused(channels: Any) -> None:
-    settings = replace(PipelineSettings(), channels=channels)
-    with pytest.raises(SepnetError, match=f"channels={channels}, but the recording has 3 channels"):
+def test_a_channel_that_is_not_there_is_refused() -> None:
+    settings = PipelineSettings(channels=3)
+    with pytest.raises(SepnetError, match="channels=3, but the recording has 3 channels"):
         Pipeline(Recording(SeparatorInfo()), settings).separate(Mixture(noise(3, 100), RATE))
 
 
-@pytest.mark.parametrize("channels", [True, "both", 1.5])
+@pytest.mark.parametrize("channels", [True, "both", 1.5, -1])
 def test_channels_are_named_or_numbered(channels: Any) -> None:
-    with pytest.raises(SepnetError, match=f"channels={channels}: give each, all, mean, or the number"):
-        PipelineSettings.from_mapping({"channels": channels})
+    with pytest.raises(SepnetError, match=r"channels is .*: give each, all, mean or a whole number from 0"):
+        parse(PipelineSettings, {"channels": channels})
 
 
 def test_several_channels_of_each_source_are_not_for_memory() -> None:
@@ -241,12 +241,12 @@ def test_the_separator_sees_the_hints_that_it_declares_and_no_others() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"chunk_seconds": 0.0}, r"chunk_seconds=0\.0: give a positive number of seconds"),
-        ({"chunk_seconds": math.nan}, "chunk_seconds=nan"),
-        ({"chunk_seconds": math.inf}, "chunk_seconds=inf"),
-        ({"overlap_seconds": -1.0}, r"overlap_seconds=-1\.0"),
-        ({"chunk_seconds": 6.0, "overlap_seconds": 3.0}, "has to be shorter than half a chunk"),
-        ({"n_sources": 0}, "n_sources=0: give 1 or more"),
+        ({"chunk_seconds": 0.0}, r"chunk_seconds is 0\.0: give a number above 0"),
+        ({"chunk_seconds": math.nan}, "chunk_seconds is nan"),
+        ({"chunk_seconds": math.inf}, "chunk_seconds is inf"),
+        ({"overlap_seconds": -1.0}, r"overlap_seconds is -1\.0"),
+        ({"chunk_seconds": 6.0, "overlap_seconds": 3.0}, "overlap shorter than half a chunk"),
+        ({"n_sources": 0}, "n_sources is 0: give a whole number from 1 to 64, auto or null"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -22,8 +22,11 @@ from torch import Tensor
 import sepnet
 from benchmarks import streaming
 from sepnet import artifact
-from sepnet.cli import live
+from sepnet.cli import app
+from sepnet.cli import live as command
+from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.dsp.filterbank import LearnedFilterbank
+from sepnet.inference import live
 from sepnet.inference.stages import Consistent
 from sepnet.inference.stream import MAX_HOPS_PER_STEP, StreamingSeparator
 from sepnet.networks.tcn import TCN, CumulativeNorm
@@ -454,7 +457,8 @@ def test_incomplete_and_clipped_samples(capsys: pytest.CaptureFixture[str]) -> N
 
 def settings(**changed: Any) -> Any:
     config = OmegaConf.load(artifact.config_folder() / "separate.yaml")
-    return OmegaConf.merge(config, {"live": True}, changed)
+    del config["defaults"]
+    return app.parse(SeparateSettings, OmegaConf.merge(config, {"live": True}, changed))
 
 
 def test_nan_and_infinity_become_zeros_and_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -469,13 +473,13 @@ def test_nan_and_infinity_become_zeros_and_are_counted(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"live": "radio"}, "live=radio is none of"),
+        ({"live": "radio"}, "live is 'radio': give true or false, device or null"),
         ({"files": ["a.wav"]}, "leave the files out"),
-        ({"pcm": {"format": "mp3"}}, "one of s16le, f32le"),
-        ({"pcm": {"channels": 0}}, "pcm.channels=0"),
-        ({"pcm": {"channels": True}}, "pcm.channels=True"),
-        ({"pcm": {"rate": 0}}, "pcm.rate=0 is no rate"),
-        ({"pcm": {"source": "bass"}}, "pcm.source=bass is none of s1, s2"),
+        ({"pcm": {"format": "mp3"}}, "pcm.format is 'mp3': give s16le or f32le"),
+        ({"pcm": {"channels": 0}}, "pcm.channels is 0: give a whole number"),
+        ({"pcm": {"channels": True}}, "pcm.channels is true: give a whole number"),
+        ({"pcm": {"rate": 0}}, "pcm.rate is 0: give a whole number from 1,000 to 768,000 or null"),
+        ({"pcm": {"source": "bass"}}, "pcm.source is bass: give one of s1, s2"),
         ({"pcm": {"rate": 44100}}, "44100 Hz.* 8000 Hz"),
         ({"model": "nmf"}, "looks at the whole recording"),
     ],
@@ -483,7 +487,7 @@ def test_nan_and_infinity_become_zeros_and_are_counted(capsys: pytest.CaptureFix
 )
 def test_invalid_live_settings_are_refused(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SepnetError, match=sentence):
-        live.live(settings(**changed))
+        command.live(settings(**changed))
 
 
 class PortAudioError(Exception):
@@ -525,7 +529,7 @@ def test_the_sound_card(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     card = Card()
     fake = SimpleNamespace(Stream=card, PortAudioError=PortAudioError)
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
-    live.live(settings(live="device", pcm={"channels": 2, "source": "s2"}))
+    command.live(settings(live="device", pcm={"channels": 2, "source": "s2"}))
     assert card.opened == {"samplerate": 8000, "blocksize": 128, "channels": (2, 1), "dtype": "float32"}
     whole = sepnet.load("pit-causal-2spk-8k").separate(Mixture(signal_of(640)[None], RATE)).sources
     played = torch.from_numpy(np.concatenate(card.played)[:, 0])
@@ -535,13 +539,13 @@ def test_the_sound_card(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "1 times the input overflowed" in capsys.readouterr().err
     fake.Stream = Card(refuses=True)
     with pytest.raises(SepnetError, match=r"can't be used at 8000 Hz \(Invalid sample rate"):
-        live.live(settings(live="device"))
+        command.live(settings(live="device"))
 
 
 def test_without_sounddevice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(SepnetError, match=r"pip install 'sepnet\[live\]'"):
-        live.live(settings(live="device"))
+        command.live(settings(live="device"))
 
 
 def test_examples_on_the_command_line(
@@ -551,10 +555,10 @@ def test_examples_on_the_command_line(
     for k, query in enumerate(by_query().queries):
         files.append(str(tmp_path / f"{k}.wav"))
         soundfile.write(files[-1], query.audio.numpy(), RATE)
-    monkeypatch.setattr(live, "run_pipe", lambda stream, pcm, chosen: None)
-    live.live(settings(model="nmf_online", query=files))
+    monkeypatch.setattr(command, "run_pipe", lambda stream, pcm, chosen: None)
+    command.live(settings(model="nmf_online", query=files))
     assert "output query 1, query 2" in capsys.readouterr().err
-    live.live(settings(model="nmf_online", query=files[0], pcm={"source": "residual"}))
+    command.live(settings(model="nmf_online", query=files[0], pcm={"source": "residual"}))
     assert "output residual" in capsys.readouterr().err
 
 

@@ -35,7 +35,6 @@ from training_fixtures import (
 import sepnet
 from sepnet import artifact
 from sepnet.cli import app
-from sepnet.cli import train as command
 from sepnet.cli.train import train
 from sepnet.data.dataset import MixtureData
 from sepnet.separators.identity import Identity
@@ -44,8 +43,11 @@ from sepnet.training.checkpoints import LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
 from sepnet.training.progress import Progress, Throughput
+from sepnet.training.run import compile_network
 from sepnet.training.schedule import LearningRate, progress
+from sepnet.training.settings import trainer_arguments
 from sepnet.training.task import DivergedError, SeparationTask, si_sdr_gain
+from sepnet.training.trainer import run_trainer
 from sepnet.types import Batch, Mixture, Separation, SeparatorInfo, SepnetError
 
 
@@ -412,7 +414,8 @@ def test_trainers_compose(name: str, corpus: Path, tmp_path: Path) -> None:
         assert not list(tmp_path.glob("runs/*"))
         return
     config.trainer.accelerator = "cpu"
-    trainer = command._trainer(config, tmp_path, "", [])
+    arguments = trainer_arguments(app.plain(config)["trainer"])
+    trainer = run_trainer(arguments, app.plain(config), tmp_path, [])
     assert trainer.world_size == (2 if name == "ddp" else 1)
     assert isinstance(trainer.strategy, pl.strategies.DDPStrategy) == (name == "ddp")
 
@@ -496,7 +499,7 @@ def test_compiling_translates_the_network_and_leaves_the_names_of_its_weights() 
         return graph.forward
 
     torch._dynamo.register_backend(backend, name="counting")
-    command._compile(separator, "counting")
+    compile_network(separator, "counting")
     separator.network(torch.zeros(1, 2))
     assert len(calls) == 1
     with torch.compiler.set_stance("force_eager"):  # as validation does, whose clips are of every length
@@ -539,7 +542,9 @@ def test_slots_and_labels_have_to_be_the_same(corpus: Path, tmp_path: Path) -> N
     ]
     with pytest.raises(SepnetError, match=r"model\.labels is \['dog_bark'.*data.mixing.slots None"):
         train(compose(labelled))
-    with pytest.raises(SepnetError, match=r"loader\.batch_size is '16x': give a number, or auto"):
+    with pytest.raises(
+        SepnetError, match=r"loader\.batch_size is '16x': give a whole number from 1 to 1,000,000,000 or auto"
+    ):
         train(compose(settings(corpus, tmp_path, "loader.batch_size=16x")))
     assert not list(tmp_path.glob("runs/*"))
 
@@ -548,7 +553,7 @@ def test_backends_that_are_none_and_separators_without_a_network(corpus: Path, t
     with pytest.raises(SepnetError, match=r"compile=inducto: did you mean .inductor"):
         train(compose(settings(corpus, tmp_path, "compile=inducto")))
     with pytest.raises(SepnetError, match="Silent has no network to compile"):
-        command._compile(Silent(), "inductor")
+        compile_network(Silent(), "inductor")
 
 
 class Silent(nn.Module):

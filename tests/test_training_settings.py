@@ -2,44 +2,95 @@
 
 from __future__ import annotations
 
-import math
-import re
 from typing import Any
 
 import pytest
+from training_fixtures import compose
 
-from sepnet.training.settings import RANGES, check_settings
+from sepnet.cli import app
+from sepnet.training.settings import TrainSettings, trainer_arguments
 from sepnet.types import SepnetError
 
-
-def nested(key: str, value: Any) -> dict[str, Any]:
-    group, _, name = key.rpartition(".")
-    return {group: {name: value}} if group else {name: value}
+TRAINER = app.plain(compose(["data=toy"]))["trainer"]
 
 
-@pytest.mark.parametrize("key", RANGES)
-def test_values_at_the_ends_of_a_range_are_taken_and_those_beyond_refused(key: str) -> None:
-    allowed = RANGES[key]
-    ends = [end for end in (allowed.low, allowed.high) if math.isfinite(end)]
-    for value in [*ends, None]:
-        check_settings(nested(key, value))
-    beyond = [allowed.low - 1, allowed.high + 1, math.nan, math.inf, True, "3"]
-    for value in [*beyond, *([0.5] if allowed.whole else [])]:
-        with pytest.raises(SepnetError, match=re.escape(f"{key} is {value!r}: give {allowed}")):
-            check_settings(nested(key, value))
+def parsed(*overrides: str) -> TrainSettings:
+    return app.parse(TrainSettings, compose(["data=toy", *overrides]))
 
 
-@pytest.mark.parametrize("name", ["a/b", "../../escape", "/tmp/x", "a\\b", "a\0b", "x" * 201, "ü" * 101])
+@pytest.mark.parametrize(
+    ("key", "low", "high"),
+    [
+        ("seed", 0, 2**32 - 1),
+        ("schedule.warmup_steps", 0, None),
+        ("schedule.decay_from", 0, 1),
+        ("schedule.final", 0, 1),
+        ("checkpoints.every_n_steps", 1, None),
+        ("checkpoints.best", 0, None),
+        ("loader.n_workers", 0, 256),
+        ("loader.n_valid", 1, None),
+        ("early_stopping_patience", 1, None),
+        ("ema_decay", 0, None),
+    ],
+)
+def test_values_at_the_ends_of_a_range_are_accepted_and_those_beyond_refused(
+    key: str, low: int, high: int | None
+) -> None:
+    for value in (low, *([] if high is None else [high])):
+        parsed(f"{key}={value}")
+    beyond = [
+        str(low - 1),
+        "nan",
+        "inf",
+        "true",
+        "'3'",
+        "[1]",
+        "{a: 1}",
+        *([] if high is None else [str(high + 1)]),
+    ]
+    for text in beyond:
+        with pytest.raises(SepnetError, match=rf"^{key} is .+: give a (whole )?number"):
+            parsed(f"{key}={text}")
+
+
+@pytest.mark.parametrize("value", ["1", "1.5", "-0.1"])
+def test_an_average_that_never_changes_is_refused(value: str) -> None:
+    with pytest.raises(
+        SepnetError, match=r"^ema_decay is .*: give a number of at least 0 and below 1 or null$"
+    ):
+        parsed(f"ema_decay={value}")
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../escape", "/tmp/x", "a\\b", "x" * 201, "ü" * 101])
 def test_names_that_are_no_part_of_a_folder_s_name_are_refused(name: str) -> None:
+    config = compose(["data=toy"])
+    config.name = name
     with pytest.raises(SepnetError, match=r"^name (is|has) "):
-        check_settings({"name": name})
+        app.parse(TrainSettings, config)
 
 
-@pytest.mark.parametrize("name", [None, "a", "two words", "..", 7, "x" * 200])
-def test_other_names_are_taken(name: object) -> None:
-    check_settings({"name": name})
+@pytest.mark.parametrize("name", [None, "a", "two words", "..", "x" * 200])
+def test_other_names_are_accepted(name: str | None) -> None:
+    config = compose(["data=toy"])
+    config.name = name
+    assert app.parse(TrainSettings, config).name == name
 
 
-def test_an_unknown_decay_is_refused() -> None:
-    with pytest.raises(SepnetError, match=r"schedule\.decay is 'cosin': give one of cosine, linear, none"):
-        check_settings({"schedule": {"decay": "cosin"}})
+def test_an_unknown_decay_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(SepnetError, match=r"^schedule\.decay is 'cosin': give cosine, linear or none$"):
+        parsed("schedule.decay=cosin")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_time", 1), ("max_time", "soon"), ("max_steps", 0), ("precision", "8"), ("limit_val_batches", 1.5)],
+)
+def test_the_trainer_s_settings_are_checked(name: str, value: Any) -> None:
+    with pytest.raises(SepnetError, match=rf"^trainer\.{name} is {value!r}: give "):
+        trainer_arguments({**TRAINER, name: value})
+
+
+def test_the_trainer_s_other_settings_may_be_added_where_it_has_them() -> None:
+    assert trainer_arguments({**TRAINER, "overfit_batches": 2})["overfit_batches"] == 2
+    with pytest.raises(SepnetError, match=r"no setting 'max_epoch': did you mean 'max_epochs'"):
+        trainer_arguments({**TRAINER, "max_epoch": 2})

@@ -13,7 +13,8 @@ from training_fixtures import TINY_BLSTM, checkpoint, compose, logged, make_corp
 import sepnet
 from sepnet import artifact
 from sepnet.cli.train import train
-from sepnet.cli.warm_start import adopt_model, begin_from
+from sepnet.cli.warm_start import adopt_model
+from sepnet.training.warm_start import begin_from
 from sepnet.types import SepnetError
 
 
@@ -32,7 +33,7 @@ def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_fine_tuning_begins_with_the_weights_of_the_run(corpus: Path, base: Path, tmp_path: Path) -> None:
     """With a rate of nothing, what comes out is what went in."""
-    still = ("optimizer.lr=0", "optimizer.weight_decay=0", f"ckpt={base}")
+    still = ("optimizer.lr=1e-60", "optimizer.weight_decay=0", f"ckpt={base}")
     train(compose(settings(corpus, tmp_path, *still)))
     before, after = sepnet.load(base), sepnet.load(only_run(tmp_path))
     assert isinstance(before, torch.nn.Module)

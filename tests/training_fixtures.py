@@ -26,7 +26,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sepnet.artifact import config_folder
-from sepnet.cli import app, evaluate, separate, train  # noqa: F401
+from sepnet.cli import evaluate, separate, train  # noqa: F401
+from sepnet.cli.overrides import search_path
 from sepnet.evaluation.worker import Worker
 from sepnet.training import checkpoints
 from sepnet.training.task import SeparationTask
@@ -97,7 +98,7 @@ def settings(corpus: Path, home: Path, *more: str, base: tuple[str, ...] = TINY)
 def compose(overrides: list[str], name: str = "train", folder: Path | None = None) -> DictConfig:
     """What the command line would hand on; folder: of the configuration, if not conf/."""
     with hydra.initialize_config_dir(str(folder or config_folder()), version_base="1.3"):
-        config = hydra.compose(name, overrides=[*app._search_path(folder), *overrides])
+        config = hydra.compose(name, overrides=[*search_path(folder), *overrides])
     OmegaConf.set_struct(config, True)
     return config
 

@@ -9,7 +9,15 @@ provenance.py  commit, versions and machine
 """
 
 from sepnet.artifact.build import METHODS, TRUSTED, build, explain_omegaconf
-from sepnet.artifact.folder import describe, load, load_trained, read_config, read_weights, save
+from sepnet.artifact.folder import (
+    describe,
+    load,
+    load_trained,
+    read_config,
+    read_settings,
+    read_weights,
+    save,
+)
 from sepnet.artifact.names import (
     ModelSource,
     SourceKind,
@@ -57,6 +65,7 @@ __all__ = [
     "newest_run",
     "preferred",
     "read_config",
+    "read_settings",
     "read_weights",
     "resolve",
     "run_folder",

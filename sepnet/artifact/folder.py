@@ -41,7 +41,7 @@ def save(
     separator: nn.Module,
     folder: Path,
     *,
-    config: DictConfig,
+    config: Mapping[str, Any],
     metrics: Mapping[str, Any],
     data_fingerprint: str,
 ) -> None:
@@ -58,7 +58,7 @@ def save(
         SepnetError: A file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    resolved = config.copy()
+    resolved = config.copy() if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
     OmegaConf.resolve(resolved)
     provenance = {"data_fingerprint": data_fingerprint, **describe_environment()}
     atomic.write_text(folder / CONFIG, OmegaConf.to_yaml(resolved))
@@ -137,7 +137,7 @@ def _untrained(source: ModelSource, settings: Mapping[str, Any]) -> DictConfig:
 
 def _load_untrained(source: ModelSource, settings: Mapping[str, Any]) -> Separator:
     """Build a model of conf/model. Raises SepnetError for one that needs a training first."""
-    separator: Separator = build(_untrained(source, settings))
+    separator: Separator = build(_untrained(source, settings), key=source.name)
     if isinstance(separator, nn.Module) and isinstance(separator, Trainable | FittedSeparator):
         raise SepnetError(
             f"{source.name!r} has to be trained before it can separate: {command('train')} "
@@ -205,6 +205,23 @@ def read_config(folder: Path) -> DictConfig:
     if not isinstance(config.get("model"), DictConfig):
         raise SepnetError(f"{folder / CONFIG} describes no model: name the folder of a run")
     return config
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The resolved configuration of a run in plain containers.
+
+    Args:
+        folder: A run folder.
+
+    Raises:
+        SepnetError: Its file holds no configuration.
+    """
+    try:
+        container = OmegaConf.to_container(read_config(folder), resolve=True)
+    except OmegaConfBaseException as error:
+        raise SepnetError(f"{folder / CONFIG} can't be read ({shorten(error)}): copy it again") from error
+    assert isinstance(container, dict)
+    return {str(name): value for name, value in container.items()}
 
 
 def _read_yaml(path: Path) -> DictConfig:

@@ -1,11 +1,14 @@
-"""python scripts/eval.py: scores separators on a test set, or joins earlier results; writes the report."""
+"""``sepnet eval``: score separators on a test set, or join earlier results; write the report."""
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le, Len
 from omegaconf import DictConfig
 
 from sepnet import artifact
@@ -18,48 +21,85 @@ from sepnet.evaluation.listening import listening
 from sepnet.evaluation.publish import terminal_table
 from sepnet.evaluation.scoring import available_measures
 from sepnet.inference.pipeline import PipelineSettings
+from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt, Seconds
 from sepnet.types import SepnetError
 
-PIPELINE = ("chunk_seconds", "overlap_seconds", "full_band", "consistent")  # settings shared with separate.py
 RUN = "run"  # in the list of separators: the run of ckpt
+Measure = Literal["si_sdr", "sdr", "snr", "sd_sdr", "pesq", "stoi", "estoi"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """The settings of conf/eval.yaml."""
+
+    data: Node | None = None
+    separators: Annotated[list[NameOrPath], Len(1)]
+    ckpt: NameOrPath | None
+    runs: PathSetting
+    limit: PositiveInt | None
+    measures: Annotated[list[Measure], Len(1)] | None
+    cost_mixtures: NonNegativeInt
+    retry_failed: bool
+    listen: PositiveInt | None
+    compare: Annotated[list[PathSetting], Len(1)] | None
+    chunk_seconds: Seconds
+    overlap_seconds: Seconds
+    full_band: bool
+    consistent: bool
+    n_processes: Annotated[int, Ge(0), Le(1024)] | None
+    out: PathSetting | None
+    pipeline: PipelineSettings = field(init=False)
+
+    def __post_init__(self) -> None:
+        pipeline = PipelineSettings(
+            chunk_seconds=self.chunk_seconds,
+            overlap_seconds=self.overlap_seconds,
+            full_band=self.full_band,
+            consistent=self.consistent,
+        )
+        object.__setattr__(self, "pipeline", pipeline)
 
 
 def main() -> None:
     """Run the command line."""
-    app.run(run, "eval")
+    app.run(run, "eval", EvalSettings)
 
 
 def run(config: DictConfig) -> None:
     """Evaluate what the configuration describes.
 
+    Args:
+        config: conf/eval.yaml with the overrides of the command line.
+
     Raises:
         SepnetError: A setting, a name or a file cannot be used.
     """
-    app.require_all(config)
-    if config.compare:
-        if config.out is None:
+    settings = app.parse(EvalSettings, config)
+    if settings.compare is not None:
+        if settings.out is None:
             raise SepnetError("the joined results need a folder: give out=compared")
-        join([Path(path) for path in config.compare], Path(config.out))
-        _show(Path(config.out))
+        join(settings.compare, settings.out)
+        _show(settings.out)
         return
-    settings = PipelineSettings.from_mapping({name: config[name] for name in PIPELINE})
-    needs_run = RUN in config.separators or config.get("data") is None
-    trained = _trained(config) if needs_run else None
-    names = [trained if name == RUN and trained is not None else name for name in config.separators]
+    needs_run = RUN in settings.separators or settings.data is None
+    trained = _trained(settings) if needs_run else None
+    names = [trained if name == RUN and trained is not None else name for name in settings.separators]
+    for name in names:
+        artifact.resolve(name)  # before anything is scored
     taking_part = contenders(names)
-    test = _data(config, trained).test()
-    folder = _folder(config, trained, test.fingerprint)
+    test = _data(settings, trained).test()
+    folder = settings.out or _default_folder(trained, test.fingerprint)
     try:
         evaluate(
             taking_part,
             test,
             folder,
-            n_processes=(os.cpu_count() or 1) if config.n_processes is None else config.n_processes,
-            limit=config.limit,
-            measures=available_measures() if config.measures is None else tuple(config.measures),
-            cost_mixtures=config.cost_mixtures,
-            retry_failed=config.retry_failed,
-            settings=settings,
+            n_processes=(os.cpu_count() or 1) if settings.n_processes is None else settings.n_processes,
+            limit=settings.limit,
+            measures=available_measures() if settings.measures is None else tuple(settings.measures),
+            cost_mixtures=settings.cost_mixtures,
+            retry_failed=settings.retry_failed,
+            settings=settings.pipeline,
         )
     except KeyboardInterrupt:
         print(
@@ -68,13 +108,12 @@ def run(config: DictConfig) -> None:
         )
         sys.exit(app.INTERRUPTED)
     _show(folder)
-    if config.listen:
-        print(f"listen to each method: {listening(folder / 'rows.csv', taking_part, test, config.listen)}")
+    if settings.listen is not None:
+        page = listening(folder / "rows.csv", taking_part, test, settings.listen)
+        print(f"listen to each method: {page}")
 
 
-def _folder(config: DictConfig, trained: Path | None, fingerprint: str) -> Path:
-    if config.out is not None:
-        return Path(config.out)
+def _default_folder(trained: Path | None, fingerprint: str) -> Path:
     if trained is None:
         raise SepnetError("no run takes part, so the results need a folder: give out=results")
     return artifact.run_folder(trained) / f"evaluation-{fingerprint[:8]}"
@@ -85,20 +124,20 @@ def _show(folder: Path) -> None:
     print(f"look and listen: {folder / 'report.html'}")
 
 
-def _trained(config: DictConfig) -> Path:
+def _trained(settings: EvalSettings) -> Path:
     return (
-        artifact.resolve(config.ckpt).path
-        if config.ckpt is not None
-        else artifact.newest_run(Path(config.runs))
+        artifact.resolve(settings.ckpt).path
+        if settings.ckpt is not None
+        else artifact.newest_run(settings.runs)
     )
 
 
-def _data(config: DictConfig, trained: Path | None) -> MixtureData:
-    node = config.get("data")
+def _data(settings: EvalSettings, trained: Path | None) -> MixtureData:
+    node = settings.data
     if node is None:
         assert trained is not None
-        node = artifact.read_config(artifact.run_folder(trained)).get("data")
+        node = artifact.read_settings(artifact.run_folder(trained)).get("data")
         if node is None:
             raise SepnetError(f"{trained} does not say what it was trained on: give data=")
-    data: MixtureData = artifact.build(node)
+    data: MixtureData = artifact.build(node, key="data")
     return data

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -10,12 +12,33 @@ from sepnet import artifact
 from sepnet.cli import app
 from sepnet.export import Exported, export
 from sepnet.export.formats import SUFFIXES
+from sepnet.ranges import NameOrPath, PathSetting
 from sepnet.types import SepnetError
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """The settings of conf/export.yaml."""
+
+    model: NameOrPath
+    out: PathSetting
+    format: Literal["onnx", "torch"] | None
+    head: bool
+    step: bool
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        suffixes = {file_format: suffix for suffix, file_format in SUFFIXES.items()}
+        if self.format is not None and self.out.suffix.lower() != suffixes[self.format]:
+            raise SepnetError(
+                f"out={self.out} has another suffix than format={self.format}: name it "
+                f"{self.out.stem}{suffixes[self.format]}"
+            )
+
+
 def main() -> None:
-    """The command line."""
-    app.run(write, "export")
+    """Run the command line."""
+    app.run(write, "export", ExportSettings)
 
 
 def write(config: DictConfig) -> None:
@@ -28,26 +51,16 @@ def write(config: DictConfig) -> None:
         SepnetError: A setting can't be used, the model can't be exported, or the file can't be written or
             deviates from the model.
     """
-    app.require_all(config)
-    out = Path(config.out)
-    if config.format is not None:
-        suffixes = {file_format: suffix for suffix, file_format in SUFFIXES.items()}
-        if config.format not in suffixes:
-            raise SepnetError(f"there is no format {config.format!r}: there are {' and '.join(suffixes)}")
-        if out.suffix.lower() != suffixes[config.format]:
-            raise SepnetError(
-                f"out={out} has another suffix than format={config.format}: name it "
-                f"{out.stem}{suffixes[config.format]}"
-            )
-    separator = artifact.load(config.model)
+    settings = app.parse(ExportSettings, config)
+    separator = artifact.load(settings.model)
     exported = export(
         separator,
-        out,
-        name=Path(config.model).name,
-        config=artifact.describe(config.model),
-        head=config.head,
-        step=config.step,
-        overwrite=config.overwrite,
+        settings.out,
+        name=Path(settings.model).name,
+        config=artifact.describe(settings.model),
+        head=settings.head,
+        step=settings.step,
+        overwrite=settings.overwrite,
     )
     _print(exported)
     if separator.info.counts_sources and "n_sources" in separator.info.needs:

@@ -1,224 +1,58 @@
-"""python scripts/separate.py live=true: raw PCM from standard input is separated to standard output.
-
-live=device: from the sound card and back to it. Messages go to standard error.
-"""
+"""``sepnet separate live=true``: live separation over a pipe or the sound card."""
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from omegaconf import DictConfig
-from torch import Tensor
 
 from sepnet import artifact
-from sepnet.cli import app
+from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.data import audio
+from sepnet.inference.live import Pcm, print_message, run_pipe, run_sound_card
 from sepnet.inference.stream import StreamingSeparator
 from sepnet.types import SepnetError
 
-FORMATS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 DEFAULT_MODEL = "pit-causal-2spk-8k"
-MAX_READ_BYTES = 1 << 16  # at once; a read returns as soon as there is anything
-FULL_SCALE = 32768  # of 16-bit integers
 
 
-@dataclass
-class Pcm:
-    """Interleaved samples of a format, with counts of samples that could not be kept.
-
-    Attributes:
-        format: A key of ``FORMATS``.
-        n_channels: Channels of the input.
-        n_clipped: Samples of output that were clipped at full scale.
-        n_bad: Samples of input that were NaN or infinite, and became zeros.
-        incomplete: Bytes of a sample that has not arrived completely.
-    """
-
-    format: str
-    n_channels: int
-    n_clipped: int = 0
-    n_bad: int = 0
-    incomplete: bytes = field(default=b"", repr=False)
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """Decode bytes to (time,) with full scale 1.0: the first channel of all complete samples."""
-        data = self.incomplete + data
-        size = FORMATS[self.format].itemsize * self.n_channels
-        n_complete = len(data) // size * size
-        self.incomplete = data[n_complete:]
-        first = np.frombuffer(data[:n_complete], FORMATS[self.format]).reshape(-1, self.n_channels)[:, 0]
-        signal: np.ndarray = first.astype(np.float32)
-        if self.format == "s16le":
-            return signal / np.float32(FULL_SCALE)
-        bad = ~np.isfinite(signal)
-        if bad.any() and not self.n_bad:
-            tell("warning: the input holds samples that are NaN or infinite, which are taken for zeros")
-        self.n_bad += int(bad.sum())
-        signal[bad] = 0.0
-        return signal
-
-    def encode(self, sources: np.ndarray) -> bytes:
-        """Encode (source, time) as bytes; integers beyond full scale are clipped, and counted."""
-        samples = sources.T
-        if self.format == "s16le":
-            scaled = np.rint(samples * FULL_SCALE)
-            samples = scaled.clip(-FULL_SCALE, FULL_SCALE - 1)
-            clipped = int((scaled != samples).sum())
-            if clipped and not self.n_clipped:
-                tell(
-                    "warning: the output exceeds full scale and is clipped, since live audio can't be taken "
-                    "back: turn the input down, or take pcm.format=f32le"
-                )
-            self.n_clipped += clipped
-        data: bytes = samples.astype(FORMATS[self.format]).tobytes()
-        return data
-
-
-def live(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
+def live(settings: SeparateSettings, files: Sequence[str | Path] = ()) -> None:
     """Separate until the input ends.
 
     Args:
-        config: The settings of conf/separate.yaml.
+        settings: The settings of conf/separate.yaml.
         files: Files named on the command line, which live separation refuses.
 
     Raises:
         SepnetError: A setting can't be used.
     """
-    _check(config, files)
-    pcm = config.pcm
-    name = config.model or DEFAULT_MODEL
-    queries = [config.query] if config.query is None or isinstance(config.query, str) else config.query
-    examples = [audio.read(file) for file in queries if file is not None]
-    stream = StreamingSeparator(
-        artifact.load(name, app.mapping(config.set, "set")),
-        sample_rate=pcm.rate,
-        n_sources=config.n_sources,
-        queries=[(sound.mean(axis=0), rate) for sound, rate in examples],
-    )
-    labels = stream.labels or tuple(f"s{k + 1}" for k in range(stream.n_sources))
-    if pcm.source is not None and pcm.source not in labels:
-        raise SepnetError(f"pcm.source={pcm.source} is none of {', '.join(labels)}: choose one of these")
-    chosen = (
-        slice(None) if pcm.source is None else slice(labels.index(pcm.source), labels.index(pcm.source) + 1)
-    )
-    tell(
-        f"live: {name}, {stream.sample_rate} Hz, output {', '.join(labels[chosen])}, "
-        f"latency {stream.latency_ms:g} ms; Ctrl-C ends it"
-    )
-    if config.live == "device":
-        run_sound_card(stream, pcm.channels, chosen)
-    else:
-        run_pipe(stream, Pcm(pcm.format, pcm.channels), chosen)
-
-
-def run_pipe(stream: StreamingSeparator, pcm: Pcm, chosen: slice) -> None:
-    """Separate standard input to standard output until either is closed.
-
-    Args:
-        stream: The separator.
-        pcm: The format of input and output.
-        chosen: The sources that are written.
-    """
-    begin, n_samples, busy = time.perf_counter(), 0, 0.0
-    incoming, outgoing = sys.stdin.fileno(), sys.stdout.fileno()
-    try:
-        while data := os.read(incoming, MAX_READ_BYTES):
-            signal = pcm.decode(data)
-            started = time.perf_counter()
-            sources = stream.push(signal)[chosen].numpy()
-            busy, n_samples = busy + time.perf_counter() - started, n_samples + len(signal)
-            _write(outgoing, pcm.encode(sources))
-        _write(outgoing, pcm.encode(stream.finish()[chosen].numpy()))
-        ending = "the input has ended"
-    except BrokenPipeError:
-        ending = "the reader of the output has gone"
-    except KeyboardInterrupt:
-        ending = "stopped"
-    if pcm.incomplete:
-        tell(
-            f"warning: the last {len(pcm.incomplete)} bytes are no complete sample of {pcm.format}, and were "
-            "left out"
-        )
-    seconds = n_samples / stream.sample_rate
-    tell(
-        f"live: {ending} after {seconds:.2f} s of sound, {time.perf_counter() - begin:.2f} s elapsed; "
-        f"real-time factor {busy / max(seconds, 1e-9):.3f}"
-        + (f"; {pcm.n_clipped} samples were clipped at full scale" if pcm.n_clipped else "")
-        + (f"; {pcm.n_bad} were NaN or infinite, and became zeros" if pcm.n_bad else "")
-    )
-
-
-def run_sound_card(stream: StreamingSeparator, n_channels: int, chosen: slice) -> None:
-    """Separate the sound card's default input to its default output, hop by hop, until Ctrl-C.
-
-    Args:
-        stream: The separator.
-        n_channels: Channels of the input, of which the first is separated.
-        chosen: The sources that are played.
-
-    Raises:
-        SepnetError: sounddevice or PortAudio is missing, or the card can't be used at this rate.
-    """
-    try:
-        sounddevice: Any = importlib.import_module("sounddevice")
-    except (ImportError, OSError) as error:  # OSError: its PortAudio is missing
-        raise SepnetError(
-            f"live=device needs sounddevice ({error}): pip install 'sepnet[live]', with PortAudio on Linux"
-        ) from error
-    n_overflows = 0
-    try:
-        with sounddevice.Stream(
-            samplerate=stream.sample_rate,
-            blocksize=stream.hop_samples,
-            channels=(n_channels, len(range(stream.n_sources)[chosen])),
-            dtype="float32",
-        ) as card:
-            while True:
-                block, overflowed = card.read(stream.hop_samples)  # (time, channel)
-                n_overflows += bool(overflowed)
-                sources: Tensor = stream.push(np.ascontiguousarray(block[:, 0]))[chosen]
-                card.write(np.ascontiguousarray(sources.numpy().T).clip(-1.0, 1.0))
-    except KeyboardInterrupt:
-        tell(f"live: stopped; {n_overflows} times the input overflowed, and samples were lost")
-    except sounddevice.PortAudioError as error:
-        raise SepnetError(
-            f"the sound card can't be used at {stream.sample_rate} Hz ({error}): see python -m sounddevice"
-        ) from error
-
-
-def tell(message: str) -> None:
-    """Print to standard error: standard output is for sound."""
-    print(message, file=sys.stderr, flush=True)
-
-
-def _check(config: DictConfig, files: Sequence[str | Path]) -> None:
-    if config.live not in (True, "device"):
-        raise SepnetError(f"live={config.live} is none of false, true (a pipe) and device (the sound card)")
-    if files or config.files:
+    if files or settings.files:
         raise SepnetError("live=true separates standard input: leave the files out, or live=true")
-    pcm = config.pcm
-    if pcm.format not in FORMATS or type(pcm.channels) is not int or pcm.channels < 1:
-        raise SepnetError(
-            f"pcm.format={pcm.format} and pcm.channels={pcm.channels}: the format has to be one of "
-            f"{', '.join(FORMATS)}, with 1 channel or more"
-        )
-    if not (pcm.rate is None or (type(pcm.rate) is int and pcm.rate > 0)):
-        raise SepnetError(f"pcm.rate={pcm.rate} is no rate: give a whole number of Hz, or leave it out")
-    if config.live is True and (sys.stdin is None or sys.__stdout__ is None):
+    if settings.live is True and (sys.stdin is None or sys.__stdout__ is None):
         raise SepnetError(
             "live=true reads sound from standard input and writes it to standard output: open both"
         )
-
-
-def _write(outgoing: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(outgoing, view) :]
+    n_sources = settings.pipeline.n_sources
+    if n_sources == "auto":
+        raise SepnetError("n_sources is auto, but a live separator can't count: give their number")
+    pcm, name = settings.pcm, settings.model or DEFAULT_MODEL
+    queries = [audio.read(file) for file in settings.queries]
+    stream = StreamingSeparator(
+        artifact.load(name, settings.set),
+        sample_rate=pcm.rate,
+        n_sources=n_sources,
+        queries=[(sound.mean(axis=0), rate) for sound, rate in queries],
+    )
+    labels = stream.labels or tuple(f"s{k + 1}" for k in range(stream.n_sources))
+    if pcm.source is not None and pcm.source not in labels:
+        raise SepnetError(f"pcm.source is {pcm.source}: give one of {', '.join(labels)}")
+    start = 0 if pcm.source is None else labels.index(pcm.source)
+    chosen = slice(None) if pcm.source is None else slice(start, start + 1)
+    print_message(
+        f"live: {name}, {stream.sample_rate} Hz, output {', '.join(labels[chosen])}, "
+        f"latency {stream.latency_ms:g} ms; Ctrl-C ends it"
+    )
+    if settings.live == "device":
+        run_sound_card(stream, pcm.channels, chosen)
+    else:
+        run_pipe(stream, Pcm(pcm.format, pcm.channels), chosen)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
 from sepnet import artifact
@@ -9,12 +13,53 @@ from sepnet.cli import app
 from sepnet.data.corpus import Corpus
 from sepnet.data.librimix import DrawnList
 from sepnet.data.manifest import Manifest, summarize
+from sepnet.ranges import (
+    Name,
+    NameOrPath,
+    Node,
+    NonNegativeFloat,
+    NumberOfSources,
+    PathSetting,
+    PositiveInt,
+    Seed,
+)
+from sepnet.settings import check_value
 from sepnet.types import SepnetError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSettings:
+    """A fixed set of mixtures that is drawn from one split; see conf/prepare.yaml."""
+
+    split: Name | None
+    n_mixtures: PositiveInt
+    n_sources: NumberOfSources
+    seed: Seed
+    min_seconds: NonNegativeFloat
+    csv: PathSetting | None
+
+    def __post_init__(self) -> None:
+        if (self.split is None) != (self.csv is None):
+            raise SepnetError(
+                f"list.split is {self.split} and list.csv is {self.csv}: give both to draw a list"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """The settings of conf/prepare.yaml, and those that all files of conf/corpus have."""
+
+    weights: NameOrPath | None
+    root: PathSetting
+    fetch: Node | None
+    corpus: Node
+    list: ListSettings
+    subset: Any = None  # of conf/corpus/librispeech.yaml
 
 
 def main() -> None:
     """Run the command line."""
-    app.run(prepare, "prepare")
+    app.run(prepare, "prepare", PrepareSettings)
 
 
 def prepare(config: DictConfig) -> None:
@@ -26,40 +71,32 @@ def prepare(config: DictConfig) -> None:
     Raises:
         SepnetError: A setting is missing, or the corpus can't be fetched, indexed or drawn from.
     """
-    if config.weights is not None:
-        print(f"{config.weights} is in {artifact.resolve(config.weights).folder}")
+    weights = check_value("weights", NameOrPath | None, config.weights)
+    if weights is not None:
+        print(f"{weights} is in {artifact.resolve(weights).folder}")
         if OmegaConf.is_missing(config, "root"):
             return
     if OmegaConf.is_missing(config, "root"):
         raise SepnetError("root has no value: set root=/my/wavs, or choose corpus=librispeech or corpus=toy")
-    _check_list(config.list)
-    if config.fetch is not None:
-        artifact.build(config.fetch)
-    corpus: Corpus = artifact.build(config.corpus)
+    settings = app.parse(PrepareSettings, config)
+    corpus: Corpus = artifact.build(settings.corpus, key="corpus")
+    if settings.fetch is not None:
+        artifact.build(settings.fetch, key="fetch")
     manifest = corpus.manifest()
     print(summarize(manifest, corpus.skipped()))
     print(f"the index is in {corpus.index_dir}")
-    if config.list.split is not None:
-        _draw(config.list, manifest)
+    if settings.list.split is not None and settings.list.csv is not None:
+        _draw(settings.list, manifest, settings.list.split, settings.list.csv)
 
 
-def _check_list(settings: DictConfig) -> None:
-    if (settings.split is None) != (settings.csv is None):
-        raise SepnetError(
-            f"list.split is {settings.split} and list.csv is {settings.csv}: set both to draw a list"
-        )
-
-
-def _draw(settings: DictConfig, manifest: Manifest) -> None:
+def _draw(settings: ListSettings, manifest: Manifest, split: str, csv: Path) -> None:
     drawn = DrawnList(
-        split=settings.split,
+        split=split,
         n_mixtures=settings.n_mixtures,
         n_sources=settings.n_sources,
         seed=settings.seed,
         min_seconds=settings.min_seconds,
-        csv=settings.csv,
+        csv=csv,
     )
     mixtures = drawn.mixtures(manifest)
-    print(
-        f"{len(mixtures)} mixtures of {settings.n_sources} sources of {settings.split} are in {settings.csv}"
-    )
+    print(f"{len(mixtures)} mixtures of {settings.n_sources} sources of {split} are in {csv}")

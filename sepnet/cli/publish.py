@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
@@ -14,13 +17,32 @@ from sepnet.evaluation.insert import insert
 from sepnet.evaluation.publish import results_table, weights_table
 from sepnet.evaluation.shipping import Bounds, Description, ship_part, ship_separator
 from sepnet.evaluation.variants import read_variant, variants_table
+from sepnet.ranges import NameOrPath, PathSetting, PositiveFloat
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishSettings:
+    """The settings of conf/publish.yaml."""
+
+    page: PathSetting
+    evaluations: dict[str, PathSetting] | None
+    columns: Literal["full", "summary", "short"]
+    methods: list[NameOrPath] | None
+    shipped: bool
+    curves: list[PathSetting]
+    figure: PathSetting
+    variants: list[PathSetting]
+    max_model_mb: PositiveFloat
+    max_total_mb: PositiveFloat
+    weights: dict[str, Any] | None = None
+
 
 DESCRIBED = ("recipe", "data", "limits", "licence", "separates", "tested_on")
 
 
 def main() -> None:
     """Run the command line."""
-    app.run(publish, "publish")
+    app.run(publish, "publish", PublishSettings)
 
 
 def publish(config: DictConfig) -> None:
@@ -29,31 +51,31 @@ def publish(config: DictConfig) -> None:
     Raises:
         SepnetError: A file, a row or a mark of the page is missing, or weights are too large.
     """
-    page = Path(config.page)
+    settings = app.parse(PublishSettings, config)
+    page = settings.page
     tables = {
-        mark: results_table(Path(folder), width=config.columns, methods=config.methods)
-        for mark, folder in (config.evaluations or {}).items()
+        mark: results_table(folder, width=settings.columns, methods=settings.methods)
+        for mark, folder in (settings.evaluations or {}).items()
     }
-    if config.curves:
-        folders = [Path(folder) for folder in config.curves]
-        tables["curves"] = curves_table(folders)
-        curves_figure(folders, Path(config.figure))
-    if config.variants:
-        tables["variants"] = variants_table([read_variant(Path(folder)) for folder in config.variants])
-    if config.shipped:
+    if settings.curves:
+        tables["curves"] = curves_table(settings.curves)
+        curves_figure(settings.curves, settings.figure)
+    if settings.variants:
+        tables["variants"] = variants_table([read_variant(folder) for folder in settings.variants])
+    if settings.shipped:
         tables["weights"] = weights_table()
     for mark, table in tables.items():
         insert(page, mark, table)
     if tables:
         print(f"{page} is up to date")
-    if config.get("weights"):
-        app.require_all(config)
-        folder = paths.SHIPPED / config.weights.name
-        ship(folder, config.weights, Bounds(model_mb=config.max_model_mb, total_mb=config.max_total_mb))
+    if settings.weights:
+        folder = paths.SHIPPED / str(settings.weights["name"])
+        bounds = Bounds(model_mb=settings.max_model_mb, total_mb=settings.max_total_mb)
+        ship(folder, settings.weights, bounds)
         print(f"{folder} is up to date")
 
 
-def ship(folder: Path, weights: DictConfig, bounds: Bounds) -> None:
+def ship(folder: Path, weights: Mapping[str, Any], bounds: Bounds) -> None:
     """Copy a run into the package.
 
     Args:
@@ -65,11 +87,12 @@ def ship(folder: Path, weights: DictConfig, bounds: Bounds) -> None:
     Raises:
         SepnetError: The run has no weights or no score, or the weights are too large.
     """
-    run = Path(weights.run)
+    run = Path(weights["run"])
     description = Description(**{key: weights[key] for key in DESCRIBED if key in weights})
     if "folds" in weights:
-        folds = {fold: fold_score(Path(scored), fold) for fold, scored in weights.folds.items()}
+        folds = {fold: fold_score(Path(scored), fold) for fold, scored in weights["folds"].items()}
         ship_part(run, folder, folds, description, bounds)
         return
-    folders = [weights.evaluation] if isinstance(weights.evaluation, str) else weights.evaluation
+    evaluation = weights["evaluation"]
+    folders = [evaluation] if isinstance(evaluation, str) else evaluation
     ship_separator(run, folder, [Path(each) for each in folders], description, bounds)

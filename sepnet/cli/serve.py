@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Annotated
 
-from omegaconf import DictConfig, ListConfig
+from annotated_types import Ge, Le, Len
+from omegaconf import DictConfig
 
 from sepnet.cli import app
+from sepnet.ranges import NameOrPath, PathSetting, Text
 from sepnet.serving import Limits, serve
 from sepnet.serving.screenshot import take_screenshots
-from sepnet.types import SepnetError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """The settings of conf/serve.yaml."""
+
+    models: Annotated[list[NameOrPath], Len(1)]
+    host: Text
+    port: Annotated[int, Ge(0), Le(65_535)]
+    examples: bool
+    limits: Limits
+    screenshot: PathSetting | None
 
 
 def main() -> None:
-    """The command line."""
-    app.run(run, "serve")
+    """Run the command line."""
+    app.run(run, "serve", ServeSettings)
 
 
 def run(config: DictConfig) -> None:
@@ -26,14 +40,18 @@ def run(config: DictConfig) -> None:
     Raises:
         SepnetError: A setting can't be used.
     """
-    if not isinstance(config.models, ListConfig):
-        raise SepnetError(f"models={config.models} is no list: write models=[{config.models}]")
-    names, limits = [str(name) for name in config.models], Limits(**config.limits)
-    if config.screenshot is not None:
-        for path in take_screenshots(Path(config.screenshot), names, limits):
+    settings = app.parse(ServeSettings, config)
+    if settings.screenshot is not None:
+        for path in take_screenshots(settings.screenshot, settings.models, settings.limits):
             print(path)
         return
-    serve(names, host=config.host, port=config.port, limits=limits, examples=config.examples)
+    serve(
+        settings.models,
+        host=settings.host,
+        port=settings.port,
+        limits=settings.limits,
+        examples=settings.examples,
+    )
 
 
 if __name__ == "__main__":

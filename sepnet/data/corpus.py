@@ -19,6 +19,7 @@ from sepnet.data.layouts import TABLES
 from sepnet.data.manifest import Manifest, SkippedFile
 from sepnet.data.splits import assign_splits
 from sepnet.data.table import join_names, read_table, write_table
+from sepnet.ranges import Seed
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Corpus:
         index_dir: str | Path | None = None,
         strict: bool = False,
         split_fractions: Mapping[str, float] | None = None,
-        split_seed: int = 0,
+        split_seed: Seed = 0,
         exclude: Sequence[str] = (),
         progress: bool = True,
     ) -> None:

@@ -17,6 +17,7 @@ from sepnet.data.corpus import Corpus
 from sepnet.data.manifest import Manifest
 from sepnet.data.mixer import Example, Mixer
 from sepnet.data.mixing import Mixing
+from sepnet.ranges import PositiveInt, SampleRate, Seed
 from sepnet.types import Batch, Mixtures, Query
 
 Key = tuple[int, int]
@@ -175,11 +176,11 @@ class MixtureData:
         mixing: Mixing,
         valid: FixedList,
         test: FixedList,
-        sample_rate: int = 8000,
+        sample_rate: SampleRate = 8000,
         resample: bool = False,
-        epoch_size: int = 4000,
+        epoch_size: PositiveInt = 4000,
         train_split: str | Sequence[str] = "train",
-        seed: int = 0,
+        seed: Seed = 0,
         noise: Corpus | None = None,
         cache_dir: str | Path = "data/cache",
     ) -> None:

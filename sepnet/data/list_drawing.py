@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Len
 from jaxtyping import Float
 
 from sepnet.data.list_files import read_mono
@@ -18,6 +20,7 @@ from sepnet.data.manifest import Manifest, Utterance
 from sepnet.data.mixture_list import FileGain, FixedMixture
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
+from sepnet.ranges import NonNegativeFloat, NumberOfSources, PositiveInt, Seed
 from sepnet.types import SepnetError
 
 LOUDNESS_LUFS = (-33.0, -25.0)  # each source's, uniform
@@ -39,10 +42,10 @@ class ListRecipe:
         equal_power: Give all sources the same power, instead of a loudness uniform in -33 to -25 LUFS.
     """
 
-    n_mixtures: int
-    n_sources: int | Sequence[int] = 2
-    seed: int = 0
-    min_seconds: float = 0.0
+    n_mixtures: PositiveInt
+    n_sources: NumberOfSources | Annotated[Sequence[NumberOfSources], Len(1)] = 2
+    seed: Seed = 0
+    min_seconds: NonNegativeFloat = 0.0
     labels: Sequence[str] | None = None
     equal_power: bool = False
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from sepnet.data.augment import check_equaliser
 from sepnet.data.responses import Responses
+from sepnet.ranges import Probability, Seconds
 from sepnet.types import SepnetError
 
 Interval = Sequence[float]
@@ -60,7 +61,7 @@ class Mixing:
 
     n_sources: Sequence[int] = (2,)
     mode: Mode = "crop"
-    seconds: float = 3.0
+    seconds: Seconds = 3.0
     loudness_lufs: Interval = (-33.0, -25.0)
     overlap: Interval = (1.0, 1.0)
     speeds: Sequence[float] = (0.95, 1.0, 1.05)
@@ -73,8 +74,8 @@ class Mixing:
     query_seconds: Interval | None = None
     looped: bool = False
     target_share: Interval = (1.0, 1.0)
-    p_always_active: float = 0.0
-    p_absent: float = 0.0
+    p_always_active: Probability = 0.0
+    p_absent: Probability = 0.0
     equaliser_db: float | None = None
 
     def __post_init__(self) -> None:

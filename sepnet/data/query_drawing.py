@@ -39,6 +39,7 @@ from sepnet.data.manifest import Manifest, Utterance
 from sepnet.data.queries import check_recordings, loudest_start
 from sepnet.data.query_list import QueryMixture, Reader, render
 from sepnet.data.table import join_names
+from sepnet.ranges import PositiveInt, Seconds, Seed
 from sepnet.types import SepnetError
 
 MIN_QUERY_SECONDS = 0.1
@@ -63,13 +64,13 @@ class QueryRecipe:
         SepnetError: A value is out of its range, or an interval is not two numbers in order.
     """
 
-    n_mixtures: int
-    seconds: float
+    n_mixtures: PositiveInt
+    seconds: Seconds
     target_share: Sequence[float] = (1.0, 1.0)
     levels_db: Sequence[float] = (0.0,)
     query_seconds: Sequence[float] = (1.0, 3.0)
     labels: Sequence[str] | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         for name in ("target_share", "query_seconds"):

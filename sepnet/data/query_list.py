@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from sepnet.data.activity import Cut, Stretch, fade, spans
 from sepnet.data.table import check_unique, read_table, write_table
+from sepnet.ranges import Seconds
 from sepnet.types import SepnetError
 
 ROLES = ("target", "interference", "query", "query_other", "query_absent")
@@ -46,7 +47,7 @@ class QueryMixture:
     """
 
     id: str
-    seconds: float
+    seconds: Seconds
     level_db: float
     target: tuple[Cut, ...]
     target_gain: float

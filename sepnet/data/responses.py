@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.signal import fftconvolve
 
+from sepnet.ranges import LayerSize
 from sepnet.types import SepnetError
 
 MAX_DRAWS = 1000
@@ -65,7 +66,7 @@ class MixingMatrix:
         SepnetError: ``n_channels`` is below 1, or ``max_condition`` not above 1.
     """
 
-    n_channels: int = 2
+    n_channels: LayerSize = 2
     max_condition: float = 10.0
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepnet.ranges import FrameSamples, LayerSize
 from sepnet.types import SepnetError
 
 
@@ -174,9 +175,9 @@ class LearnedFilterbank(Filterbank):
     def __init__(
         self,
         *,
-        n_filters: int = 512,
-        window_samples: int = 16,
-        hop_samples: int = 8,
+        n_filters: LayerSize = 512,
+        window_samples: FrameSamples = 16,
+        hop_samples: FrameSamples = 8,
         rectified: bool = False,
         padded: bool = True,
     ) -> None:

@@ -19,6 +19,7 @@ from sepnet import artifact
 from sepnet.atomic import write_text
 from sepnet.evaluation.contender import Contender
 from sepnet.inference.pipeline import PipelineSettings
+from sepnet.settings import parse
 from sepnet.types import Mixtures, SepnetError
 
 SETTINGS = "settings-"  # the beginning of the version of a contender without weights
@@ -84,7 +85,7 @@ def check(
 
 def pipeline_settings(rows_csv: Path) -> PipelineSettings:
     """The settings of the pipeline that the rows were made with."""
-    return PipelineSettings.from_mapping(read(rows_csv)["pipeline"])
+    return parse(PipelineSettings, read(rows_csv)["pipeline"])
 
 
 def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sepnet.types import CannotSeparate, Mixture, Separator, SepnetError
 
-Channels = Literal["each", "all", "mean"] | int
+Channels = Literal["each", "all", "mean"] | Annotated[int, Ge(0), Le(4096)]
 """``each``: every channel is separated, and each source has as many; ``all``: the separator hears all
 channels, and gives the sources as channel 0 hears them; ``mean``: their mean is separated; a number: that
 channel."""

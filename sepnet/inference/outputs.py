@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from sepnet.figures.recording import recording_figure
 from sepnet.figures.spectrogram import ReadSignal
 from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording
+from sepnet.ranges import PositiveFloat, Text
+from sepnet.settings import check_fields
 from sepnet.types import SepnetError
 
 MAX_FLAC_CHANNELS = 8
@@ -46,35 +48,18 @@ class OutputSettings:
         SepnetError: A value is out of range, or the format cannot hold such samples.
     """
 
-    format: str | None = None
-    subtype: str | None = None
-    gain: float | Literal["auto"] | None = None
+    format: Text | None = None
+    subtype: Text | None = None
+    gain: PositiveFloat | Literal["auto"] | None = None
     report: bool = False
     overwrite: bool = False
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> OutputSettings:
-        """The settings that a mapping has among others, which may be of any type.
-
-        Raises:
-            SepnetError: One is of another type, or out of range.
-        """
-        chosen = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        for name in ("format", "subtype"):
-            if not isinstance(chosen.get(name), str | None):
-                raise SepnetError(f"{name}={chosen[name]}: give a name")
-        for name in ("report", "overwrite"):
-            if not isinstance(chosen.get(name, False), bool):
-                raise SepnetError(f"{name}={chosen[name]}: give true or false")
-        _check_gain(chosen.get("gain"))
-        return cls(**chosen)
-
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.suffix not in SUBTYPE_OF:
             known = ", ".join(name.removeprefix(".") for name in SUBTYPE_OF)
             raise SepnetError(f"format={self.format} cannot be written: give {known}")
         audio.file_format(Path(f"source{self.suffix}"), self.sample_type)
-        _check_gain(self.gain)
 
     @property
     def suffix(self) -> str:
@@ -116,13 +101,6 @@ class OutputSettings:
             raise SepnetError(
                 f"{', '.join(existing)} exist already: give overwrite=true, or another folder with out="
             )
-
-
-def _check_gain(gain: object) -> None:
-    is_number = isinstance(gain, int | float) and not isinstance(gain, bool)
-    if gain in (None, "auto") or (is_number and 0 < float(str(gain)) < math.inf):
-        return
-    raise SepnetError(f"gain={gain}: give auto, or a positive number")
 
 
 def write_sources(

@@ -15,17 +15,15 @@ Rate, band and consistency work on one chunk of one channel, and so stand inside
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sepnet.dsp.resample import resample_mixture
 from sepnet.inference.channels import (
-    NAMES,
     Channels,
     n_output_channels,
     select_channels,
@@ -34,6 +32,8 @@ from sepnet.inference.channels import (
 from sepnet.inference.stages import Consistent, FullBand, Resampled
 from sepnet.inference.stitching.chunks import Chunk, ChunkJoiner, plan_chunks
 from sepnet.inference.stitching.stitching import Stitch
+from sepnet.ranges import Seconds, SourceCount
+from sepnet.settings import check_fields
 from sepnet.types import (
     CannotSeparate,
     CountingSeparator,
@@ -69,25 +69,19 @@ class PipelineSettings:
     """
 
     channels: Channels = "all"
-    chunk_seconds: float = 45.0
-    overlap_seconds: float = 3.0
+    chunk_seconds: Seconds = 45.0
+    overlap_seconds: Seconds = 3.0
     full_band: bool = True
     consistent: bool = True
-    n_sources: int | Literal["auto"] | None = None
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> PipelineSettings:
-        """The settings that a mapping has among others, which may be of any type.
-
-        Raises:
-            SepnetError: One is of another type, or out of range.
-        """
-        chosen = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        _check_settings({field.name: field.default for field in fields(cls)} | chosen)
-        return cls(**chosen)
+    n_sources: SourceCount | None = None
 
     def __post_init__(self) -> None:
-        _check_settings(vars(self))
+        check_fields(self)
+        if not 2 * self.overlap_seconds < self.chunk_seconds:
+            raise SepnetError(
+                f"overlap_seconds is {self.overlap_seconds:g} and chunk_seconds {self.chunk_seconds:g}: "
+                "give an overlap shorter than half a chunk"
+            )
 
 
 @dataclass(frozen=True)
@@ -327,27 +321,3 @@ class Pipeline:
 
 def _takes_n_sources(info: SeparatorInfo) -> bool:
     return "n_sources" in info.needs or info.counts_sources
-
-
-def _check_settings(values: Mapping[str, Any]) -> None:
-    """Refuse settings of another type, and out of range."""
-    for name in ("chunk_seconds", "overlap_seconds"):
-        value = values[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise SepnetError(f"{name}={value}: give a positive number of seconds")
-    if not 2 * values["overlap_seconds"] < values["chunk_seconds"]:
-        raise SepnetError(
-            f"overlap_seconds={values['overlap_seconds']} and chunk_seconds={values['chunk_seconds']}: the "
-            "overlap has to be shorter than half a chunk"
-        )
-    for name in ("full_band", "consistent"):
-        if not isinstance(values[name], bool):
-            raise SepnetError(f"{name}={values[name]}: give true or false")
-    n_sources, channels = values["n_sources"], values["channels"]
-    if n_sources not in (None, "auto"):
-        if not isinstance(n_sources, int) or isinstance(n_sources, bool):
-            raise SepnetError(f"n_sources={n_sources}: give a whole number, or auto")
-        if n_sources < 1:
-            raise SepnetError(f"n_sources={n_sources}: give 1 or more, or leave it out")
-    if channels not in NAMES and (not isinstance(channels, int) or isinstance(channels, bool)):
-        raise SepnetError(f"channels={channels}: give {', '.join(NAMES)}, or the number of a channel, from 0")

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sepnet.networks.tcn import PReLU
+from sepnet.ranges import Depth, Dropout, LayerSize
 
 
 class ExampleEncoder(nn.Module):
@@ -103,15 +104,15 @@ class ConditionedTCN(nn.Module):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
+        n_in: LayerSize,
+        n_out: LayerSize,
         *,
-        n_embedding: int,
-        n_channels: int = 128,
-        kernel: int = 3,
-        n_blocks: int = 6,
-        n_repeats: int = 2,
-        dropout: float = 0.1,
+        n_embedding: LayerSize,
+        n_channels: LayerSize = 128,
+        kernel: LayerSize = 3,
+        n_blocks: Depth = 6,
+        n_repeats: Depth = 2,
+        dropout: Dropout = 0.1,
     ) -> None:
         super().__init__()
         self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in), nn.Conv1d(n_in, n_channels, 1))

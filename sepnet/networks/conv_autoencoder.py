@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepnet.ranges import Dropout, LayerSize
 from sepnet.types import SepnetError
 
 
@@ -43,15 +44,15 @@ class ConvAutoencoder(nn.Module):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
+        n_in: LayerSize,
+        n_out: LayerSize,
         *,
         block_frames: int = 30,
-        n_vertical: int = 50,
-        n_horizontal: int = 30,
-        kernel_frames: int = 15,
-        n_bottleneck: int = 128,
-        dropout: float = 0.0,
+        n_vertical: LayerSize = 50,
+        n_horizontal: LayerSize = 30,
+        kernel_frames: LayerSize = 15,
+        n_bottleneck: LayerSize = 128,
+        dropout: Dropout = 0.0,
     ) -> None:
         super().__init__()
         if block_frames % 2 or block_frames < kernel_frames or n_out % n_in:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepnet.ranges import Depth, LayerSize
 from sepnet.types import SepnetError
 
 Chunks = Float[Tensor, "batch channel frame_of_chunk chunk"]
@@ -63,13 +64,13 @@ class DPRNN(nn.Module):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
+        n_in: LayerSize,
+        n_out: LayerSize,
         *,
-        n_channels: int = 64,
-        n_hidden: int = 128,
+        n_channels: LayerSize = 64,
+        n_hidden: LayerSize = 128,
         chunk_frames: int = 100,
-        n_blocks: int = 6,
+        n_blocks: Depth = 6,
     ) -> None:
         super().__init__()
         if chunk_frames < 2 or chunk_frames % 2:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepnet.ranges import Depth, LayerSize
 from sepnet.types import SepnetError
 
 EPS = 1e-5
@@ -126,15 +127,15 @@ class Locoformer(nn.Module):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
+        n_in: LayerSize,
+        n_out: LayerSize,
         *,
-        n_channels: int = 96,
-        n_hidden: int = 256,
-        kernel: int = 4,
-        n_heads: int = 4,
-        n_groups: int = 4,
-        n_blocks: int = 4,
+        n_channels: LayerSize = 96,
+        n_hidden: LayerSize = 256,
+        kernel: LayerSize = 4,
+        n_heads: LayerSize = 4,
+        n_groups: LayerSize = 4,
+        n_blocks: Depth = 4,
     ) -> None:
         super().__init__()
         if n_channels % (2 * n_heads) or n_channels % n_groups or n_in % 2 or n_out % n_in:

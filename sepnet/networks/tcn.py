@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepnet.ranges import Depth, LayerSize, NonNegativeInt
 from sepnet.types import SepnetError
 
 EPS = 1e-8
@@ -96,13 +97,13 @@ class ConvBlock(nn.Module):
     def __init__(
         self,
         *,
-        n_channels: int,
-        n_hidden: int,
-        kernel: int,
+        n_channels: LayerSize,
+        n_hidden: LayerSize,
+        kernel: LayerSize,
         dilation: int,
         separable: bool,
         causal: bool,
-        n_skip: int = 0,
+        n_skip: NonNegativeInt = 0,
         last: bool = False,
     ) -> None:
         super().__init__()
@@ -157,17 +158,17 @@ class TCN(nn.Module):
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
+        n_in: LayerSize,
+        n_out: LayerSize,
         *,
-        n_channels: int = 192,
-        n_hidden: int = 192,
-        kernel: int = 3,
-        n_blocks: int = 7,
-        n_repeats: int = 2,
+        n_channels: LayerSize = 192,
+        n_hidden: LayerSize = 192,
+        kernel: LayerSize = 3,
+        n_blocks: Depth = 7,
+        n_repeats: Depth = 2,
         separable: bool = False,
         causal: bool = False,
-        n_skip: int = 0,
+        n_skip: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.causal = causal

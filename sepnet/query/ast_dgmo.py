@@ -30,6 +30,7 @@ from sepnet.query.optimisation.task import InOutScore, OptimisationTask
 from sepnet.query.query_audio import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS, loudest_part
 from sepnet.query.starts.start import HasEmbedder, HasReference, QueryEmbedder, Start, provides_embedder
 from sepnet.query.tagging.tagger import Tagger
+from sepnet.ranges import Seconds
 from sepnet.separators.checks import require_rate
 from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
@@ -74,8 +75,8 @@ class AstDgmo(nn.Module):
         detector: Mapping[str, Any] | None = None,
         dgmo: DGMO | None = DGMO(),  # noqa: B008 (immutable)
         masking: MelMasking | None = None,
-        window_seconds: float = 1.0,
-        hop_seconds: float = 0.1,
+        window_seconds: Seconds = 1.0,
+        hop_seconds: Seconds = 0.1,
         max_query_seconds: float = 3.0,
         min_probability: float = 0.3,
         loss_embedding: LossEmbedding = "start",

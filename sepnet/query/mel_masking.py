@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.mel import mel_shares, to_linear, to_mel
+from sepnet.ranges import FrameSamples, LayerSize, SampleRate
 from sepnet.types import SepnetError
 
 Mask = Float[Tensor, "frame mel"]
@@ -46,10 +47,10 @@ class MelMasking(nn.Module):
     def __init__(
         self,
         *,
-        sample_rate: int = 16000,
-        window_samples: int = 512,
-        hop_samples: int = 256,
-        n_mels: int = 64,
+        sample_rate: SampleRate = 16000,
+        window_samples: FrameSamples = 512,
+        hop_samples: FrameSamples = 256,
+        n_mels: LayerSize = 64,
         soft_masking: bool = True,
         exponent: float = 1.0,
     ) -> None:

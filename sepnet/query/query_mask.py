@@ -27,6 +27,7 @@ from sepnet.metrics import improvement, is_silent, si_sdr, thresholded_snr
 from sepnet.networks.conditioned import ConditionedTCN, ExampleEncoder
 from sepnet.query.mel_masking import MelMasking
 from sepnet.query.query_audio import MAX_QUERY_SECONDS, MIN_QUERY_SECONDS
+from sepnet.ranges import Dropout, LayerSize, NonNegativeFloat, PositiveFloat, SampleRate
 from sepnet.separators.checks import require_rate
 from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.types import Batch, Mixture, Separation, SeparatorInfo, SepnetError
@@ -63,13 +64,13 @@ class QueryMask(nn.Module):
         *,
         network: Callable[..., nn.Module] = ConditionedTCN,
         masking: MelMasking | None = None,
-        sample_rate: int = 16000,
-        n_embedding: int = 64,
-        n_encoder: int = 128,
-        dropout: float = 0.1,
+        sample_rate: SampleRate = 16000,
+        n_embedding: LayerSize = 64,
+        n_encoder: LayerSize = 128,
+        dropout: Dropout = 0.1,
         labels: Sequence[str] | None = None,
-        lambda_class: float = 1.0,
-        max_db: float = 30.0,
+        lambda_class: NonNegativeFloat = 1.0,
+        max_db: PositiveFloat = 30.0,
     ) -> None:
         super().__init__()
         self.masking = masking or MelMasking(sample_rate=sample_rate)

@@ -28,6 +28,7 @@ from sepnet.dsp.kmeans import kmeans
 from sepnet.dsp.masks import ideal_binary_mask
 from sepnet.losses import affinity_loss, magnitude_mse, phase_sensitive_target, pit, whitened_kmeans_loss
 from sepnet.metrics import pairwise
+from sepnet.ranges import Depth, NonNegativeFloat, NonNegativeInt, SampleRate, Seed
 from sepnet.separators.checks import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
@@ -72,19 +73,19 @@ class DeepClustering(nn.Module):
         filterbank: STFT,
         network: Callable[[int, int], nn.Module],
         n_dims: int = 20,
-        sample_rate: int = 8000,
+        sample_rate: SampleRate = 8000,
         loss_function: Clustering = "affinity",
         quiet_db: float = 40.0,
-        head_sources: int = 0,
-        head_weight: float = 0.025,
+        head_sources: NonNegativeInt = 0,
+        head_weight: NonNegativeFloat = 0.025,
         use_head: bool = False,
         source_count: SourceCount = "given",
-        min_eigenvalue: float = 0.15,
+        min_eigenvalue: NonNegativeFloat = 0.15,
         max_sources: int = 5,
         n_points: int = 20000,
-        n_restarts: int = 3,
+        n_restarts: Depth = 3,
         sharpness: float = 4.0,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         for value, choices in ((loss_function, get_args(Clustering)), (source_count, get_args(SourceCount))):

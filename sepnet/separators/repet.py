@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sepnet.dsp.fast_stft import FastSTFT
+from sepnet.ranges import NonNegativeFloat, Seconds
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
 MIN_REPETITIONS = 3  # of fewer a median means little
@@ -44,9 +45,9 @@ class REPET:
     def __init__(
         self,
         *,
-        window_seconds: float = 0.04,
+        window_seconds: Seconds = 0.04,
         period_seconds: Sequence[float] = (0.8, 8.0),
-        highpass_hz: float = 100.0,
+        highpass_hz: NonNegativeFloat = 100.0,
     ) -> None:
         shortest, longest = period_seconds
         if window_seconds <= 0 or not window_seconds <= shortest <= longest or highpass_hz < 0:

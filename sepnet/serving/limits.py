@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from sepnet.data.audio_memory import SoundLimits
+from sepnet.ranges import NonNegativeInt, NumberOfSources, PositiveFloat, PositiveInt, Seconds
 from sepnet.types import SepnetError
 
 MB = 1_000_000
@@ -26,30 +27,19 @@ class Limits:
         results_mb: Memory for all results.
         folder_mb: Disk space for all uploads of the page.
         connections: Open at the same time.
-
-    Raises:
-        SepnetError: A value is not positive; ``waiting`` may be zero.
     """
 
-    upload_mb: float = 50.0
-    seconds: float = 120.0
-    channels: int = 8
-    sources: int = 8
-    jobs: int = 1
-    waiting: int = 32
-    wait_seconds: float = 120.0
-    keep_minutes: float = 15.0
-    results_mb: float = 500.0
-    folder_mb: float = 1000.0
-    connections: int = 256
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not value > 0 and field.name != "waiting":
-                raise SepnetError(f"limits.{field.name} is {value}: give a positive number")
-        if self.waiting < 0:
-            raise SepnetError(f"limits.waiting is {self.waiting}: give 0 or more")
+    upload_mb: PositiveFloat = 50.0
+    seconds: Seconds = 120.0
+    channels: PositiveInt = 8
+    sources: NumberOfSources = 8
+    jobs: PositiveInt = 1
+    waiting: NonNegativeInt = 32
+    wait_seconds: PositiveFloat = 120.0
+    keep_minutes: PositiveFloat = 15.0
+    results_mb: PositiveFloat = 500.0
+    folder_mb: PositiveFloat = 1000.0
+    connections: PositiveInt = 256
 
     @property
     def sound(self) -> SoundLimits:

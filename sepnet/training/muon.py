@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sepnet.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Probability
 from sepnet.training.precision import has_fast_bfloat16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, by Jordan et al.: steepest at zero
@@ -32,10 +33,10 @@ class Muon(Optimizer):
     def __init__(
         self,
         params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        weight_decay: float = 1e-2,
-        momentum: float = 0.95,
-        n_iterations: int = 5,
+        lr: PositiveFloat = 1e-3,
+        weight_decay: NonNegativeFloat = 1e-2,
+        momentum: Probability = 0.95,
+        n_iterations: NonNegativeInt = 5,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:

@@ -1,89 +1,188 @@
-"""Checks of the settings of a training, made before there is a run folder."""
+"""The settings of a training, as in conf/train.yaml and conf/trainer."""
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
+import lightning.pytorch as pl
+import torch
+from annotated_types import Ge, Gt, Le, Lt
+
+from sepnet.ranges import (
+    Days,
+    Name,
+    NameOrPath,
+    Node,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PathSetting,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    Text,
+)
+from sepnet.settings import check_value, nearest, parse
+from sepnet.training.precision import has_fast_bfloat16
 from sepnet.types import SepnetError
 
-MAX_SEED = 2**32 - 1  # the largest that numpy takes
 MAX_NAME_BYTES = 200  # file systems allow 255 for a folder; its name begins with the time
-DECAYS = ("cosine", "linear", "none")
+
+OPTIMIZER = {"lr": PositiveFloat, "weight_decay": NonNegativeFloat}
+"""What torch's optimizers do not check before they are called."""
+Unlimited = Literal[-1]
+Share = Annotated[float, Gt(0), Le(1)]
+Precision = Literal[
+    "auto", "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true", "32", "64", "16", "bf16",
+    16, 32, 64,
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class NumberRange:
-    """The values that a setting may have.
+@dataclass(frozen=True, kw_only=True)
+class LoaderSettings:
+    """How batches are made.
 
     Attributes:
-        low: The smallest value allowed.
-        high: The largest value allowed.
-        whole: Whether only whole numbers are allowed.
+        batch_size: Mixtures in a step, over all devices; ``auto``: as many as fit into the GPU.
+        n_workers: Processes that make mixtures; 0: the training process makes them.
+        n_valid: Mixtures to validate with; None: all.
     """
 
-    low: float
-    high: float = math.inf
-    whole: bool = False
-
-    def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
-            return False
-        return math.isfinite(value) and self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
-        if math.isinf(self.high):
-            return f"{kind} of at least {self.low}"
-        return f"{kind} from {self.low} to {self.high}"
+    batch_size: PositiveInt | Literal["auto"]
+    n_workers: Annotated[int, Ge(0), Le(256)]
+    n_valid: PositiveInt | None
 
 
-RANGES = {
-    "seed": NumberRange(0, MAX_SEED, whole=True),
-    "ema_decay": NumberRange(0, 1),
-    "optimizer.lr": NumberRange(0),
-    "optimizer.weight_decay": NumberRange(0),
-    "schedule.warmup_steps": NumberRange(0, whole=True),
-    "schedule.decay_from": NumberRange(0, 1),
-    "schedule.final": NumberRange(0, 1),
-    "checkpoints.every_n_steps": NumberRange(1, whole=True),
-    "loader.n_workers": NumberRange(0, whole=True),
-}
-"""The ranges of settings, by dotted name. A setting that is null, or that is not there, is not checked."""
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """The learning rate over the run; see ``sepnet.training.schedule.LearningRate``."""
+
+    warmup_steps: NonNegativeInt
+    decay: Literal["cosine", "linear", "none"]
+    decay_from: Probability
+    final: Probability
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Check the values of a training's settings.
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """Which checkpoints are kept.
 
-    Args:
-        settings: The settings as nested mappings, with the names of conf/train.yaml.
+    Attributes:
+        best: How many of the best.
+        every_n_steps: Steps between two writes of the last one.
+    """
+
+    best: Annotated[int, Ge(0), Le(10_000)]
+    every_n_steps: PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """Those settings of Lightning's Trainer that conf/trainer has. Others of the Trainer's may be added."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+    devices: Annotated[int, Ge(1), Le(4096)] | Unlimited | Literal["auto"] | list[NonNegativeInt]
+    strategy: Text
+    precision: Precision
+    max_time: Days | None
+    max_steps: PositiveInt | Unlimited
+    max_epochs: PositiveInt | Unlimited | None
+    gradient_clip_val: NonNegativeFloat | None
+    accumulate_grad_batches: PositiveInt
+    check_val_every_n_epoch: PositiveInt | None
+    limit_train_batches: PositiveInt | Share | None
+    limit_val_batches: PositiveInt | Share | None
+    num_sanity_val_steps: NonNegativeInt | Unlimited
+    log_every_n_steps: NonNegativeInt
+    deterministic: bool | Literal["warn"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The settings of conf/train.yaml.
+
+    Attributes:
+        model: The separator.
+        data: The mixtures.
+        optimizer: Called with the parameters.
+        trainer: For Lightning's Trainer; see ``TrainerSettings``.
+        logger: Where numbers go, beside a CSV file.
+        name: Of the run folder, after the time; None: the model's.
+        runs: The folder that holds the run folders.
+        seed: Of the initial weights.
+        ckpt: Weights to start from.
+        resume: True: go on with the newest run of the same settings; or a run folder to go on with.
+        loader: See ``LoaderSettings``.
+        schedule: See ``ScheduleSettings``.
+        checkpoints: See ``CheckpointSettings``.
+        early_stopping_patience: Stop after so many validations without a better score; None: never.
+        compile: The backend of torch.compile; None: do not compile.
+        ema_decay: Of a moving average of the weights that is validated and saved; None: no average.
 
     Raises:
-        SepnetError: A value is outside its range, or ``name`` can't be part of a folder's name.
+        SepnetError: The name can't be part of a folder's, or the trainer's settings can't be used.
     """
-    _check_name(settings.get("name"))
-    for key, allowed in RANGES.items():
-        value = _select(settings, key)
-        if value is not None and value not in allowed:
-            raise SepnetError(f"{key} is {value!r}: give {allowed}")
-    decay = _select(settings, "schedule.decay")
-    if decay is not None and decay not in DECAYS:
-        raise SepnetError(f"schedule.decay is {decay!r}: give one of {', '.join(DECAYS)}")
+
+    model: Node
+    data: Node
+    optimizer: Node
+    trainer: dict[str, Any]
+    logger: Node
+    name: Name | None
+    runs: PathSetting
+    seed: Seed
+    ckpt: NameOrPath | None
+    resume: bool | PathSetting | None
+    loader: LoaderSettings
+    schedule: ScheduleSettings
+    checkpoints: CheckpointSettings
+    early_stopping_patience: PositiveInt | None
+    compile: Text | None
+    ema_decay: Annotated[float, Ge(0), Lt(1)] | None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        for name, allowed in OPTIMIZER.items():
+            if name in self.optimizer:
+                check_value(f"optimizer.{name}", allowed, self.optimizer[name])
+        trainer_arguments(self.trainer)
 
 
-def _check_name(name: object) -> None:
+def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the settings of Lightning's Trainer, and fill in what ``auto`` stands for.
+
+    Args:
+        trainer: As in conf/trainer, with any others of the Trainer's.
+
+    Returns:
+        The Trainer's arguments.
+
+    Raises:
+        SepnetError: The Trainer has no such setting, a value can't be used, or there is no GPU.
+    """
+    known = inspect.signature(pl.Trainer).parameters
+    for name in trainer:
+        if name not in known:
+            raise SepnetError(f"Lightning's Trainer has no setting {name!r}{nearest(name, known)}")
+    checked = parse(TrainerSettings, trainer, "trainer.")
+    if checked.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise SepnetError(
+            f"trainer.accelerator is {checked.accelerator}, but torch sees no GPU: take trainer=cpu"
+        )
+    arguments = {**trainer, **{field.name: getattr(checked, field.name) for field in fields(checked)}}
+    if checked.precision == "auto":
+        arguments["precision"] = "bf16-mixed" if has_fast_bfloat16() else "32-true"
+    return arguments
+
+
+def _check_name(name: str | None) -> None:
     """Raise SepnetError for a name that would lead out of the folder of runs, or is too long."""
-    text = "" if name is None else str(name)
-    if any(character in text for character in "/\\\0"):
-        raise SepnetError(f"name is {text!r}: give a name without slashes, and the folder as runs=...")
-    if (size := len(text.encode())) > MAX_NAME_BYTES:
+    if name is None:
+        return
+    if any(character in name for character in "/\\\0"):
+        raise SepnetError(f"name is {name!r}: give a name without slashes, and the folder as runs=...")
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
         raise SepnetError(f"name has {size} bytes: give a name of at most {MAX_NAME_BYTES}")
-
-
-def _select(settings: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted name, or None where it is not there."""
-    group, _, name = key.rpartition(".")
-    parent = settings.get(group) if group else settings
-    return parent.get(name) if isinstance(parent, Mapping) else None

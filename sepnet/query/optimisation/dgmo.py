@@ -24,6 +24,7 @@ from sepnet.query.optimisation.guard import Guard, GuardDecision
 from sepnet.query.optimisation.mask_parameters import ParameteriseMask, free_form
 from sepnet.query.optimisation.objective import LossConfig, Objective
 from sepnet.query.optimisation.task import Mask, OptimisationTask
+from sepnet.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Seconds
 from sepnet.types import SepnetError
 
 TERMS = ("reference", "tv", "sat", "proximity", "target", "residual", "negative")
@@ -45,7 +46,7 @@ class OptimisedMask:
     decision: GuardDecision
     losses: tuple[float, ...]
     terms: Mapping[str, tuple[float, ...]]
-    seconds: float
+    seconds: Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +79,20 @@ class DGMO:
     """
 
     parameters: ParameteriseMask = free_form
-    opt_steps: int = 18
-    lr: float = 0.02
+    opt_steps: NonNegativeInt = 18
+    lr: PositiveFloat = 0.02
     lr_decay: bool = True
     lambda_reference: float = 1.0
-    lambda_tv: float = 0.008
-    lambda_sat: float = 0.001
+    lambda_tv: NonNegativeFloat = 0.008
+    lambda_sat: NonNegativeFloat = 0.001
     lambda_proximity: float = 1.0
     lambda_target: float = 0.5
     lambda_residual: float = 0.5
     lambda_negative: float = 0.5
     mask_floor: float = 0.08
     floor_db: float = 60.0
-    window_seconds: float = 1.0
-    hop_seconds: float = 0.5
+    window_seconds: Seconds = 1.0
+    hop_seconds: Seconds = 0.5
     max_windows: int | None = 8
     guard: bool = True
     max_mean_change: float = 0.15

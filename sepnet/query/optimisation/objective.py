@@ -14,6 +14,7 @@ from sepnet.query.optimisation import loss_terms
 from sepnet.query.optimisation.mask_parameters import check_mask
 from sepnet.query.optimisation.task import Mask, OptimisationTask
 from sepnet.query.windowing import zero_padded_windows
+from sepnet.ranges import FrameSamples
 from sepnet.types import SepnetError
 
 
@@ -33,8 +34,8 @@ class LossConfig:
     weights: Mapping[str, float]
     mask_floor: float
     floor_db: float
-    window_samples: int
-    hop_samples: int
+    window_samples: FrameSamples
+    hop_samples: FrameSamples
     max_windows: int | None
 
 

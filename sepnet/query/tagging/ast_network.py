@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sepnet.ranges import LayerSize
 from sepnet.types import SepnetError
 
 AUDIOSET_MEAN = -4.2677393  # of the log-mel features of AudioSet, with which the public models were trained
@@ -29,7 +30,7 @@ class AstNetwork:
 
     network: Any
     labels: tuple[str, ...]
-    n_mels: int
+    n_mels: LayerSize
     mean: float = AUDIOSET_MEAN
     std: float = AUDIOSET_STD
 

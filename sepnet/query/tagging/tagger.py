@@ -29,6 +29,7 @@ from sepnet.query.tagging.augmentation import Augmentation
 from sepnet.query.tagging.pretrained import read_public_tagger, read_sepnet_tagger
 from sepnet.query.tagging.tags import ClipTags, TagTrack, WindowTags
 from sepnet.query.windowing import end_aligned_windows
+from sepnet.ranges import Decibels, Depth, Dropout, LayerSize, PositiveInt, SampleRate
 from sepnet.types import Batch, Mixture, SepnetError
 
 POSITIONS = "embeddings.position_embeddings"
@@ -73,18 +74,18 @@ class Tagger(nn.Module):
         *,
         pretrained: str | None = None,
         labels: Sequence[str] | None = None,
-        sample_rate: int = SAMPLE_RATE,
-        n_mels: int = 64,
-        patch: int = 16,
+        sample_rate: SampleRate = SAMPLE_RATE,
+        n_mels: LayerSize = 64,
+        patch: PositiveInt = 16,
         frequency_stride: int = 16,
         time_stride: int = 16,
         hidden: int = 144,
-        n_layers: int = 4,
-        n_heads: int = 4,
-        dropout: float = 0.0,
+        n_layers: Depth = 4,
+        n_heads: LayerSize = 4,
+        dropout: Dropout = 0.0,
         max_seconds: float = 1.0,
         augmentation: Augmentation | None = None,
-        audible_dbfs: float = -50.0,
+        audible_dbfs: Decibels = -50.0,
     ) -> None:
         super().__init__()
         self.network: Any

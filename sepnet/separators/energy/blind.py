@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sepnet.dsp.kmeans import kmeans
 from sepnet.dsp.mfcc import mel_filters, mfcc
+from sepnet.ranges import LayerSize, NonNegativeFloat, NonNegativeInt, Seed
 from sepnet.separators.checks import require_n_sources
 from sepnet.separators.energy.descent import EnergyDescent
 from sepnet.separators.energy.fit import N_MELS
@@ -62,12 +63,12 @@ class Energy:
         *,
         descent: EnergyDescent,
         n_coefficients: int = 20,
-        energy_weight: float = 0.25,
+        energy_weight: NonNegativeFloat = 0.25,
         softness: float = 0.4,
         pooled: bool = False,
-        n_signatures: int = 1000,
-        min_gap_windows: int = 6,
-        seed: int = 0,
+        n_signatures: LayerSize = 1000,
+        min_gap_windows: NonNegativeInt = 6,
+        seed: Seed = 0,
     ) -> None:
         if not 0 < n_coefficients < N_MELS or softness < 0 or n_signatures < 1 or min_gap_windows < 0:
             raise SepnetError(

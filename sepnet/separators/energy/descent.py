@@ -46,6 +46,7 @@ from torch.nn import functional as F
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.energy import split_frames
 from sepnet.dsp.mfcc import mel_filters
+from sepnet.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from sepnet.separators.energy.fit import N_MELS, SEGMENT_FRAMES, FitSettings, FrameFit
 from sepnet.separators.energy.signatures import TINY, Signatures
 from sepnet.separators.energy.targets import explain, own_energies, target_shares
@@ -87,14 +88,14 @@ class EnergyDescent:
         cells: Cells = "bands",
         frame_seconds: float = 0.01,
         window_frames: int = 6,
-        look_ahead_frames: int = 4,
+        look_ahead_frames: NonNegativeInt = 4,
         trust: float = 0.75,
         steps: int = 50,
-        learning_rate: float = 0.1,
-        mfcc_weight: float = 0.0,
-        l2_weight: float = 0.0,
-        smoothness_weight: float = 0.0,
-        centroid_weight: float = 0.0,
+        learning_rate: PositiveFloat = 0.1,
+        mfcc_weight: NonNegativeFloat = 0.0,
+        l2_weight: NonNegativeFloat = 0.0,
+        smoothness_weight: NonNegativeFloat = 0.0,
+        centroid_weight: NonNegativeFloat = 0.0,
         subtract: bool = False,
         normalise: bool = True,
         rematch: bool = False,

@@ -13,6 +13,7 @@ from sepnet.dsp.adam import adam
 from sepnet.dsp.energy import energy_gradient, energy_loss, frame_energy, spectral_centroid, split_frames
 from sepnet.dsp.mfcc import mfcc, pearson_correlation
 from sepnet.metrics import best_permutation
+from sepnet.ranges import NonNegativeFloat, PositiveFloat
 from sepnet.separators.energy.signatures import TINY, Signatures, unit_mean
 
 N_MELS = 26
@@ -30,11 +31,11 @@ class FitSettings:
     """The descent and what follows it; see ``EnergyDescent``."""
 
     steps: int
-    learning_rate: float
-    mfcc_weight: float
-    l2_weight: float
-    smoothness_weight: float
-    centroid_weight: float
+    learning_rate: PositiveFloat
+    mfcc_weight: NonNegativeFloat
+    l2_weight: NonNegativeFloat
+    smoothness_weight: NonNegativeFloat
+    centroid_weight: NonNegativeFloat
     subtract: bool
     normalise: bool
 

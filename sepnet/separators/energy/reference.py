@@ -32,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sepnet.dsp.kmeans import kmeans
+from sepnet.ranges import NonNegativeInt, Seed
 from sepnet.separators.energy.descent import EnergyDescent
 from sepnet.separators.energy.signatures import Signatures
 from sepnet.separators.energy.step import EnergyStream
@@ -74,9 +75,9 @@ class EnergyReference:
         *,
         descent: EnergyDescent,
         start: Start = "mixture",
-        n_signatures: int = 256,
+        n_signatures: NonNegativeInt = 256,
         n_residual: int = 16,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if start not in get_args(Start):
             raise SepnetError(f"the start is {start!r}, but has to be one of {', '.join(get_args(Start))}")

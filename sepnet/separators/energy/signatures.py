@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sepnet.ranges import NonNegativeInt
+
 TINY = 1e-20  # the smallest amplitude or power that is divided by
 
 
@@ -27,7 +29,7 @@ class Signatures:
     shapes: Tensor
     shares: Tensor
     windows: Tensor | None = None
-    min_gap_windows: int = 3
+    min_gap_windows: NonNegativeInt = 3
 
     @property
     def powers(self) -> Float[Tensor, "source bin"]:

@@ -39,6 +39,7 @@ from jaxtyping import Complex128, Float
 from torch import Tensor
 
 from sepnet.dsp.consistency import make_consistent
+from sepnet.ranges import LayerSize, NonNegativeInt, PositiveInt, Seconds, Seed
 from sepnet.separators.ica.channels import require_channels
 from sepnet.separators.ica.transform import Transform
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparationWarning, SeparatorInfo, SepnetError
@@ -158,11 +159,11 @@ class AuxIVA(_Convolutive):
         self,
         *,
         model: Literal["laplace", "gauss"] = "gauss",
-        n_iterations: int = 50,
-        window_seconds: float = 0.384,
+        n_iterations: NonNegativeInt = 50,
+        window_seconds: Seconds = 0.384,
         overlap: int = 4,
-        max_frames: int = 1000,
-        seed: int = 0,
+        max_frames: PositiveInt = 1000,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(window_seconds=window_seconds, overlap=overlap, max_frames=max_frames, seed=seed)
         self.model, self.n_iterations = model, n_iterations
@@ -193,13 +194,13 @@ class ILRMA(_Convolutive):
     def __init__(
         self,
         *,
-        n_components: int = 8,
-        n_iterations: int = 50,
-        warm_iterations: int = 30,
-        window_seconds: float = 0.32,
+        n_components: LayerSize = 8,
+        n_iterations: NonNegativeInt = 50,
+        warm_iterations: NonNegativeInt = 30,
+        window_seconds: Seconds = 0.32,
         overlap: int = 4,
-        max_frames: int = 1000,
-        seed: int = 0,
+        max_frames: PositiveInt = 1000,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(window_seconds=window_seconds, overlap=overlap, max_frames=max_frames, seed=seed)
         self.n_components, self.n_iterations, self.warm_iterations = (

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.ica import Contrast, fast_ica
+from sepnet.ranges import FrameSamples, NonNegativeFloat, PositiveInt, Seed
 from sepnet.separators.ica.channels import apply, require_channels, spectrum
 from sepnet.types import Mixture, Separation, SeparationWarning, SeparatorInfo
 
@@ -58,13 +59,13 @@ class FastICA:
         self,
         *,
         contrast: Contrast = "logcosh",
-        alpha: float = 1.0,
+        alpha: NonNegativeFloat = 1.0,
         deflation: bool = False,
-        window_samples: int | None = 512,
-        max_frames: int = 2000,
-        tolerance: float = 1e-8,
-        max_iterations: int = 200,
-        seed: int = 0,
+        window_samples: FrameSamples | None = 512,
+        max_frames: PositiveInt = 2000,
+        tolerance: NonNegativeFloat = 1e-8,
+        max_iterations: PositiveInt = 200,
+        seed: Seed = 0,
     ) -> None:
         self.contrast, self.alpha, self.deflation = contrast, alpha, deflation
         self.window_samples, self.max_frames = window_samples, max_frames

@@ -9,6 +9,7 @@ from jaxtyping import Complex128, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from sepnet.ranges import FrameSamples
 from sepnet.separators.ica.channels import spectrum
 
 BLOCK_SAMPLES = 1 << 17  # that are filtered at once
@@ -23,7 +24,7 @@ class Transform:
         overlap: Windows over each sample.
     """
 
-    window_samples: int
+    window_samples: FrameSamples
     overlap: int
 
     @classmethod

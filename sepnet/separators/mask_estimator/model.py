@@ -22,6 +22,7 @@ from sepnet.dsp.filterbank import Filterbank
 from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.networks.tcn import TCN
+from sepnet.ranges import NumberOfSources, SampleRate
 from sepnet.separators.checks import require_rate
 from sepnet.separators.frame_stream import FrameStream, StreamSetup
 from sepnet.separators.mask_estimator.checks import (
@@ -90,8 +91,8 @@ class MaskEstimator(nn.Module):
         filterbank: Filterbank,
         network: Callable[[int, int], nn.Module],
         objective: Objective,
-        n_sources: int = 2,
-        sample_rate: int = 8000,
+        n_sources: NumberOfSources = 2,
+        sample_rate: SampleRate = 8000,
         features: Features = "log_magnitude",
         activation: Activation = "sigmoid",
         consistent: bool = True,

@@ -36,6 +36,7 @@ from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.kmeans import kmeans
+from sepnet.ranges import Depth, LayerSize, NonNegativeFloat, NonNegativeInt, Seconds, Seed
 from sepnet.separators.checks import require_n_sources
 from sepnet.separators.nmf.features import FEATURES
 from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
@@ -74,19 +75,19 @@ class NMF:
     def __init__(
         self,
         *,
-        n_components: int | None = 80,
+        n_components: LayerSize | None = 80,
         features: Mapping[str, float] = MappingProxyType({"pitch": 1.0, "bands": 1.0}),
         divergence: nmf.Divergence = "kullback_leibler",
         magnitude_power: float = 1.0,
         mask_exponent: float = 1.0,
         start: nmf.Start = "random",
-        n_restarts: int = 1,
-        n_iterations: int = 100,
-        sparsity: float = 0.0,
-        window_seconds: float = 0.064,
-        learn_seconds: float = 60.0,
-        block_seconds: float = 30.0,
-        seed: int = 0,
+        n_restarts: Depth = 1,
+        n_iterations: NonNegativeInt = 100,
+        sparsity: NonNegativeFloat = 0.0,
+        window_seconds: Seconds = 0.064,
+        learn_seconds: Seconds = 60.0,
+        block_seconds: Seconds = 30.0,
+        seed: Seed = 0,
     ) -> None:
         if not features or not set(features) <= set(FEATURES) or min(features.values()) <= 0:
             raise SepnetError(

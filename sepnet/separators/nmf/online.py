@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sepnet.dsp import nmf
 from sepnet.dsp.filterbank import STFT
+from sepnet.ranges import LayerSize, NonNegativeInt, Seconds, Seed
 from sepnet.separators.checks import require_positive
 from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.separators.frame_stream import StreamSetup
@@ -60,15 +61,15 @@ class OnlineNMF:
     def __init__(
         self,
         *,
-        n_components: int = 8,
+        n_components: LayerSize = 8,
         n_residual: int = 20,
         divergence: nmf.Divergence = "kullback_leibler",
-        n_iterations: int = 20,
+        n_iterations: NonNegativeInt = 20,
         mask_exponent: float = 0.7,
-        window_seconds: float = 0.032,
-        memory_seconds: float = 2.0,
+        window_seconds: Seconds = 0.032,
+        memory_seconds: Seconds = 2.0,
         update_frames: int = 1,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         if divergence not in ("kullback_leibler", "itakura_saito"):
             raise SepnetError(f"divergence={divergence!r} is none of kullback_leibler, itakura_saito")

@@ -31,6 +31,7 @@ from sepnet.dsp import nmf
 from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.filterbank import STFT
+from sepnet.ranges import LayerSize, NonNegativeFloat, NonNegativeInt, SampleRate, Seconds, Seed
 from sepnet.separators.checks import require_n_sources, require_positive, require_rate
 from sepnet.types import CannotSeparate, Mixture, Query, Separation, SeparatorInfo, SepnetError
 
@@ -75,23 +76,23 @@ class SupervisedNMF(nn.Module):
     def __init__(
         self,
         *,
-        n_groups: int,
-        n_components: int,
+        n_groups: LayerSize,
+        n_components: LayerSize,
         labels: Sequence[str] | None = None,
         unknown: bool = False,
         n_unknown_components: int = 20,
-        block_sparsity: float = 0.1,
+        block_sparsity: NonNegativeFloat = 0.1,
         divergence: nmf.Divergence = "kullback_leibler",
         magnitude_power: float = 1.0,
         mask_exponent: float = 1.0,
-        sparsity: float = 0.0,
-        n_iterations: int = 60,
-        fit_seconds: float = 60.0,
-        window_seconds: float = 0.128,
-        learn_seconds: float = 60.0,
-        block_seconds: float = 30.0,
-        sample_rate: int = 8000,
-        seed: int = 0,
+        sparsity: NonNegativeFloat = 0.0,
+        n_iterations: NonNegativeInt = 60,
+        fit_seconds: Seconds = 60.0,
+        window_seconds: Seconds = 0.128,
+        learn_seconds: Seconds = 60.0,
+        block_seconds: Seconds = 30.0,
+        sample_rate: SampleRate = 8000,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         require_positive(

@@ -13,6 +13,7 @@ from torch import Tensor
 from sepnet.dsp.activity import active_samples
 from sepnet.dsp.cells import cell_mask
 from sepnet.dsp.filterbank import STFT
+from sepnet.ranges import FrameSamples, Seconds
 from sepnet.separators.checks import require_references
 from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
@@ -40,9 +41,9 @@ class OracleCells:
         self,
         *,
         bands: Bands,
-        cell_seconds: float | None = None,
-        window_samples: int = 512,
-        hop_samples: int = 256,
+        cell_seconds: Seconds | None = None,
+        window_samples: FrameSamples = 512,
+        hop_samples: FrameSamples = 256,
         window: str = "hann",
     ) -> None:
         if cell_seconds is not None and cell_seconds <= 0:

@@ -1,0 +1,295 @@
+"""Typed settings: dataclasses and constructors whose annotations say what a configuration may hold.
+
+Every value of a configuration is checked by ``parse`` or ``check_arguments`` before anything is made, so that
+all refusals read alike: the setting, its value, and what it may be. Ranges are in ``sepnet.ranges``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from sepnet.ranges import Verbatim
+from sepnet.types import SepnetError
+
+FLAT = {"flat": True}
+"""The metadata of a field that is a dataclass whose own fields are settings of the same level."""
+TARGET = "_target_"
+T = TypeVar("T")
+OBJECT = f"a part of the configuration with a {TARGET}"
+MAX_SHOWN = 80  # characters of a refused value
+
+
+def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Make a settings dataclass of plain values.
+
+    Args:
+        cls: A dataclass with annotated fields. A field that is a dataclass itself is a group of settings.
+        values: The values by name, as plain containers. Names are not checked: see ``check_names``.
+        prefix: What precedes the names in messages, with its dot.
+
+    Returns:
+        The settings.
+
+    Raises:
+        SepnetError: A value is missing, or is none that its field may have.
+    """
+    chosen: dict[str, Any] = {}
+    for field in _fields(cls):
+        if not field.init:
+            continue
+        annotation = _hints(cls)[field.name]
+        if field.metadata.get("flat"):
+            own = {each.name for each in _fields(cls)}
+            shared = {name: value for name, value in values.items() if name not in own}
+            chosen[field.name] = parse(annotation, shared, prefix)
+        elif field.name not in values:
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise SepnetError(f"{prefix}{field.name} has no value: give {prefix}{field.name}=...")
+        elif dataclasses.is_dataclass(annotation):
+            group = check_value(f"{prefix}{field.name}", dict[str, Any], values[field.name])
+            chosen[field.name] = parse(annotation, group, f"{prefix}{field.name}.")
+        else:
+            chosen[field.name] = check_value(f"{prefix}{field.name}", annotation, values[field.name])
+    return cls(**chosen)
+
+
+def verbatim_names(cls: type[Any]) -> dict[str, bool]:
+    """The settings of a dataclass whose values are typed as they are, such as paths.
+
+    Args:
+        cls: A dataclass of settings.
+
+    Returns:
+        Their dotted names, and whether each holds a list of such values.
+    """
+    names: dict[str, bool] = {}
+    for field in _fields(cls):
+        annotation = _hints(cls)[field.name]
+        if dataclasses.is_dataclass(annotation):
+            start = "" if field.metadata.get("flat") else f"{field.name}."
+            nested = verbatim_names(annotation)
+            names |= {f"{start}{name}": is_list for name, is_list in nested.items()}
+        elif _is_verbatim(annotation):
+            names[field.name] = "a list" in describe(annotation)
+    return names
+
+
+def check_arguments(
+    target: Callable[..., Any], values: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """Check the arguments of a constructor by its annotations.
+
+    Args:
+        target: A class or a function.
+        values: Arguments by name. A mapping with a ``_target_`` stands for an object, and is not checked.
+        prefix: What precedes the names in messages, with its dot.
+
+    Returns:
+        The arguments, converted to the types of the annotations.
+
+    Raises:
+        SepnetError: The target has no such argument, or an argument may not have such a value.
+    """
+    parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    hints = _hints(target)
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in parameters and not takes_any:
+            raise SepnetError(
+                f"there is no setting {prefix}{name}{nearest(name, parameters, n_listed=len(parameters))}"
+            )
+        described = _describes_objects(value)
+        checked[name] = (
+            value if described or name not in hints else check_value(f"{prefix}{name}", hints[name], value)
+        )
+    return checked
+
+
+def check_value(key: str, annotation: Any, value: Any) -> Any:
+    """Convert a plain value to an annotated type.
+
+    Args:
+        key: The setting, for messages.
+        annotation: A type; see ``sepnet.ranges``.
+        value: Numbers, texts, None, and lists and mappings of these.
+
+    Returns:
+        The value, with paths for texts and tuples for lists where the annotation says so.
+
+    Raises:
+        SepnetError: The annotation does not allow the value.
+    """
+    adapter = _adapter(annotation)
+    try:
+        if adapter is not None:
+            return adapter.validate_json(json.dumps(value), strict=True)
+    except (ValidationError, TypeError):
+        pass
+    raise SepnetError(f"{key} is {_shown(value)}: give {describe(annotation)}")
+
+
+def check_fields(instance: Any) -> None:
+    """Check the fields of a settings dataclass by their annotations, for ``__post_init__``.
+
+    Args:
+        instance: Of the dataclass.
+
+    Raises:
+        SepnetError: A field has a value that it may not have.
+    """
+    for field in _fields(instance):
+        check_value(field.name, _hints(type(instance))[field.name], getattr(instance, field.name))
+
+
+def describe(annotation: Any) -> str:
+    """What a type allows, in words: ``a whole number from 1 to 64, or auto``."""
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return OBJECT
+    try:
+        schema = adapter.json_schema()
+    except PydanticInvalidForJsonSchema:
+        return OBJECT
+    return _join(list(dict.fromkeys(_phrases(schema, schema.get("$defs", {})))))
+
+
+def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
+    """The end of a sentence that says that there is no ``name``: which one may have been meant.
+
+    Names may be dotted: one with the same last part comes first.
+    """
+    names = sorted(known)
+    tails = {one.rpartition(".")[2]: one for one in names}
+    tail = name.rpartition(".")[2]
+    near = [tails[tail]] if tail in tails else difflib.get_close_matches(name, names, 1)
+    near = near or [tails[one] for one in difflib.get_close_matches(tail, sorted(tails), 1)]
+    if near:
+        return f": did you mean {near[0]!r}?"
+    return f": there are {', '.join(names)}" if len(names) <= n_listed else ": see the files in conf/"
+
+
+def check_names(cls: type[Any], values: Mapping[str, Any], prefix: str = "") -> None:
+    """Check that a dataclass has a field for each name, also in its groups.
+
+    Raises:
+        SepnetError: It has none, with the nearest that it has.
+    """
+    known: dict[str, Any] = {}
+    for field in _fields(cls):
+        annotation = _hints(cls)[field.name]
+        if field.metadata.get("flat"):
+            known |= {each.name: _hints(annotation)[each.name] for each in _fields(annotation)}
+        else:
+            known[field.name] = annotation
+    for name, value in values.items():
+        if name not in known:
+            raise SepnetError(f"there is no setting {prefix}{name}{nearest(name, known)}")
+        if dataclasses.is_dataclass(known[name]) and isinstance(value, Mapping):
+            check_names(known[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+
+
+def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)
+
+
+@cache
+def _hints(target: Hashable) -> dict[str, Any]:
+    """The annotations of the fields of a dataclass, or of the arguments of a constructor or a function."""
+    function = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target  # type: ignore[misc]
+    return get_type_hints(function, include_extras=True)
+
+
+@cache
+def _adapter(annotation: Any) -> Any:
+    """The TypeAdapter of a type, or of its alternatives that plain values can have; None without any."""
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        if get_origin(annotation) not in (Union, UnionType):
+            return None
+    plain = [part for part in get_args(annotation) if _adapter(part) is not None]
+    return _adapter(Union[tuple(plain)]) if plain else None  # noqa: UP007
+
+
+def _describes_objects(value: Any) -> bool:
+    """Whether a value is, or holds, a mapping with a ``_target_``."""
+    if isinstance(value, Mapping):
+        return TARGET in value or any(_describes_objects(each) for each in value.values())
+    return isinstance(value, list) and any(_describes_objects(each) for each in value)
+
+
+def _is_verbatim(annotation: Any) -> bool:
+    if any(isinstance(mark, Verbatim) for mark in getattr(annotation, "__metadata__", ())):
+        return True
+    return get_origin(annotation) is not None and any(_is_verbatim(part) for part in get_args(annotation))
+
+
+def _phrases(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    """What a JSON schema allows, in words, one for each alternative."""
+    if "$ref" in schema:
+        yield from _phrases(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    elif "anyOf" in schema:
+        for part in schema["anyOf"]:
+            yield from _phrases(part, definitions)
+    elif "enum" in schema or "const" in schema:
+        yield from (str(value) for value in schema.get("enum", [schema.get("const")]))
+    elif (kind := schema.get("type")) in ("integer", "number"):
+        yield f"{'a whole number' if kind == 'integer' else 'a number'}{_range(schema)}"
+    elif kind == "array":
+        inner: Any = schema.get("items") or next(iter(schema.get("prefixItems", [])), {})
+        items = f" of {_length(schema)}values, each {_join(list(_phrases(inner, definitions)))}"
+        yield f"a list{items if inner else ''}"
+    else:
+        names = {"boolean": "true or false", "null": "null", "object": "a mapping", "string": _text(schema)}
+        yield names.get(str(kind), OBJECT)
+
+
+def _text(schema: Mapping[str, Any]) -> str:
+    return {None: "a text", "path": "a path"}.get(schema.get("format"), str(schema.get("format")))
+
+
+def _length(schema: Mapping[str, Any]) -> str:
+    low, high = schema.get("minItems"), schema.get("maxItems")
+    if low == high:
+        return "" if low is None else f"{low} "
+    return f"{low} or more " if high is None else f"{low or 0} to {high} "
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f" from {_number(low)} to {_number(high)}"
+    bounds = {" of at least": low, " above": above, " of at most": high, " below": below}
+    return " and".join(f"{words} {_number(bound)}" for words, bound in bounds.items() if bound is not None)
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if math.isfinite(value) and value == int(value) else f"{value:g}"
+
+
+def _join(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

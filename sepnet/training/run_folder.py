@@ -1,0 +1,80 @@
+"""Run folders: a new one, or the one that a training goes on in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sepnet import artifact
+from sepnet.training import loggers
+from sepnet.types import SepnetError
+
+NOT_COMPARED = ("runs", "resume")  # settings that may differ between a run and its resumption
+
+
+def new_run_folder(runs: Path, name: str) -> Path:
+    """Make a folder for a new run, named by the time and ``name``.
+
+    Args:
+        runs: The folder of run folders.
+        name: What follows the time.
+
+    Returns:
+        The folder. Only the first process of a training makes it.
+
+    Raises:
+        OSError: It can't be made there.
+    """
+    stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
+    for number in count(1):
+        folder = runs / (stem if number == 1 else f"{stem}-{number}")
+        if not loggers.first_process():
+            return folder
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError
+
+
+def find_run(config: Mapping[str, Any]) -> Path:
+    """Find the run that a training is to go on with.
+
+    Args:
+        config: The settings of conf/train.yaml. ``resume`` is a run folder, or true: the newest run under
+            ``runs`` that was started with the same settings.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SepnetError: There is none.
+    """
+    if config["resume"] is not True:
+        return artifact.run_folder(config["resume"])
+    runs = Path(config["runs"])
+    folders = sorted((path.parent for path in runs.glob(f"*/{artifact.CONFIG}")), reverse=True)
+    for folder in folders:
+        with contextlib.suppress(SepnetError):  # not a run of ours, or damaged
+            if _compared(artifact.read_settings(folder), config) == _compared(config, config):
+                return folder
+    raise SepnetError(
+        f"resume=true, but none of the {len(folders)} runs under {runs.resolve()} was started with these "
+        "very settings: give the command that started it, or leave out resume=true"
+    )
+
+
+def _compared(settings: Mapping[str, Any], resumption: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that have to agree between a run and its resumption.
+
+    What the resumption takes from the run is left out: the model of a ``ckpt``, and a batch size of ``auto``.
+    """
+    compared = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
+    if resumption["loader"]["batch_size"] == "auto":
+        compared["loader"] = {**compared["loader"], "batch_size": "auto"}
+    if resumption["ckpt"] is not None:
+        compared.pop("model", None)
+    return compared

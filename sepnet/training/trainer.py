@@ -1,0 +1,199 @@
+"""Lightning's Trainer for a run, and how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+
+from sepnet import artifact
+from sepnet.training import loggers
+from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
+from sepnet.training.datamodule import MixtureDataModule
+from sepnet.training.export import ExportBest
+from sepnet.training.progress import Cost, Progress, Throughput
+from sepnet.training.samples import Samples
+from sepnet.training.schedule import LearningRate
+from sepnet.training.settings import TrainSettings
+from sepnet.training.task import DivergedError, SeparationTask
+from sepnet.types import SepnetError
+
+INTERRUPTED = 130  # the exit status after Ctrl-C
+
+
+def make_trainer(arguments: Mapping[str, Any], **more: Any) -> pl.Trainer:
+    """Make Lightning's Trainer.
+
+    Args:
+        arguments: As ``trainer_arguments`` returns them.
+        more: Further arguments.
+
+    Raises:
+        SepnetError: The Trainer refuses an argument.
+    """
+    try:
+        return pl.Trainer(**{**arguments, **more})
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        raise SepnetError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def run_trainer(
+    arguments: Mapping[str, Any], config: Mapping[str, Any], folder: Path, callbacks: list[Callback]
+) -> pl.Trainer:
+    """Make the Trainer of a run.
+
+    Args:
+        arguments: As ``trainer_arguments`` returns them.
+        config: All settings, for the logger.
+        folder: The run folder.
+        callbacks: As ``run_callbacks`` returns them.
+
+    Raises:
+        SepnetError: The Trainer or the logger refuses an argument.
+    """
+    logger = artifact.build({**config["logger"], "_partial_": True}, key="logger")
+    return make_trainer(
+        arguments,
+        logger=logger(folder=folder, config={**config, **artifact.describe_environment()}),
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,  # the sampler knows the ranks itself
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def run_callbacks(
+    settings: TrainSettings, checkpoints: Path, last: LastCheckpoint, export: ExportBest
+) -> list[Callback]:
+    """Make what runs beside training, in the order in which Lightning calls it.
+
+    Args:
+        settings: Of the training.
+        checkpoints: The folder of the best checkpoints.
+        last: Writes the last checkpoint.
+        export: Writes the best weights.
+    """
+    schedule = settings.schedule
+    callbacks: list[Callback] = [
+        LearningRate(
+            warmup_steps=schedule.warmup_steps,
+            decay=schedule.decay,
+            decay_from=schedule.decay_from,
+            final=schedule.final,
+        ),
+        Throughput(),
+        Cost(),
+        last,
+        export,
+        Samples(),
+    ]
+    # Behind all that wants the averaged weights, or the plain ones at the end.
+    if settings.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
+    if settings.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStopping(f"val/{export.score}", mode="max", patience=settings.early_stopping_patience)
+        )
+    best = BestCheckpoints(folder=checkpoints, count=settings.checkpoints.best, score=export.score)
+    return [*callbacks, best, Progress()]
+
+
+def fit(
+    trainer: pl.Trainer,
+    task: SeparationTask,
+    module: MixtureDataModule,
+    *,
+    resumed: Path | None,
+    last: LastCheckpoint,
+) -> None:
+    """Train until the end, or until Ctrl-C or SIGTERM, which save a checkpoint and end the program.
+
+    Args:
+        trainer: Of the run.
+        task: What is trained.
+        module: The batches.
+        resumed: The checkpoint to go on from.
+        last: Writes the last checkpoint.
+
+    Raises:
+        DivergedError: The loss is no longer a number, with what to do about it.
+        SepnetError: Lightning can't train with these settings.
+    """
+    try:
+        with _saving_on_interrupt(last):
+            trainer.fit(task, datamodule=module, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM
+        if loggers.first_process():
+            saved = f"saved up to step {last.saved_step}" if last.path.is_file() else "nothing is saved yet"
+            print(f"\nstopped at step {trainer.global_step}, {saved}", file=sys.stderr)
+            print("go on with the same command plus resume=true", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except DivergedError as error:
+        raise DivergedError(f"{error}; {_divergence_remedy(last.path)}") from error
+    except MisconfigurationException as error:
+        raise SepnetError(str(error)) from error
+
+
+def check_checkpoint(path: Path, task: SeparationTask) -> None:
+    """Check that a training can go on from a checkpoint.
+
+    Raises:
+        SepnetError: The file can't be read, or belongs to another architecture.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise SepnetError(
+            f"{path} can't be read ({' '.join(str(error).split())[:200]}): put another checkpoint of the run "
+            "in its place, or start anew"
+        ) from error
+    try:
+        task.load_state_dict(weights)
+    except RuntimeError as error:
+        raise SepnetError(
+            f"{path} holds another architecture than model describes ({' '.join(str(error).split())[:300]}): "
+            "take the settings that the run was started with"
+        ) from error
+
+
+@contextlib.contextmanager
+def _saving_on_interrupt(last: LastCheckpoint) -> Iterator[None]:
+    """Let the first Ctrl-C end the step and save it; the second stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() != process:
+            return  # a worker, which ends with the training process
+        if last.stopping:
+            raise KeyboardInterrupt
+        last.stopping = True
+        if loggers.first_process():
+            print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _divergence_remedy(checkpoint: Path) -> str:
+    lower = "a lower optimizer.lr, or trainer.precision=32-true, or look at these files"
+    if not checkpoint.is_file():
+        return f"take {lower}"
+    return f"the last good checkpoint is kept: go on with resume={checkpoint.parent.parent} and {lower}"
