@@ -11,7 +11,7 @@ import difflib
 import inspect
 import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -62,7 +62,7 @@ def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         elif field.name not in values:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 raise SepnetError(f"{prefix}{field.name} has no value: give {prefix}{field.name}=...")
-        elif dataclasses.is_dataclass(annotation):
+        elif _is_group(annotation):
             group = check_value(f"{prefix}{field.name}", dict[str, Any], values[field.name])
             chosen[field.name] = parse(annotation, group, f"{prefix}{field.name}.")
         else:
@@ -82,7 +82,7 @@ def verbatim_names(cls: type[Any]) -> dict[str, bool]:
     names: dict[str, bool] = {}
     for field in _fields(cls):
         annotation = _hints(cls)[field.name]
-        if dataclasses.is_dataclass(annotation):
+        if _is_group(annotation):
             start = "" if field.metadata.get("flat") else f"{field.name}."
             nested = verbatim_names(annotation)
             names |= {f"{start}{name}": is_list for name, is_list in nested.items()}
@@ -202,19 +202,29 @@ def check_names(cls: type[Any], values: Mapping[str, Any], prefix: str = "") -> 
     for name, value in values.items():
         if name not in known:
             raise SepnetError(f"there is no setting {prefix}{name}{nearest(name, known)}")
-        if dataclasses.is_dataclass(known[name]) and isinstance(value, Mapping):
-            check_names(known[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        if _is_group(known[name]) and isinstance(value, Mapping):
+            check_names(known[name], value, f"{prefix}{name}.")
 
 
 def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(cls)
 
 
-@cache
-def _hints(target: Hashable) -> dict[str, Any]:
+def _is_group(annotation: Any) -> bool:
+    """Whether a field is a group of settings: a dataclass."""
+    return inspect.isclass(annotation) and dataclasses.is_dataclass(annotation)
+
+
+def _hints(target: Any) -> dict[str, Any]:
     """The annotations of the fields of a dataclass, or of the arguments of a constructor or a function."""
-    function = target.__init__ if inspect.isclass(target) and not dataclasses.is_dataclass(target) else target  # type: ignore[misc]
-    return get_type_hints(function, include_extras=True)
+    if inspect.isclass(target) and not dataclasses.is_dataclass(target):
+        target = target.__init__
+    return _resolved_hints(target)
+
+
+@cache
+def _resolved_hints(target: Any) -> dict[str, Any]:
+    return get_type_hints(target, include_extras=True)
 
 
 @cache

@@ -39,6 +39,7 @@ from sepnet.cli.train import train
 from sepnet.data.dataset import MixtureData
 from sepnet.separators.identity import Identity
 from sepnet.training import progress as telling
+from sepnet.training import trainer as trainer_module
 from sepnet.training.checkpoints import LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
@@ -158,7 +159,7 @@ def test_time_left_is_that_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> 
 def test_bar_and_lines_of_an_epoch_tell_what_is_left(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "Progress", lambda: Progress(refresh_rate=1))
+    monkeypatch.setattr(trainer_module, "Progress", lambda: Progress(refresh_rate=1))
     train(compose(settings(corpus, tmp_path)))
     told = capsys.readouterr().out
     assert re.search(r"Epoch 1: .*left=0:0\d:\d\d", told)
