@@ -301,5 +301,6 @@ def _join(words: list[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    is_container = isinstance(value, list | dict) or value is None or isinstance(value, bool)
+    text = json.dumps(value, ensure_ascii=False, default=str) if is_container else repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -26,6 +26,7 @@ from sepnet.types import SepnetError
 
 T = TypeVar("T")
 BAD_INPUT, INTERRUPTED = 2, 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
@@ -118,17 +119,8 @@ def one_sentence() -> Iterator[None]:
         if "Original Traceback" in message:  # it comes from a worker process, with all that was on its stack
             message = message.rstrip().rpartition("SepnetError: ")[2]
     except OSError as error:
-        # Writers below say no more than that not all could be written.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, *NO_ACCESS):
-            raise
-        place = error.filename or "the disk"
-        if error.errno == errno.ENAMETOOLONG:
-            remedy = "give a shorter name"
-        elif error.errno in NO_ACCESS:
-            remedy = "choose a place that you may write to"
-        else:
-            remedy = "make room and run it again"
-        message = f"can't write to {place}: {error.strerror}; {remedy}"
+        verb = "write to" if error.errno in (*FULL, *NO_ACCESS, errno.ENAMETOOLONG) else "use"
+        message = f"can't {verb} {error.filename or 'the disk'}: {error.strerror or error}; {_remedy(error)}"
     except torch.OutOfMemoryError as error:
         message = f"the GPU is full ({str(error).partition('.')[0]}): take a smaller loader.batch_size"
     except OmegaConfBaseException as error:
@@ -140,3 +132,14 @@ def one_sentence() -> Iterator[None]:
         return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)
+
+
+def _remedy(error: OSError) -> str:
+    """What to do about a place that can't be read or written."""
+    if error.errno == errno.ENAMETOOLONG:
+        return "give a shorter name"
+    if error.errno in FULL:
+        return "make room and run it again"
+    if error.errno in NO_ACCESS:
+        return "choose a place that you may write to"
+    return "choose another place"
