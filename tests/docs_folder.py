@@ -2,8 +2,8 @@
 
 mix.wav: two voices, 8 kHz, 4 s. street.wav: barks in noise, 16 kHz, 6 s; bark.wav: an example of them, 2 s.
 stereo.wav: two voices on two microphones, 16 kHz, 4 s. voices/<speaker>/<n>.wav: 8 speakers, 8 kHz.
-classes/<class>/<n>.wav and stems/<track>/<stem>.wav, 16 kHz. scripts, benchmarks and
-conf are copies of the checkout's.
+classes/<class>/<n>.wav, noise/<kind>/<n>.wav and stems/<track>/<stem>.wav, 16 kHz. noisy.wav: a voice in
+noise, 8 kHz. scripts, benchmarks and conf are copies of the checkout's.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ def make(folder: Path) -> Path:
         stems["bass"] = voice(4.0, 50.0 + track, rng, 16000, syllables_hz=1.0)
         for stem, sound in (*stems.items(), ("mixture", sum(stems.values()))):
             write(place / f"{stem}.wav", np.asarray(sound), 16000)
+    for kind in ("wind", "street"):
+        for take in range(4):
+            write(folder / f"noise/{kind}/{take + 1}.wav", noise(3.0, 0.05, rng), 16000)
+    write(folder / "noisy.wav", voice(4.0, 130.0, rng) + noise(2.0, 0.03, rng), 8000)
     for name in ("scripts", "benchmarks", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder

@@ -42,9 +42,12 @@ def test_data_builds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         node = hydra.compose("train", overrides=[f"data={path.stem}", f"data.corpus.root={tmp_path}"])
+    if "noise" in node.data and node.data.noise is not None:
+        node.data.noise.root = str(tmp_path)
     data = artifact.build(node.data)
     assert data.sample_rate == node.data.sample_rate
     known = {"speech8k_3mix": (3,), "speech8k_1to3": (1, 2, 3), "esc10": (5,), "esc10_tags": (10,)}
+    known |= {"noisy_folder": (1,), "speech8k_noisy": (1,)}
     assert data.mixing.n_sources == known.get(path.stem, (2,))
 
 
@@ -168,6 +171,7 @@ MAIN = {
     "sepnet.dsp.masks.phase_sensitive_mask": "psm",
     "sepnet.dsp.masks.wiener_mask": "wiener",
     "sepnet.metrics.si_sdr": "pit",
+    "sepnet.metrics.snr": "enhance",
     "sepnet.metrics.thresholded_snr": "pit_any",
 }
 # YAMLs that are no class's main one: they say in full what differs.

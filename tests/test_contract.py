@@ -333,6 +333,6 @@ def test_through_the_pipeline_it_serves_stereo_at_44100_hz(case: Case) -> None:
     separation = pipeline.separate(mixture)
     assert separation.sources.shape == (2, audio.shape[1])
     assert separation.sources.isfinite().all()
-    # The pipeline makes all estimates sum to the mixture that are not of several queries.
+    # The pipeline makes all estimates sum to the mixture that are not of several queries, or leave out noise.
     error = (separation.sources.sum(dim=0) - audio[0]).abs().max()
-    assert error <= 1e-5 * audio.abs().max()
+    assert error <= 1e-5 * audio.abs().max() or not separator.info.covers_mixture

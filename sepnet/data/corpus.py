@@ -39,6 +39,7 @@ class Corpus:
             ``sepnet.data.splits.assign_splits``.
         split_seed: Another seed gives another division.
         exclude: Shell patterns of relative paths to leave out.
+        splits: The only splits to keep; None: all.
         progress: Show a progress bar on a terminal.
 
     Example:
@@ -56,6 +57,7 @@ class Corpus:
         split_fractions: Mapping[str, float] | None = None,
         split_seed: Seed = 0,
         exclude: Sequence[str] = (),
+        splits: Sequence[str] | None = None,
         progress: bool = True,
     ) -> None:
         self.root = Path(root).expanduser().absolute()
@@ -66,6 +68,7 @@ class Corpus:
         self.split_fractions = dict(split_fractions) if split_fractions else None
         self.split_seed = split_seed
         self.exclude = tuple(exclude)
+        self.splits = None if splits is None else tuple(splits)
         self.progress = progress
 
     def manifest(self) -> Manifest:
@@ -80,8 +83,8 @@ class Corpus:
         if manifest is None or not is_complete:
             manifest = self._index(stamps, manifest)
         if self.split_fractions is not None:
-            return assign_splits(manifest, self.split_fractions, self.split_seed)
-        return manifest
+            manifest = assign_splits(manifest, self.split_fractions, self.split_seed)
+        return manifest if self.splits is None else manifest.split(*self.splits)
 
     def skipped(self) -> tuple[SkippedFile, ...]:
         """Return the files that the stored index left out; empty before the first ``manifest()``."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sepnet.data.corpus import Corpus
 from sepnet.data.fixed_set import FixedSet, ListMixing
 from sepnet.data.list_drawing import ListRecipe, draw_list
 from sepnet.data.manifest import Manifest
+from sepnet.data.mixing import Interval
 from sepnet.data.mixture_list import FixedMixture, read_list, write_list
+from sepnet.data.noise_drawing import draw_noises
+from sepnet.ranges import PositiveInt
 from sepnet.types import SepnetError
 
 
@@ -24,7 +28,7 @@ class LibriMixList(ListMixing):
     """
 
     csv: str | Path
-    limit: int | None = None
+    limit: PositiveInt | None = None
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
         """Make the set of the list.
@@ -54,6 +58,8 @@ class DrawnList(ListRecipe, ListMixing):
         split: The split to draw from.
         csv: Where to keep the list, and to read it from again; None: it is drawn each time.
         limit: Number of mixtures to take, from the first on; None: all.
+        noise: A corpus whose recordings are added to the mixtures; None: no noise, or that of ``csv``.
+        noise_snr_db: The interval of the ratio of all sources to the noise, in dB.
 
     The other arguments are those of ``sepnet.data.list_drawing.ListRecipe``, which the list is drawn by, and
     of ``sepnet.data.fixed_set.ListMixing``.
@@ -61,7 +67,9 @@ class DrawnList(ListRecipe, ListMixing):
 
     split: str
     csv: str | Path | None = None
-    limit: int | None = None
+    limit: PositiveInt | None = None
+    noise: Corpus | None = None
+    noise_snr_db: Interval = (0.0, 20.0)
 
     def mixtures(self, manifest: Manifest) -> list[FixedMixture]:
         """Return the list: read from ``csv`` if that file exists, else drawn and written there.
@@ -76,6 +84,15 @@ class DrawnList(ListRecipe, ListMixing):
         if csv is not None and csv.is_file():
             return self._read_kept(csv)
         drawn = draw_list(manifest.split(self.split), self)
+        if self.noise is not None:
+            drawn = draw_noises(
+                drawn,
+                manifest,
+                self.noise.manifest(),
+                snr_db=self.noise_snr_db,
+                mode=self.mode,
+                seed=self.seed,
+            )
         if csv is not None:
             write_list(csv, drawn)
         return drawn
@@ -100,9 +117,12 @@ class DrawnList(ListRecipe, ListMixing):
         Raises:
             SepnetError: As ``mixtures`` does.
         """
+        mixing = self
+        if self.noise is not None:
+            mixing = replace(self, with_noise=True, noise_root=self.noise.manifest().root)
         return FixedSet(
             mixtures=self.mixtures(manifest)[: self.limit],
             manifest=manifest.split(self.split),
             sample_rate=sample_rate,
-            mixing=self,
+            mixing=mixing,
         )

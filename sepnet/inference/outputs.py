@@ -27,6 +27,7 @@ from sepnet.settings import check_fields
 from sepnet.types import SepnetError
 
 MAX_FLAC_CHANNELS = 8
+MAX_RESIDUAL_DB = -30.0  # above it, a model leaves out some of the mixture, such as noise
 MIN_CONFIDENCE = 0.7  # of a stitch; below it the sources may have changed places
 MAX_LISTED_STITCHES = 5
 UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
@@ -165,6 +166,8 @@ def _print_summary(
     residual_db = _residual_db(progress)
     if not progress.mixture_energy:
         text = "silent"
+    elif residual_db is not None and residual_db > MAX_RESIDUAL_DB:
+        text = f"the sources leave out {residual_db:.0f} dB of the mixture"
     elif residual_db is None:
         text = "the sources sum to the mixture"
     else:

@@ -112,6 +112,11 @@ class MaskEstimator(nn.Module):
                 f"n_sources={n_sources}, but there are {len(labels)} labels ({', '.join(labels)}): they have "
                 "to agree"
             )
+        if consistent and n_sources == 1:
+            raise SepnetError(
+                "n_sources=1 with consistent=true would return the mixture: set consistent=false and "
+                "covers_mixture=false"
+            )
         if consistent and (scale != "network" or not covers_mixture):
             raise SepnetError(
                 f"consistent=true makes the sources sum to the mixture, which scale={scale} and "

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from sepnet.dsp.filterbank import STFT
 from sepnet.separators.checks import require_references
 from sepnet.types import Mixture, Separation, SeparatorInfo
 
+MIN_NOISE = 1e-9  # of the mixture's power: 90 dB below it, there are rounding errors
 MaskDefinition = Callable[[Tensor, Tensor], Tensor]
 """(source, bin, frame), (bin, frame) -> (source, bin, frame): complex spectrograms of sources and mixture to
 masks, real or complex."""
@@ -23,6 +25,8 @@ masks, real or complex."""
 class OracleMask:
     """Masks channel 0 of the mixture with an ideal mask of its references.
 
+    What the references lack of the mixture, its noise, counts as one more source, which no estimate gets.
+
     Args:
         mask: The definition of the mask.
         window_samples: Window of the STFT.
@@ -30,7 +34,7 @@ class OracleMask:
         window: Shape of the window.
     """
 
-    info = SeparatorInfo(needs=frozenset({"references"}))
+    info = SeparatorInfo(needs=frozenset({"references"}), covers_mixture=False)
 
     def __init__(
         self, *, mask: MaskDefinition, window_samples: int = 256, hop_samples: int = 64, window: str = "hann"
@@ -42,6 +46,9 @@ class OracleMask:
         """Separate channel 0 into estimates in the order of the references, labelled by number."""
         references = require_references(mixture)
         observed = self.stft.spectrogram(mixture.audio[0])  # (bin, frame)
-        masks = self.mask(self.stft.spectrogram(references), observed)  # (source, bin, frame)
+        noise = mixture.audio[:1] - references.sum(dim=0, keepdim=True)
+        is_noisy = bool(noise.square().mean() > MIN_NOISE * mixture.audio[0].square().mean())
+        sources = torch.cat([references, noise]) if is_noisy else references
+        masks = self.mask(self.stft.spectrogram(sources), observed)[: len(references)]
         estimates = self.stft.invert(masks * observed, mixture.audio.shape[-1])
         return Separation(estimates, labels=tuple(f"source {k + 1}" for k in range(len(references))))

@@ -1,0 +1,144 @@
+"""One voice in noise: lists with noise, oracles that leave it out, a model from training to separation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import white_noise
+from training_fixtures import RATE, make_corpus, only_run, run, voice
+
+from sepnet import artifact
+from sepnet.artifact import build
+from sepnet.data.corpus import Corpus
+from sepnet.data.librimix import DrawnList
+from sepnet.inference.pipeline import Pipeline
+from sepnet.metrics import si_sdr
+from sepnet.types import Mixture, SepnetError
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = make_corpus(tmp_path_factory.mktemp("enhance") / "voices")
+    return Corpus(root=root, index_dir=root.parent / "index")
+
+
+def make_noise(root: Path, rate: int = 2 * RATE) -> Path:
+    """Three recordings of noise at another rate, two of them shorter than an utterance."""
+    for number, seconds in enumerate((0.9, 1.0, 3.0)):
+        folder = root / ("train", "dev", "test")[number] / f"kind{number}"
+        folder.mkdir(parents=True)
+        for take in range(2):
+            noise = white_noise(round(seconds * rate), seed=10 * number + take, rms=0.1 * (number + 1))
+            soundfile.write(folder / f"{number}{take}.wav", noise, rate, subtype="FLOAT")
+    return root
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = make_noise(tmp_path_factory.mktemp("noise") / "noise")
+    return Corpus(root=root, index_dir=root.parent / "index")
+
+
+def drawn(noises: Corpus, **changed: Any) -> DrawnList:
+    settings = {"n_mixtures": 12, "n_sources": 1, "noise": noises, "noise_snr_db": (-5.0, 15.0)} | changed
+    return DrawnList(split="test", **settings)
+
+
+def ratio_db(mixture: Mixture) -> float:
+    assert mixture.references is not None
+    signal = mixture.references.sum(dim=0)
+    noise = mixture.audio[0] - signal
+    return float(10 * torch.log10(signal.square().mean() / noise.square().mean()))
+
+
+@pytest.mark.parametrize("n_sources", [1, 2])
+def test_the_noise_of_a_drawn_list_lies_at_the_drawn_ratio(
+    voices: Corpus, noises: Corpus, n_sources: int
+) -> None:
+    fixed = drawn(noises, n_sources=n_sources, noise_snr_db=(3.0, 3.0)).fixed_set(voices.manifest(), RATE)
+    assert [ratio_db(mixture) for mixture in fixed] == pytest.approx([3.0] * 12, abs=0.05)
+    varied = [ratio_db(mixture) for mixture in drawn(noises).fixed_set(voices.manifest(), RATE)]
+    assert min(varied) > -5.1
+    assert max(varied) < 15.1
+    assert np.std(varied) > 2
+
+
+def test_each_recording_of_noise_is_used_as_often_as_any_other(voices: Corpus, noises: Corpus) -> None:
+    rows = drawn(noises).mixtures(voices.manifest())
+    assert set(Counter(row.noise.path for row in rows if row.noise).values()) == {2}
+    assert rows == drawn(noises).mixtures(voices.manifest())
+    assert rows != drawn(noises, seed=1).mixtures(voices.manifest())
+
+
+def test_a_corpus_may_be_limited_to_splits(voices: Corpus, noises: Corpus) -> None:
+    limited = Corpus(root=noises.root, index_dir=noises.index_dir, splits=["dev"])
+    assert limited.manifest().splits == ("dev",)
+    rows = drawn(limited).mixtures(voices.manifest())
+    assert {row.noise.path.split("/")[0] for row in rows if row.noise} == {"dev"}
+    with pytest.raises(SepnetError, match="has no split fold9"):
+        Corpus(root=noises.root, index_dir=noises.index_dir, splits=["fold9"]).manifest()
+
+
+def test_a_kept_list_holds_its_noise(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
+    first = drawn(noises, csv=tmp_path / "list.csv").fixed_set(voices.manifest(), RATE)
+    second = drawn(noises, csv=tmp_path / "list.csv", seed=5).fixed_set(voices.manifest(), RATE)
+    assert first.fingerprint == second.fingerprint
+    torch.testing.assert_close(first[3].audio, second[3].audio)
+
+
+def test_silent_noise_is_refused(voices: Corpus, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "noise" / "test" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "noise" / "test" / name / "x.wav", np.zeros(RATE), RATE)
+    silent = Corpus(root=tmp_path / "noise", index_dir=tmp_path / "index")
+    with pytest.raises(SepnetError, match=r"x\.wav is silent: leave it out"):
+        drawn(silent).mixtures(voices.manifest())
+
+
+@pytest.mark.parametrize("name", ["ibm", "irm", "wiener"])
+def test_oracles_leave_the_noise_out(name: str, voices: Corpus, noises: Corpus) -> None:
+    """They are the ceiling of enhancement, too: through the pipeline, as in an evaluation."""
+    mixture = drawn(noises, noise_snr_db=(0.0, 0.0)).fixed_set(voices.manifest(), RATE)[0]
+    assert mixture.references is not None
+    estimate = Pipeline(artifact.load(name)).separate(mixture).sources
+    assert estimate.shape == mixture.references.shape
+    assert float(si_sdr(estimate[0], mixture.references[0])) > 6
+
+
+def test_a_model_whose_only_source_sums_to_the_mixture_is_refused() -> None:
+    node = artifact.describe("enhance")
+    with pytest.raises(SepnetError, match="n_sources=1 with consistent=true would return the mixture"):
+        build({**node, "consistent": True, "covers_mixture": True}, key="model")
+
+
+def test_from_training_to_the_separated_file(voices: Corpus, tmp_path: Path) -> None:
+    noise = make_noise(tmp_path / "noise")
+    data = [
+        "data=noisy_folder", f"data.corpus.root={voices.root}", f"data.noise.root={noise}",
+        "data.noise.split_fractions=null", f"data.cache_dir={tmp_path}/cache",
+        "data.valid.n_mixtures=2", "data.test.n_mixtures=3",
+    ]  # fmt: skip
+    small = [
+        "model=enhance", "model.network.n_channels=8", "model.network.n_hidden=8", "model.network.n_blocks=2",
+        "model.network.n_repeats=1", "data.epoch_size=20", "data.mixing.seconds=0.25", "loader.batch_size=4",
+        "trainer=debug", "logger=csv",
+    ]  # fmt: skip
+    trained = run("train", [*small, *data], tmp_path)
+    assert trained.wait() == 0, trained.told
+    assert "SI-SDRi" in trained.out
+    scored = run(
+        "eval", ["separators=[identity,run,irm]", *data, "n_processes=0", "measures=[si_sdr]"], tmp_path
+    )
+    assert scored.wait() == 0, scored.told
+    rng = np.random.default_rng(3)
+    soundfile.write(tmp_path / "noisy.wav", voice(1.0, rng) + 0.05 * rng.standard_normal(RATE), RATE)
+    done = run("separate", ["noisy.wav", f"model={only_run(tmp_path)}"], tmp_path)
+    assert done.wait() == 0, done.told
+    assert "the sources leave out" in done.out
+    assert [path.name for path in tmp_path.glob("noisy_*.wav")] == ["noisy_s1.wav"]
