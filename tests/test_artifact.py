@@ -331,6 +331,16 @@ def test_another_architecture_is_refused(run: Path) -> None:
         sepnet.load(run)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(run: Path, value: float) -> None:
+    weights = load_file(run / "model.safetensors")
+    name = max(weights)
+    weights[name] = torch.full_like(weights[name], value)
+    save_file(weights, run / "model.safetensors")
+    with pytest.raises(SepnetError, match=rf"NaN or infinite in 1 of \d+ tensors \({name}\).*train anew"):
+        sepnet.load(run)
+
+
 @pytest.mark.parametrize("kept", [0, 5, 100, 3000, -1])
 def test_weights_that_are_cut_off_are_refused(run: Path, kept: int) -> None:
     path = run / "model.safetensors"

@@ -184,6 +184,13 @@ def test_the_console_is_tidy(corpus: Path, tmp_path: Path) -> None:
     assert re.fullmatch("\n".join(lines) + "\n", told.out), told.out
 
 
+def test_mixtures_that_fill_no_batch_are_announced(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(compose(settings(corpus, tmp_path, "loader.batch_size=8", "trainer.max_epochs=1")))
+    assert "4 of the 20 mixtures of each epoch are left out" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- what is kept
 
 

@@ -245,7 +245,7 @@ def _checkpoint_weights(path: Path) -> Mapping[str, torch.Tensor]:
 def _check_weights(
     path: Path, weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
-    """Raise SepnetError if weights are missing, unknown or of another shape."""
+    """Raise SepnetError if weights are missing, unknown, of another shape, or not finite."""
     missing, extra = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     shapes = [
         f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
@@ -259,4 +259,9 @@ def _check_weights(
         raise SepnetError(
             f"{path} holds weights of another architecture than its configuration describes: "
             f"{', '.join(parts)} of {len(expected)} tensors; use the {CONFIG} that it was trained with"
+        )
+    if broken := sorted(name for name, tensor in weights.items() if not bool(tensor.isfinite().all())):
+        raise SepnetError(
+            f"{path} holds values that are NaN or infinite in {len(broken)} of {len(weights)} tensors "
+            f"({broken[0]}), so that it can separate nothing: take an earlier checkpoint, or train anew"
         )

@@ -137,7 +137,7 @@ class Training:
         )
         if loggers.first_process():
             atomic.write_text(folder / artifact.CONFIG, yaml.safe_dump(self.config, sort_keys=False))
-            self._announce(trainer, folder, resumes=resumes, checkpoint=checkpoint)
+            self._announce(trainer, module, folder, resumes=resumes, checkpoint=checkpoint)
         fit(trainer, self.task, module, resumed=checkpoint, last=last)
         if loggers.first_process():
             _conclude(trainer, last, export, folder)
@@ -183,12 +183,25 @@ class Training:
         self.config["loader"] = {**self.config["loader"], "batch_size": size}
         return size
 
-    def _announce(self, trainer: pl.Trainer, folder: Path, *, resumes: bool, checkpoint: Path | None) -> None:
+    def _announce(
+        self,
+        trainer: pl.Trainer,
+        module: MixtureDataModule,
+        folder: Path,
+        *,
+        resumes: bool,
+        checkpoint: Path | None,
+    ) -> None:
         if not resumes:
             print(f"run folder {folder}")
         else:
             start = "from its last checkpoint" if checkpoint else "from the start: it has no checkpoint yet"
             print(f"going on with {folder} {start}")
+        if left_out := self.data.epoch_size % module.batch_size:
+            print(
+                f"{left_out} of the {self.data.epoch_size} mixtures of each epoch are left out, as they do not fill "
+                f"a batch of {module.batch_size}: make data.epoch_size a multiple of it to use them"
+            )
         n_parameters = sum(parameter.numel() for parameter in self.task.parameters())
         latency = self.separator.info.latency_seconds if isinstance(self.separator, Separator) else None
         causal = "" if latency is None else f", causal: {1000 * latency:.0f} ms of latency"
