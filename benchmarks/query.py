@@ -25,6 +25,7 @@ from sepnet.training.precision import has_fast_bfloat16
 from sepnet.types import Mixture, Query
 
 RATE, SECONDS, QUERY_SECONDS = 16000, 10, 3
+THREADS = (1, 2)
 SMALL = "ast-tagger-esc10"
 PUBLIC = {  # the sizes of MIT/ast-finetuned-audioset-10-10-0.4593
     "labels": [f"class {k}" for k in range(527)],
@@ -49,7 +50,7 @@ def run(config: DictConfig) -> None:
     public = Tagger(**PUBLIC)  # type: ignore[arg-type]
     before = torch.get_num_threads()
     try:
-        for threads in (1, 2):
+        for threads in THREADS:
             torch.set_num_threads(threads)
             for name, tagger, hop, terms in (
                 ("public size", public, 0.5, False),

@@ -23,7 +23,6 @@ from torch import Tensor
 import sepnet
 from sepnet import artifact, inference
 from sepnet.cli import separate as command
-from sepnet.inference import events
 from sepnet.metrics import si_sdr
 from sepnet.query.ast_dgmo import AstDgmo
 from sepnet.query.context import QueryContext
@@ -453,7 +452,7 @@ def test_an_interrupted_run_leaves_no_partial_folder(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(events, "timeline_figure", stop)
+    monkeypatch.setattr("sepnet.figures.query.timeline_figure", stop)
     with pytest.raises(SystemExit):
         separated(sounds, *words, "overwrite=true", "subtype=PCM_24")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

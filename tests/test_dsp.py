@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import sepnet
+from sepnet.dsp import filterbank
 from sepnet.dsp.consistency import make_consistent, scale_to_mixture
 from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.filterbank import STFT, Filterbank, LearnedFilterbank
@@ -59,6 +60,11 @@ def test_stft_inverts_from_the_first_sample_to_the_last(
     assert spectrogram.shape == (2, 3, window_samples // 2 + 1, stft.n_frames(time))
     torch.testing.assert_close(stft.invert(spectrogram, time), signal, atol=1e-5, rtol=0)
     torch.testing.assert_close(stft.invert(spectrogram[0, 0], time), signal[0, 0], atol=1e-5, rtol=0)
+
+
+def test_the_hann_window_is_that_of_scipy_to_the_last_bit() -> None:
+    for window_samples in range(2, 2050, 2):
+        assert np.array_equal(filterbank._hann(window_samples), get_window("hann", window_samples))
 
 
 @pytest.mark.parametrize(("window_samples", "hop_samples", "window"), WINDOWS[:6])

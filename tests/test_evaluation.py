@@ -613,6 +613,19 @@ def test_parameters_are_counted_once_through_any_wrapper() -> None:
     assert count_parameters(Identity()) == 0
 
 
+@pytest.fixture(name="preloaded")
+def _preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes come from a server that has imported everything once; spawned, each imports it again."""
+    context = multiprocessing.get_context("forkserver")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    )  # where the server, once started, looks for what it is to import
+    context.set_forkserver_preload(["training_fixtures"])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+
+
+@pytest.mark.usefixtures("preloaded")
 def test_processes_give_the_rows_of_one_process_and_a_killed_one_is_told(tmp_path: Path) -> None:
     mixtures, good = OrthogonalSet(silent=(2,)), contender("leaky", Leaky, swap=True)
     here([good], tmp_path / "here", mixtures)
@@ -624,6 +637,7 @@ def test_processes_give_the_rows_of_one_process_and_a_killed_one_is_told(tmp_pat
     assert all(0 <= (row.peak_memory_mb or 0) < 30 for row in rows.read(tmp_path / "there/rows.csv"))
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_ctrl_c_ends_the_processes_and_keeps_the_rows(tmp_path: Path) -> None:
     path, rows_before = tmp_path / "rows.csv", 1 + 2 * 30
 

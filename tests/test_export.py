@@ -180,7 +180,7 @@ LARGE_GRAPHS = {"locoformer", "complex", "dprnn"}  # which take long to write
     [
         *(pytest.param(name, ".onnx", marks=[pytest.mark.slow] * (name in LARGE_GRAPHS)) for name in MAKERS),
         ("causal", ".pt2"),
-        ("attention", ".pt2"),
+        pytest.param("attention", ".pt2", marks=pytest.mark.slow),
         pytest.param("any number", ".pt2", marks=pytest.mark.slow),
     ],
 )
@@ -305,7 +305,7 @@ def test_of_deep_clustering_the_mask_head(tmp_path: Path) -> None:
 def test_the_query_network_takes_mixture_and_query(tmp_path: Path) -> None:
     torch.manual_seed(0)
     separator = QueryMask(
-        network=partial(ConditionedTCN, n_channels=8, n_blocks=2, n_repeats=1),
+        network=partial(ConditionedTCN, n_channels=8, n_blocks=1, n_repeats=1),
         masking=MelMasking(sample_rate=RATE, window_samples=64, hop_samples=32, n_mels=8, exponent=2.0),
         sample_rate=RATE,
         n_embedding=6,

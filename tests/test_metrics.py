@@ -396,7 +396,7 @@ def test_up_to_three_sources_are_assigned_on_the_device(monkeypatch: pytest.Monk
     def on_the_cpu(*_: object, **__: object) -> None:
         raise AssertionError("the Hungarian algorithm was called")
 
-    monkeypatch.setattr(best_permutation.__module__ + ".linear_sum_assignment", on_the_cpu)
+    monkeypatch.setattr("scipy.optimize.linear_sum_assignment", on_the_cpu)
     best_permutation(noise(2, 3, 3))
     with pytest.raises(AssertionError, match="Hungarian"):
         best_permutation(noise(2, 4, 4))

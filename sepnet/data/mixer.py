@@ -21,7 +21,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
-from scipy.signal import fftconvolve, resample_poly
+import scipy
 
 from sepnet.data.activity import Stretch, active_stretches, draw_bursts
 from sepnet.data.augment import draw_loop, equalise
@@ -249,9 +249,9 @@ class Mixer:
         else:
             responses = mixing.responses.draw_responses(rng, len(sources), self.cache.sample_rate)
             # (source, 1, time) * (source, channel, tap) -> (source, channel, time)
-            images = fftconvolve(sources[:, None], responses, axes=-1)[..., : sources.shape[-1]].astype(
-                np.float32
-            )
+            images = scipy.signal.fftconvolve(sources[:, None], responses, axes=-1)[
+                ..., : sources.shape[-1]
+            ].astype(np.float32)
             mixture, sources = images.sum(axis=0), np.ascontiguousarray(images[:, 0])
         if self.noise is not None:
             mixture = mixture + self._draw_noise(self.noise, rng, mixture)
@@ -292,4 +292,6 @@ def _change_speed(signal: np.ndarray, speed: float) -> np.ndarray:
     if speed == 1.0:
         return signal
     ratio = Fraction(speed).limit_denominator(1000)
-    return np.asarray(resample_poly(signal, ratio.denominator, ratio.numerator), dtype=np.float32)
+    return np.asarray(
+        scipy.signal.resample_poly(signal, ratio.denominator, ratio.numerator), dtype=np.float32
+    )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Float32
-from scipy.signal import fftconvolve
 
 from sepnet.ranges import LayerSize
 from sepnet.types import SepnetError
@@ -47,7 +47,7 @@ def convolve(
         (channel, time).
     """
     # (1, time) * (channel, tap) -> (channel, time + tap - 1)
-    images: np.ndarray = fftconvolve(source[None], responses, axes=-1)
+    images: np.ndarray = scipy.signal.fftconvolve(source[None], responses, axes=-1)
     return images[:, : source.shape[-1]].astype(source.dtype)
 
 

@@ -12,8 +12,8 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
+import scipy
 from jaxtyping import Float32
-from scipy.signal import butter, resample_poly, sosfilt
 
 from sepnet.data.espeak import Request
 from sepnet.data.voices import Voice
@@ -48,8 +48,12 @@ def speak(text: str, voice: Voice) -> Float32[np.ndarray, " time"]:
     native, native_rate = _run_espeak(text, voice)
     common = gcd(SAMPLE_RATE, native_rate)
     # Kaiser's beta of 8: aliases 80 dB down, where resample_poly's default has some 50.
-    speech = resample_poly(native, SAMPLE_RATE // common, native_rate // common, window=("kaiser", 8.0))
-    speech = sosfilt(butter(4, HIGH_PASS_HZ, "highpass", fs=SAMPLE_RATE, output="sos"), speech)
+    speech = scipy.signal.resample_poly(
+        native, SAMPLE_RATE // common, native_rate // common, window=("kaiser", 8.0)
+    )
+    speech = scipy.signal.sosfilt(
+        scipy.signal.butter(4, HIGH_PASS_HZ, "highpass", fs=SAMPLE_RATE, output="sos"), speech
+    )
     peak = np.abs(speech).max(initial=0.0)
     if peak == 0.0:
         raise SepnetError(f"the voice {voice.name} is silent for {text!r}: give a text with words")

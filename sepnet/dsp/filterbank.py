@@ -8,10 +8,10 @@ the last, for any length.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
 from asteroid_filterbanks import STFTFB, Decoder, Encoder, FreeFB
 from jaxtyping import Complex, Float
-from scipy.signal import get_window
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,7 +93,10 @@ def stft_window(window_samples: int, hop_samples: int, window: str) -> tuple[np.
             f"window_samples={window_samples} and hop_samples={hop_samples}: the window has to be even, "
             "and the hop positive and no longer than the window"
         )
-    shape: np.ndarray = get_window("hann" if window == "sqrt_hann" else window, window_samples)
+    if window in ("hann", "sqrt_hann"):
+        shape = _hann(window_samples)
+    else:
+        shape = scipy.signal.get_window(window, window_samples)
     analysis = np.sqrt(shape) if window == "sqrt_hann" else shape
     coverage = np.zeros(hop_samples)  # sum_k w[n + k h]^2, of period h
     np.add.at(coverage, np.arange(window_samples) % hop_samples, analysis**2)
@@ -103,6 +106,12 @@ def stft_window(window_samples: int, hop_samples: int, window: str) -> tuple[np.
             "are under no window: take a shorter hop"
         )
     return analysis, coverage
+
+
+def _hann(window_samples: int) -> np.ndarray:
+    """The periodic Hann window of scipy.signal, to the last bit, without its slow import."""
+    half: np.ndarray = 0.5 * np.cos(np.linspace(-np.pi, np.pi, window_samples + 1)[:-1])
+    return 0.5 + half
 
 
 class STFT(Filterbank):

@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.signal import sosfilt
 
 from sepnet.types import SepnetError
 
@@ -51,7 +51,7 @@ def integrated_loudness(signal: Float[np.ndarray, " time"], sample_rate: int) ->
         return -math.inf
     if samples.size < block:
         samples = np.tile(samples, -(-block // samples.size))
-    energy = np.cumsum(np.square(sosfilt(k_weighting(sample_rate), samples)))
+    energy = np.cumsum(np.square(scipy.signal.sosfilt(k_weighting(sample_rate), samples)))
     energy = np.concatenate([[0.0], energy])
     powers = (energy[block::step] - energy[:-block:step]) / block  # (block,)
     loud = powers[powers > _power(ABSOLUTE_GATE_LUFS)]

@@ -27,8 +27,8 @@ from math import gcd
 from typing import TypeVar
 
 import numpy as np
+import scipy
 import torch
-from scipy.signal import firwin, resample_poly
 from torch import Tensor
 
 from sepnet.types import Mixture, Query, SepnetError
@@ -69,9 +69,9 @@ def resample(x: Signal, orig_rate: int, new_rate: int) -> Signal:
     if up == down or x.shape[-1] == 0:
         return x
     if not isinstance(x, Tensor):
-        return np.asarray(resample_poly(x, up, down, axis=-1), dtype=x.dtype)
+        return np.asarray(scipy.signal.resample_poly(x, up, down, axis=-1), dtype=x.dtype)
     if up * (2 * ZERO_CROSSINGS * max(up, down) // up + down) > MAX_TAPS and not x.requires_grad:
-        resampled = resample_poly(x.numpy(force=True), up, down, axis=-1)
+        resampled = scipy.signal.resample_poly(x.numpy(force=True), up, down, axis=-1)
         return torch.from_numpy(np.asarray(resampled)).to(x)
     return _resample_tensor(x, up, down)
 
@@ -93,7 +93,7 @@ def resample_mixture(mixture: Mixture, sample_rate: int | None) -> Mixture:
 def _bank(up: int, down: int, n_phases: int) -> tuple[Tensor, int, int]:
     """The filters of equation (2), (phase, tap) in float64, and how far r reaches back and ahead."""
     half = ZERO_CROSSINGS * max(up, down)
-    prototype = firwin(2 * half + 1, 1 / max(up, down), window=("kaiser", KAISER_BETA)) * up
+    prototype = scipy.signal.firwin(2 * half + 1, 1 / max(up, down), window=("kaiser", KAISER_BETA)) * up
     back, ahead = half // up, ((n_phases - 1) * down + half) // up
     if n_phases * (back + ahead + 1) > MAX_TAPS:
         raise SepnetError(

@@ -15,7 +15,7 @@ from functools import cache
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import wilcoxon
+import scipy
 
 from sepnet.evaluation.statistics import N_RESAMPLES, resampled_means
 
@@ -97,7 +97,7 @@ def signed_rank(differences: np.ndarray) -> float:
         return math.nan
     if not differences.any():
         return 1.0
-    return float(wilcoxon(differences).pvalue)
+    return float(scipy.stats.wilcoxon(differences).pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import binom, norm
 
 from sepnet.evaluation.rows import Row
 
@@ -78,7 +78,7 @@ def median_interval(
         Both bounds; nan for fewer than 6 values.
     """
     known = np.sort(values[~np.isnan(values)])
-    place = int(binom.ppf((1 - confidence) / 2, len(known), 0.5)) if len(known) else 0
+    place = int(scipy.stats.binom.ppf((1 - confidence) / 2, len(known), 0.5)) if len(known) else 0
     if place < 1:
         return math.nan, math.nan
     return float(known[place - 1]), float(known[-place])
@@ -111,7 +111,7 @@ def share_above(
     if not n:
         return Share(0, math.nan, math.nan, math.nan)
     share = float((known > threshold).mean())
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = float(scipy.stats.norm.ppf((1 + confidence) / 2))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return Share(n, share, max(0.0, middle - half), min(1.0, middle + half))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal
 
+import scipy
 import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sepnet.types import CannotSeparate, Mixture, Separator, SepnetError
@@ -86,6 +86,6 @@ def separate_images(
             )
         errors = (other.sources[:, None] - first.sources).square().mean(dim=-1)  # (other, first)
         # For each source of channel 1 the nearest estimate, none taken twice.
-        order = linear_sum_assignment(errors.T.double().numpy())[1]
+        order = scipy.optimize.linear_sum_assignment(errors.T.double().numpy())[1]
         images.append(other.sources if first.labels is not None else other.sources[order])
     return torch.stack(images, dim=1), first.labels

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from sepnet.atomic import replacing_folder
 from sepnet.data import audio
-from sepnet.figures.query import comparison_figure, timeline_figure
 from sepnet.inference.api import find
 from sepnet.inference.channels import check_channels, select_channels
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
@@ -191,8 +190,10 @@ def _score_text(scores: QueryScores | None) -> str:
 
 
 def _draw(event: Event, folder: Path, name: str, mixture: Tensor, rate: int) -> None:
+    from sepnet.figures import query  # Matplotlib: imported for pictures alone
+
     detection = event.detection
-    comparison_figure(
+    query.comparison_figure(
         folder / f"{name}_comparison.png",
         mixture=mixture,
         mask=event.mask_linear,
@@ -201,7 +202,7 @@ def _draw(event: Event, folder: Path, name: str, mixture: Tensor, rate: int) -> 
         sample_rate=rate,
         title=summary(event),
     )
-    timeline_figure(
+    query.timeline_figure(
         folder / f"{name}_timeline.png",
         times_seconds=detection.times.mean(dim=1).tolist(),
         probability=None if detection.probability is None else detection.probability.tolist(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -18,13 +18,14 @@ from jaxtyping import Float
 from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.data.blocks import SUBTYPE_OF, largest_gain, write_blocks
-from sepnet.figures.recording import recording_figure
-from sepnet.figures.spectrogram import ReadSignal
 from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording
 from sepnet.ranges import PositiveFloat, Text
 from sepnet.settings import check_fields
 from sepnet.types import SepnetError
+
+if TYPE_CHECKING:
+    from sepnet.figures.spectrogram import ReadSignal
 
 MAX_FLAC_CHANNELS = 8
 MAX_RESIDUAL_DB = -30.0  # above it, a model leaves out some of the mixture, such as noise
@@ -213,6 +214,8 @@ def _gain(output: OutputSettings, peak: float) -> float:
 
 def _draw(recording: Recording, checkpoint: SeparationCheckpoint, paths: list[Path], rate: int) -> None:
     """Spectrograms of the sum of the sources, and of each of them."""
+    from sepnet.figures.recording import recording_figure  # Matplotlib: imported for a picture alone
+
     n_samples, n_sources = checkpoint.progress.n_samples, checkpoint.progress.n_sources
 
     def total(start: int, n: int) -> Float[np.ndarray, " time"]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from sepnet.types import SepnetError
 
@@ -101,7 +101,7 @@ def event_counts(
                 abs(begin - true_begin) <= collar_seconds + ROUNDING_SECONDS
                 and abs(end - true_end) <= tolerance + ROUNDING_SECONDS
             )
-    hits = int(fits[linear_sum_assignment(fits, maximize=True)].sum())
+    hits = int(fits[scipy.optimize.linear_sum_assignment(fits, maximize=True)].sum())
     return Counts(hits, len(events) - hits, len(true_events) - hits)
 
 

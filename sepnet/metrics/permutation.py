@@ -8,9 +8,9 @@ from __future__ import annotations
 from itertools import permutations
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sepnet.metrics.sdr import Metric
@@ -89,5 +89,5 @@ def _exhaustive(gains: Tensor) -> Tensor:
 def _hungarian(gains: Tensor) -> Tensor:
     # The columns come back as rows of the transpose: sorted by reference, each with its estimate.
     matrices = gains.transpose(1, 2).double().cpu().numpy()
-    chosen = [linear_sum_assignment(matrix, maximize=True)[1] for matrix in matrices]
+    chosen = [scipy.optimize.linear_sum_assignment(matrix, maximize=True)[1] for matrix in matrices]
     return torch.from_numpy(np.stack(chosen)).to(gains.device)

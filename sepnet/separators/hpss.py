@@ -12,8 +12,8 @@ It is made for music: two voices are both harmonic, so it can't tell them apart.
 
 from __future__ import annotations
 
+import scipy
 import torch
-from scipy.ndimage import median_filter
 
 from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
@@ -52,8 +52,8 @@ class HPSS:
         magnitude = observed.abs().numpy(force=True)
         frames = _odd(self.harmonic_seconds * mixture.sample_rate / hop)
         bins = _odd(self.percussive_hz * 4 * hop / mixture.sample_rate)
-        harmonic = torch.from_numpy(median_filter(magnitude, size=(1, frames), mode="nearest"))
-        percussive = torch.from_numpy(median_filter(magnitude, size=(bins, 1), mode="nearest"))
+        harmonic = torch.from_numpy(scipy.ndimage.median_filter(magnitude, size=(1, frames), mode="nearest"))
+        percussive = torch.from_numpy(scipy.ndimage.median_filter(magnitude, size=(bins, 1), mode="nearest"))
         loudest = torch.maximum(harmonic, percussive).clamp_min(torch.finfo(torch.float32).tiny)
         powers = torch.stack([harmonic / loudest, percussive / loudest]).square()  # (source, bin, frame)
         total = powers.sum(dim=0)  # 1 or more, since one of the two powers is 1; 0 in silence

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sepnet.inference.stitching.timbre import (
@@ -172,7 +172,7 @@ class Stitcher:
     ) -> Path:
         if self.n_sources > MAX_TRACKED_SOURCES:
             total = fits.sum(dim=0) + overlap
-            order = linear_sum_assignment(total.T.numpy(), maximize=True)[1]
+            order = scipy.optimize.linear_sum_assignment(total.T.numpy(), maximize=True)[1]
             return Path(torch.from_numpy(order)[None], (0,))
         orders = orders_of(self.n_sources)
         path = best_path(score_orders(fits, orders), costs, score_orders(overlap, orders))
