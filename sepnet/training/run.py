@@ -199,8 +199,8 @@ class Training:
             print(f"going on with {folder} {start}")
         if left_out := self.data.epoch_size % module.batch_size:
             print(
-                f"{left_out} of the {self.data.epoch_size} mixtures of each epoch are left out, as they fill no "
-                f"batch of {module.batch_size}: make data.epoch_size a multiple of it to use them"
+                f"{left_out} of the {self.data.epoch_size} mixtures of each epoch are left out, as they fill "
+                f"no batch of {module.batch_size}: make data.epoch_size a multiple of it to use them"
             )
         n_parameters = sum(parameter.numel() for parameter in self.task.parameters())
         latency = self.separator.info.latency_seconds if isinstance(self.separator, Separator) else None
