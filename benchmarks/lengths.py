@@ -16,7 +16,7 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 
 from sepnet import artifact, inference
-from sepnet.data.blocks import write_blocks
+from sepnet.data.audio import write_blocks
 
 MODEL = "pit-2spk-8k"
 RATE = 16000  # of the long files

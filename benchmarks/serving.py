@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from sepnet.data.audio_memory import SoundLimits, decode, encode
+from sepnet.data.audio.memory import SoundLimits, decode, encode
 from sepnet.types import SepnetError
 
 N_CLIENTS = 32
@@ -113,7 +113,7 @@ def _error(answer: bytes, mixture: np.ndarray) -> float:
     limits = SoundLimits(seconds=len(mixture) / RATE, channels=1)
     with zipfile.ZipFile(io.BytesIO(answer)) as archive:
         names = [source["file"] for source in json.loads(archive.read("manifest.json"))["sources"]]
-        total = sum(decode(archive.read(name), limits=limits)[0][0] for name in names)
+        total = sum(decode(archive.read(name), limits=limits).audio[0] for name in names)
     return float(np.abs(total - mixture).max())
 
 

@@ -12,11 +12,16 @@ import errno
 import os
 import secrets
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sepnet.types import SepnetError
+
+TERMINATED_STATUS = 143  # 128 + SIGTERM
 
 
 @contextmanager
@@ -93,6 +98,51 @@ def write_text(path: str | Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file of bytes, whole or not at all.
+
+    Args:
+        path: The file.
+        data: Its content.
+
+    Raises:
+        SepnetError: The file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is anything at a path that is to be written, a link to nothing included.
+
+    Raises:
+        SepnetError: Nothing can ever be there, as where the name is too long.
+    """
+    path = Path(path)
+    with _explained(path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program like Ctrl-C does: temporary files are removed on the way out.
+
+    Only the main thread may receive signals; in others nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from sepnet import artifact
+from sepnet.atomic import exit_on_sigterm
 from sepnet.cli import app
 from sepnet.cli.live import live
 from sepnet.cli.separate_settings import SeparateSettings
@@ -21,9 +22,11 @@ from sepnet.data import audio
 from sepnet.inference.files import recordings
 from sepnet.inference.job import SeparationJob
 from sepnet.inference.pipeline import Pipeline
-from sepnet.inference.separate_all import separate_all
+from sepnet.inference.separate_all import SomeRefused, separate_all
 from sepnet.query.event import EventFinder
 from sepnet.types import Query, SepnetError
+
+SOME_REFUSED = 1  # status of a command that separated the other recordings
 
 
 def main() -> None:
@@ -49,8 +52,15 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
         live(settings, files)
         return
     names = [settings.files] if isinstance(settings.files, str) else settings.files
-    with recordings((*files, *names), settings.out) as found:
-        separate_all(make_job(settings), found)
+    with exit_on_sigterm(), recordings((*files, *names), settings.out) as selection:
+        job = make_job(settings)
+        for left_out in selection.left_out:
+            print(f"left out: {left_out.path} {left_out.reason}", file=sys.stderr)
+        try:
+            separate_all(job, selection.recordings)
+        except SomeRefused as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(SOME_REFUSED)
 
 
 def make_job(settings: SeparateSettings) -> SeparationJob:
@@ -76,7 +86,7 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
         print(f"model={name.name}, because none was given")
     query = None
     for file in settings.queries:
-        sound, rate = audio.read(file)
+        sound, rate = audio.read(file, strict=settings.strict)
         query = (Query(torch.from_numpy(sound.mean(axis=0)), rate), Path(file))
     # Each channel is separated unless one is searched for a sound.
     channels = settings.channels if settings.channels is not None else "mean" if finds_events else "each"
@@ -87,4 +97,6 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
         model_settings=settings.set or {},
         query=query,
         reference=settings.reference,
+        strict=settings.strict,
+        track=settings.track,
     )

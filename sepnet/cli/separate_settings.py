@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sepnet.inference.channels import Channels
 from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import PipelineSettings
-from sepnet.ranges import NameOrPath, PathSetting, PositiveInt, SampleRate, Text
+from sepnet.ranges import NameOrPath, NonNegativeInt, PathSetting, PositiveInt, SampleRate, Text
 from sepnet.settings import FLAT
 
 
@@ -34,6 +34,8 @@ class SeparateSettings:
     reference: PathSetting | None
     channels: Channels | None
     out: PathSetting | None
+    strict: bool
+    track: NonNegativeInt
     live: bool | Literal["device"] | None
     pcm: PcmSettings
     pipeline: PipelineSettings = field(metadata=FLAT)

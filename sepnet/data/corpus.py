@@ -23,7 +23,7 @@ from sepnet.ranges import Seed
 
 log = logging.getLogger(__name__)
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 
 
 class Corpus:
@@ -77,7 +77,7 @@ class Corpus:
         Raises:
             SepnetError: The folder can't be indexed (see ``sepnet.data.indexing.index``) or divided.
         """
-        stamps = {path: self._stamp(path) for path in find_sound_files(self.root, self.exclude)}
+        stamps = {path: self._stamp(path) for path in find_sound_files(self.root, self.exclude).files}
         stamps |= {name: self._stamp(name) for name in TABLES if (self.root / name).is_file()}
         manifest, is_complete = self._read_stored(stamps)
         if manifest is None or not is_complete:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -15,6 +15,7 @@ from sepnet.commands import command
 from sepnet.data import audio
 from sepnet.data.layouts import LAYOUTS, Place, choose_layout
 from sepnet.data.manifest import Manifest, SkippedFile, Utterance
+from sepnet.data.sound_files import FolderContent, list_folder
 from sepnet.types import SepnetError
 
 MAX_WORKERS = 8
@@ -47,7 +48,8 @@ def index(
             splits.
     """
     root = Path(root).expanduser().absolute()
-    files = find_sound_files(root, exclude)
+    content = find_sound_files(root, exclude)
+    files = content.files
     if not files:
         raise SepnetError(
             f"there is no sound under {root} (looked for {', '.join(sorted(audio.SUFFIXES))}"
@@ -57,7 +59,7 @@ def index(
     if name not in LAYOUTS:
         raise SepnetError(f"there is no layout {name!r}: choose auto or one of {', '.join(LAYOUTS)}")
     places = LAYOUTS[name].place(root, files)
-    skipped = [SkippedFile(path, reason) for path, reason in places.unknown]
+    skipped = [*content.left_out, *(SkippedFile(path, reason) for path, reason in places.unknown)]
     stored = {utterance.path: utterance for utterance in known or ()}
     outcomes = list(_examine_all(root, places.known, stored, strict, progress))
     skipped += [outcome for outcome in outcomes if isinstance(outcome, SkippedFile)]
@@ -74,7 +76,7 @@ def index(
 def _examine_all(
     root: Path, places: Sequence[Place], stored: Mapping[str, Utterance], strict: bool, progress: bool
 ) -> Iterator[Utterance | SkippedFile]:
-    """The row of each place, in their order. Threads suffice: libsndfile and hashlib release the GIL."""
+    """The row of each place, in their order. Threads suffice: decoders and hashlib release the GIL."""
     with ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
         try:
             yield from tqdm(
@@ -98,42 +100,34 @@ def _examine(root: Path, place: Place, stored: Utterance | None, strict: bool) -
         header = audio.verify(root / place.path)
         with (root / place.path).open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha1").hexdigest()
-    except SepnetError as error:
+    except (SepnetError, OSError) as error:
         if strict:
             raise
         return SkippedFile(place.path, str(error))
     return Utterance(*row_start, round(header.seconds, 6), header.sample_rate, digest)
 
 
-def find_sound_files(root: Path, exclude: Sequence[str] = ()) -> list[str]:
-    """List the sound files under a folder, without hidden ones. Links to folders are followed once each.
+def find_sound_files(root: Path, exclude: Sequence[str] = ()) -> FolderContent:
+    """List the sound files under a folder; see ``sepnet.data.sound_files.list_folder``.
 
     Args:
         root: The folder.
         exclude: Shell patterns of relative paths to leave out.
 
-    Returns:
-        Relative paths with forward slashes, sorted.
-
     Raises:
-        SepnetError: There is no such folder.
+        SepnetError: There is no such folder, or it can't be opened.
     """
     if not root.is_dir():
         raise SepnetError(
             f"there is no folder {root}: check the path of the corpus (LibriSpeech is fetched by "
             f"{command('prepare')} corpus=librispeech)"
         )
-    visited: set[str] = set()
-    paths: list[str] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        relative = Path(folder).relative_to(root)
-        for name in names:
-            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in audio.SUFFIXES:
-                paths.append((relative / name).as_posix())
-    return sorted(path for path in paths if not any(fnmatch(path, pattern) for pattern in exclude))
+    content = list_folder(root)
+
+    def is_kept(path: str) -> bool:
+        return not any(fnmatch(path, pattern) for pattern in exclude)
+
+    return FolderContent(
+        tuple(path for path in content.sounds if is_kept(path)),
+        tuple(skipped for skipped in content.left_out if is_kept(skipped.path)),
+    )

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sepnet.atomic import replacing
+from sepnet.atomic import write_bytes, write_text
 from sepnet.types import SepnetError
 
 try:
@@ -94,12 +94,13 @@ class SeparationCheckpoint:
                 f"another process works in {folder}: wait for it, or separate into another folder (out=)"
             ) from error
         self.progress, self.state = self._load(job)
+        self._has_chunks = self.progress.n_chunks > 0
 
     def __enter__(self) -> SeparationCheckpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.progress.n_chunks:
+        if not self._has_chunks:
             self.remove()
         self._lock.close()
 
@@ -149,14 +150,14 @@ class SeparationCheckpoint:
         progress.n_chunks += 1
         progress.peak = max(progress.peak, float(sources.max(initial=0.0)), -float(sources.min(initial=0.0)))
         tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-        save_file(tensors, self._state_file(progress.n_chunks))
+        write_bytes(self._state_file(progress.n_chunks), save(tensors))
         self.save_progress()
+        self._has_chunks = True
         self._state_file(progress.n_chunks - 1).unlink(missing_ok=True)
 
     def save_progress(self) -> None:
         """Write down how far it is."""
-        with replacing(self.folder / STATE) as temporary:
-            temporary.write_text(json.dumps(asdict(self.progress)))
+        write_text(self.folder / STATE, json.dumps(asdict(self.progress)))
 
     def blocks(self, source: int, gain: float = 1.0) -> Iterator[Float[np.ndarray, "channel time"]]:
         """A source from its beginning, block by block, multiplied by ``gain``."""

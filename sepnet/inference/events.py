@@ -22,7 +22,7 @@ from sepnet.atomic import replacing_folder
 from sepnet.data import audio
 from sepnet.inference.api import find
 from sepnet.inference.channels import check_channels, select_channels
-from sepnet.inference.files import EVENT, EVENT_PARTS, Recording
+from sepnet.inference.files import EVENT, EVENT_PARTS, Recording, check_name
 from sepnet.inference.job import RecordingError, SeparationJob, is_finished
 from sepnet.inference.outputs import UNSAFE_IN_NAMES
 from sepnet.query.detection.result import Detection
@@ -76,17 +76,20 @@ def _check_settings(job: SeparationJob) -> None:
 def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None:
     if job.query is None:
         raise SepnetError(f"{job.model} finds what a query is an example of: give query=example.wav")
+    check_name(recording)
     fingerprint, output = job.fingerprint(recording), {"subtype": job.output.subtype or SUBTYPE}
     for earlier in recording.folder.glob(f"{glob.escape(recording.stem)}_*/{EVENT}"):
         if not job.output.overwrite and is_finished(earlier, fingerprint, output):
             print(f"{recording.file}: found already, see {earlier.parent}")
             return
-    sound, rate = audio.read(recording.file)
+    rate = job.examine(recording).sample_rate
+    with job.open(recording) as reader:
+        sound = reader.read(0, reader.frames)
     check_channels(job.pipeline.settings.channels, len(sound))
-    mixture = select_channels(Mixture(torch.from_numpy(sound), rate), job.pipeline.settings.channels)
+    mixture = select_channels(Mixture(torch.from_numpy(sound.copy()), rate), job.pipeline.settings.channels)
     query = job.query[0]
     event = find(mixture.audio, rate, (query.audio, query.sample_rate), finder)
-    scores = None if job.reference is None else _scores(job.reference, event, mixture)
+    scores = None if job.reference is None else _scores(job.reference, event, mixture, job.strict)
     name = UNSAFE_IN_NAMES.sub("_", event.name)
     folder = recording.folder / f"{recording.stem}_{name}"
     if folder.exists() and not job.output.overwrite:
@@ -170,8 +173,8 @@ def _optimisation(optimised: OptimisedMask) -> dict[str, Any]:
     }
 
 
-def _scores(reference: Path, event: Event, mixture: Mixture) -> QueryScores:
-    sound, rate = audio.read(reference)
+def _scores(reference: Path, event: Event, mixture: Mixture, strict: bool) -> QueryScores:
+    sound, rate = audio.read(reference, strict=strict)
     if rate != mixture.sample_rate or sound.shape[-1] != mixture.audio.shape[-1]:
         raise SepnetError(
             f"the reference {reference} has {sound.shape[-1]} samples at {rate} Hz, but the mixture "

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from sepnet.atomic import exists
 from sepnet.data import audio
+from sepnet.data.manifest import SkippedFile
+from sepnet.data.sound_files import list_folder
 from sepnet.types import SepnetError
 
 RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
@@ -40,9 +44,22 @@ class Recording:
         return self.folder / f"{self.stem}{RECORD_SUFFIX}"
 
 
+@dataclass(frozen=True)
+class Selection:
+    """What the words of a command line select.
+
+    Attributes:
+        recordings: Each once.
+        left_out: What could not be followed in the folders, with the reasons.
+    """
+
+    recordings: tuple[Recording, ...]
+    left_out: tuple[SkippedFile, ...] = ()
+
+
 @contextlib.contextmanager
-def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[tuple[Recording, ...]]:
-    """The recordings that the words of a command line name.
+def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[Selection]:
+    """The recordings that the words of a command line name. Nothing of them is read yet.
 
     Args:
         words: Sound files; folders, for all sound files in them and below but those that sepnet wrote;
@@ -50,14 +67,12 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
             ends.
         out: The folder of the results, which repeats the folders of a folder; None: beside each file.
 
-    Yields:
-        The recordings, each once.
-
     Raises:
-        SepnetError: A word names no sound file, or the results of two recordings would have the same names.
+        SepnetError: A word names no file, or the results of two recordings would have the same names.
     """
     with contextlib.ExitStack() as stack:
-        found = [recording for word in words for recording in _expand(str(word), out, stack)]
+        left_out: list[SkippedFile] = []
+        found = [recording for word in words for recording in _expand(str(word), out, stack, left_out)]
         if not found:
             raise SepnetError("no sound file was given: name one, such as mix.wav")
         unique: dict[Path, Recording] = {}
@@ -68,46 +83,51 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
                     f"{other.file} and {recording.file} would both become "
                     f"{recording.folder}/{recording.stem}_*: separate them into different folders (out=)"
                 )
-            _check_name(recording.file)
-            audio.info(recording.file)
-        yield tuple(unique.values())
+        yield Selection(tuple(unique.values()), tuple(left_out))
 
 
-def _expand(word: str, out: str | Path | None, stack: contextlib.ExitStack) -> Iterator[Recording]:
+def _expand(
+    word: str, out: str | Path | None, stack: contextlib.ExitStack, left_out: list[SkippedFile]
+) -> Iterator[Recording]:
+    """The recordings that a word names; what is left out of a folder is added to ``left_out``."""
     if not word:
         raise SepnetError("one of the files has no name: is a variable of the shell empty?")
     path = Path(word)
     if word == STDIN:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yield Recording(_save_stdin(folder), Path(out or "."), "stdin")
-    elif path.is_dir():
-        sounds = sorted(file for file in path.rglob("*") if file.suffix.lower() in audio.SUFFIXES)
-        own = _own_results(path)
-        files = [file for file in sounds if file.absolute() not in own and not file.name.startswith(".")]
-        files = [file for file in files if file.is_file()]  # no folders, and no dangling links
+    elif os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for long names)
+        content = list_folder(path)
+        left_out += [SkippedFile(str(path / skipped.path), skipped.reason) for skipped in content.left_out]
+        own = _own_results(path, content.files)
+        files = [path / name for name in content.sounds if name not in own]
         if not files:
+            reasons = "".join(f"; {skipped.path} {skipped.reason}" for skipped in left_out)
             raise SepnetError(
-                f"there is no sound file in {path}: give a folder with {sorted(audio.SUFFIXES)}"
+                f"there is no sound file in {path}: give a folder with {sorted(audio.SUFFIXES)}{reasons}"
             )
         for file in files:
             parent = file.parent if out is None else Path(out) / file.parent.relative_to(path)
             yield Recording(file, parent, file.stem)
-    elif not path.exists() and glob.has_magic(word):
+    elif not os.path.exists(path) and glob.has_magic(word):  # noqa: PTH110
         matches = sorted(Path(name) for name in glob.glob(word, recursive=True))  # noqa: PTH207 (any root)
-        files = [file for file in matches if file.is_file()]
+        files = [file for file in matches if not file.is_dir()]
         if not files:
             raise SepnetError(f"no file matches {word}: check the pattern")
         for file in files:
             yield Recording(file, Path(out) if out else file.parent, file.stem)
     else:
+        audio.check_exists(path)
         yield Recording(path, Path(out) if out else path.parent, path.stem)
 
 
-def _check_name(file: Path) -> None:
+def check_name(recording: Recording) -> None:
+    """Raise SepnetError for a name that a record could not hold, or that is too long for results."""
+    exists(recording.record)
     try:
-        str(file).encode()
+        str(recording.file).encode()
     except UnicodeEncodeError:
-        name = str(file).encode(errors="replace").decode()
+        name = str(recording.file).encode(errors="replace").decode()
         raise SepnetError(f"the name of {name} is not UTF-8: rename the file") from None
 
 
@@ -119,11 +139,14 @@ def _save_stdin(folder: Path) -> Path:
     return file
 
 
-def _own_results(folder: Path) -> set[Path]:
-    """The sound files in a folder that sepnet wrote, by its records."""
-    results = {event.parent.absolute() / part for event in folder.rglob(EVENT) for part in EVENT_PARTS}
-    for record in folder.rglob(f"*{RECORD_SUFFIX}"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            names = json.loads(record.read_text())["files"]
-            results |= {(record.parent / name).absolute() for name in names}
+def _own_results(folder: Path, files: Sequence[str]) -> set[str]:
+    """Which files of a folder sepnet wrote, by its records among them."""
+    results: set[str] = set()
+    for file in map(PurePosixPath, files):
+        if file.name == EVENT:
+            results |= {str(file.parent / part) for part in EVENT_PARTS}
+        elif file.name.endswith(RECORD_SUFFIX):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                names = json.loads((folder / file).read_text())["files"]
+                results |= {str(file.parent / name) for name in names}
     return results

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import sepnet
 from sepnet import artifact
+from sepnet.data import audio
 from sepnet.inference.files import Recording
 from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import Pipeline
@@ -32,6 +35,8 @@ class SeparationJob:
         model_settings: Settings of the model other than those in its file.
         query: The example to go by, and the file that it comes from; for methods that take one.
         reference: A sound file with what the query should find, to score the result by.
+        strict: Whether a recording that is cut off or damaged is refused, not separated as far as it goes.
+        track: Which audio track of each recording is separated, from 0.
     """
 
     model: str | Path
@@ -40,6 +45,35 @@ class SeparationJob:
     model_settings: Mapping[str, Any] = field(default_factory=dict)
     query: tuple[Query, Path] | None = None
     reference: Path | None = None
+    strict: bool = False
+    track: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.track, bool) or not isinstance(self.track, int) or self.track < 0:
+            raise SepnetError(f"track={self.track}: give a whole number from 0")
+
+    def open(self, recording: Recording) -> contextlib.AbstractContextManager[audio.AudioReader]:
+        """Open the track of a recording that is separated. Raises SepnetError."""
+        return audio.open_audio(recording.file, track=self.track)
+
+    def seconds(self, recording: Recording) -> float:
+        """Return the length of a recording. Raises SepnetError."""
+        with self.open(recording) as reader:
+            return reader.frames / reader.sample_rate
+
+    def examine(self, recording: Recording) -> audio.AudioInfo:
+        """Return rate, channels and length of a recording, and warn if it can be read only in part.
+
+        Raises:
+            SepnetError: It can't be read, or (if ``strict``) only in part.
+        """
+        with self.open(recording) as reader:
+            info = reader.info
+        if info.defect is not None and self.strict:
+            raise SepnetError(f"{info.defect}; copy or download it again, or leave out strict=true")
+        if info.defect is not None:
+            print(f"warning: {info.defect}; that much is separated", file=sys.stderr)
+        return info
 
     def fingerprint(self, recording: Recording) -> dict[str, Any]:
         """What tells the separation of a recording from any other, in plain containers.
@@ -58,6 +92,7 @@ class SeparationJob:
             "weights_sha1": source.weights_sha1(),
             "query_sha1": None if self.query is None else _sha1(self.query[1]),
             "reference_sha1": None if self.reference is None else _sha1(self.reference),
+            "track": self.track,
             "pipeline": self.pipeline.describe(),
             "sepnet": sepnet.__version__,
         }

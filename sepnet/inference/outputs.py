@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from sepnet.atomic import replacing
+from sepnet.atomic import exists, replacing
 from sepnet.data import audio
-from sepnet.data.blocks import SUBTYPE_OF, largest_gain, write_blocks
 from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording
 from sepnet.ranges import PositiveFloat, Text
@@ -58,8 +57,8 @@ class OutputSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.suffix not in SUBTYPE_OF:
-            known = ", ".join(name.removeprefix(".") for name in SUBTYPE_OF)
+        if self.suffix not in audio.SUBTYPE_OF:
+            known = ", ".join(name.removeprefix(".") for name in audio.SUBTYPE_OF)
             raise SepnetError(f"format={self.format} cannot be written: give {known}")
         audio.file_format(Path(f"source{self.suffix}"), self.sample_type)
 
@@ -71,7 +70,7 @@ class OutputSettings:
     @property
     def sample_type(self) -> str:
         """The subtype that is written."""
-        return self.subtype or SUBTYPE_OF[self.suffix]
+        return self.subtype or audio.SUBTYPE_OF[self.suffix]
 
     def describe(self) -> dict[str, Any]:
         """The form of the results in plain containers, for their record."""
@@ -98,7 +97,7 @@ class OutputSettings:
 
     def check_overwrite(self, paths: Sequence[Path], own: Sequence[str] = ()) -> None:
         """Refuse to write over files unasked, but for those named in ``own``, which this job has begun."""
-        existing = [str(path) for path in paths if path.exists() and path.name not in own]
+        existing = [str(path) for path in paths if exists(path) and path.name not in own]
         if existing and not self.overwrite:
             raise SepnetError(
                 f"{', '.join(existing)} exist already: give overwrite=true, or another folder with out="
@@ -123,7 +122,7 @@ def write_sources(
     progress.written = [path.name for path in paths]
     checkpoint.save_progress()  # stopped in between, the next run may write over them
     for number, path in enumerate(paths):
-        write_blocks(
+        audio.write_blocks(
             path,
             checkpoint.blocks(number, gain),
             rate,
@@ -147,6 +146,7 @@ def _record(
     return {
         "files": [path.name for path in paths],
         "seconds": round(header.seconds, 3),
+        "defect": header.defect,
         "sample_rate": header.sample_rate,
         "channels": header.channels,
         "output": output.describe(),
@@ -200,7 +200,7 @@ def _residual_db(progress: Progress) -> float | None:
 
 def _gain(output: OutputSettings, peak: float) -> float:
     """The factor of all sources. Raises SepnetError where they would clip."""
-    largest = largest_gain(peak, output.sample_type)
+    largest = audio.largest_gain(peak, output.sample_type)
     if output.gain == "auto":
         return min(1.0, largest)
     gain = 1.0 if output.gain is None else float(output.gain)

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from sepnet.data import audio
 from sepnet.inference.events import MAX_EVENT_SECONDS, find_in_file
 from sepnet.inference.files import Recording
 from sepnet.inference.job import RecordingError, SeparationJob
 from sepnet.inference.separate_file import separate_file
 from sepnet.query.event import EventFinder
 from sepnet.types import SepnetError
+
+
+class SomeRefused(SepnetError):
+    """Some of several recordings could not be separated; the message lists them with the reasons."""
 
 
 def separate_all(job: SeparationJob, recordings: Sequence[Recording]) -> None:
@@ -23,30 +26,34 @@ def separate_all(job: SeparationJob, recordings: Sequence[Recording]) -> None:
         recordings: The recordings, and where their results go.
 
     Raises:
-        RecordingError: The only recording can't be separated.
-        SepnetError: Some of several can't be; the others are.
+        SepnetError: The only recording can't be separated.
+        SomeRefused: Some of several can't be; the others are.
     """
-    n_done, n_refused = 0, 0
+    n_done = 0
+    refusals: list[str] = []
     for recording in recordings:
         try:
             _task(job, recording)(recording)
             n_done += 1
-        except RecordingError as error:
+        except (SepnetError, OSError) as error:
             if len(recordings) == 1:
                 raise
-            n_refused += 1
-            print(f"error: {error}", file=sys.stderr)
+            message = " ".join(str(error).split())
+            refusals.append(message if str(recording.file) in message else f"{recording.file}: {message}")
         except KeyboardInterrupt:
             print(f"\n{n_done} of {len(recordings)} recordings are separated; the same command continues")
             raise
-    if n_refused:
-        raise SepnetError(f"{n_refused} of {len(recordings)} recordings could not be separated: see above")
+    if refusals:
+        listed = "\n".join(f"  {refusal}" for refusal in refusals)
+        raise SomeRefused(
+            f"{len(refusals)} of {len(recordings)} recordings could not be separated:\n{listed}"
+        )
 
 
 def _task(job: SeparationJob, recording: Recording) -> Callable[[Recording], None]:
     """What is done to a recording: it is searched as a whole for a query, or separated."""
     finder = job.pipeline.separator
-    if isinstance(finder, EventFinder) and audio.info(recording.file).seconds <= MAX_EVENT_SECONDS:
+    if isinstance(finder, EventFinder) and job.seconds(recording) <= MAX_EVENT_SECONDS:
         return partial(find_in_file, job, finder)
     if job.reference is not None:
         raise RecordingError(

@@ -12,10 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sepnet.data import audio
-from sepnet.data.blocks import open_blocks
 from sepnet.inference.channels import check_channels, n_output_channels
 from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
-from sepnet.inference.files import Recording
+from sepnet.inference.files import Recording, check_name
 from sepnet.inference.job import RecordingError, SeparationJob, is_finished
 from sepnet.inference.outputs import clock, write_sources
 from sepnet.inference.pipeline import ChunkOutput
@@ -33,12 +32,14 @@ def separate_file(job: SeparationJob, recording: Recording) -> None:
     Raises:
         RecordingError: It cannot be separated; the sentence names the file.
     """
-    header, fingerprint = audio.info(recording.file), job.fingerprint(recording)
-    if not job.output.overwrite and is_finished(recording.record, fingerprint, job.output.describe()):
-        print(f"{recording.file}: separated already, see {recording.record}")
-        return
     channels = job.pipeline.settings.channels
     try:
+        check_name(recording)
+        fingerprint = job.fingerprint(recording)
+        if not job.output.overwrite and is_finished(recording.record, fingerprint, job.output.describe()):
+            print(f"{recording.file}: separated already, see {recording.record}")
+            return
+        header = job.examine(recording)
         check_channels(channels, header.channels)
         n_channels = n_output_channels(channels, header.channels)
         job.output.check_channels(n_channels)
@@ -66,7 +67,7 @@ def _separate(
     counted = pipeline.settings.n_sources == "auto"
     n_sources = progress.n_sources or None if counted else None
     if counted and n_sources is None:
-        with open_blocks(recording.file) as reader:
+        with job.open(recording) as reader:
             n_sources = pipeline.n_sources(
                 lambda start, stop: Mixture(torch.from_numpy(reader.read(start, stop).copy()), rate),
                 n_samples=header.frames,
@@ -74,7 +75,7 @@ def _separate(
             )
         print(f"{recording.file}: {n_sources} source{'' if n_sources == 1 else 's'}")
     with (
-        open_blocks(recording.file) as reader,
+        job.open(recording) as reader,
         tqdm(
             total=round(header.seconds, 1),
             initial=round(progress.n_samples / rate, 1),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sepnet.data.audio_memory import encode
+from sepnet.data.audio.memory import encode
 from sepnet.data.text_to_speech import SAMPLE_RATE, speak
 from sepnet.data.voices import VOICES, Voice
 from sepnet.serving.uploads import UploadFolder

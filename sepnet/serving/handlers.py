@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from sepnet.data.audio_memory import encode
+from sepnet.data.audio.memory import encode
 from sepnet.serving import mixer, result_files
 from sepnet.serving.job_queue import ClientLeft, JobQueue
 from sepnet.serving.result_store import ResultStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sepnet.data.audio_memory import SoundLimits
+from sepnet.data.audio.memory import SoundLimits
 from sepnet.ranges import NonNegativeInt, NumberOfSources, PositiveFloat, PositiveInt, Seconds
 from sepnet.types import SepnetError
 

@@ -97,10 +97,11 @@ def _summary(result: SeparationResult) -> str:
     channels = "the average of the channels" if settings["channels"] == "mean" else "all channels"
     chunks = f", in chunks of {settings['chunk_seconds']:g} s" if _is_chunked(result) else ""
     residual = "" if result.residual_db is None else f" with a residual of {_db(result.residual_db)} dB"
+    warnings = "".join(f" Note: {warning}." for warning in result.warnings)
     return (
         f"{result.model} on {channels}{chunks}: {result.compute_seconds:.2f} s, "
         f"{result.compute_seconds / result.seconds:.2f} times the duration. "
-        f"Levels are those of the mixture; the sources add up to it{residual}."
+        f"Levels are those of the mixture; the sources add up to it{residual}.{warnings}"
     )
 
 

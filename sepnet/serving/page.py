@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from sepnet.data.audio import SUFFIXES
 from sepnet.serving.examples import Example
 from sepnet.serving.handlers import Handlers
 from sepnet.serving.models import summarise
@@ -15,7 +16,6 @@ from sepnet.serving.models import summarise
 FONTS = ["system-ui", "sans-serif"]  # of the reader's system: none is downloaded
 MONOSPACE = ["ui-monospace", "monospace"]
 PLACEHOLDER = '<div class="empty">The separated sources will appear here, to view, play and download.</div>'
-SUFFIXES = [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff"]
 SCROLL_TO_RESULT = (
     "() => innerWidth < 720 && document.querySelector('[data-mixer]').scrollIntoView({behavior: 'smooth'})"
 )
@@ -109,7 +109,7 @@ def _options() -> tuple[gr.Radio, gr.File]:
     references = gr.File(
         label="True sources, for scores: one file each, as long as the recording",
         file_count="multiple",
-        file_types=SUFFIXES,
+        file_types=sorted(SUFFIXES),
         elem_id="references",
         height=120,
     )

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from sepnet.data.audio_memory import encode
+from sepnet.data.audio.memory import encode
 from sepnet.serving.separation import SeparationResult
 
 MANIFEST, MIXTURE, ARCHIVE = "manifest.json", "mixture.wav", "separation.zip"
@@ -37,6 +37,7 @@ def manifest(result: SeparationResult) -> dict[str, object]:
         "seconds": round(result.seconds, 6),
         "compute_seconds": round(result.compute_seconds, 3),
         "residual_db": result.residual_db,
+        "warnings": list(result.warnings),
         "sources": [{"file": _name(k), "label": label} for k, label in enumerate(result.labels)],
         "scores": [asdict(score) for score in result.scores],
     }

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from sepnet.data.audio_memory import decode
+from sepnet.data.audio.memory import DecodedSound, decode
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.metrics import align, sdr, si_sdr, si_sdr_improvement
 from sepnet.serving.limits import Limits
@@ -70,6 +70,7 @@ class SeparationResult:
         scores: One for each reference.
         residual_db: Level of mixture - sum of sources relative to the mixture; None: rounding errors alone.
         compute_seconds: Without decoding.
+        warnings: What was wrong with the files, in sentences, such as that one is cut off.
     """
 
     model: str
@@ -81,6 +82,7 @@ class SeparationResult:
     scores: tuple[Score, ...]
     residual_db: float | None
     compute_seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -108,9 +110,14 @@ class SeparationService:
         """
         separator = self.models[request.model]
         pipeline = Pipeline(separator, self._settings(separator, request))
-        audio, sample_rate = decode(request.mixture(), limits=self.limits.sound, name="the mixture")
+        recording = decode(request.mixture(), limits=self.limits.sound, name="the mixture")
+        audio, sample_rate = recording.audio, recording.sample_rate
         references = self._references(request, sample_rate, audio.shape[-1])
-        mixture = Mixture(torch.from_numpy(audio), sample_rate, queries=self._queries(separator, request))
+        query = self._query(separator, request)
+        queries = (
+            None if query is None else (Query(torch.from_numpy(query.audio.mean(0)), query.sample_rate),)
+        )
+        mixture = Mixture(torch.from_numpy(audio), sample_rate, queries=queries)
         begin = time.perf_counter()
         separation = pipeline.separate(mixture)
         compute_seconds = time.perf_counter() - begin
@@ -127,6 +134,7 @@ class SeparationService:
             scores=_scores(separation, separated, references, separator.info.needs),
             residual_db=_residual_db(separated, sources),
             compute_seconds=compute_seconds,
+            warnings=tuple(sound.defect for sound in (recording, query) if sound and sound.defect),
         )
 
     def _settings(self, separator: Separator, request: SeparationRequest) -> PipelineSettings:
@@ -148,11 +156,10 @@ class SeparationService:
             )
         return PipelineSettings(channels=CHANNELS[request.channels], n_sources=n_sources)
 
-    def _queries(self, separator: Separator, request: SeparationRequest) -> tuple[Query, ...] | None:
+    def _query(self, separator: Separator, request: SeparationRequest) -> DecodedSound | None:
         if "queries" not in separator.info.needs or request.query is None:
             return None
-        audio, sample_rate = decode(request.query(), limits=self.limits.sound, name="the query")
-        return (Query(torch.from_numpy(audio.mean(axis=0)), sample_rate),)
+        return decode(request.query(), limits=self.limits.sound, name="the query")
 
     def _references(
         self, request: SeparationRequest, sample_rate: int, n_samples: int
@@ -161,7 +168,8 @@ class SeparationService:
         references = []
         for number, read in enumerate(request.references, 1):
             name = f"reference {number}"
-            audio, own_rate = decode(read(), limits=self.limits.sound, name=name)
+            sound = decode(read(), limits=self.limits.sound, name=name)
+            audio, own_rate = sound.audio, sound.sample_rate
             if (own_rate, audio.shape[-1]) != (sample_rate, n_samples):
                 raise SepnetError(
                     f"{name} has {audio.shape[-1]} samples at {own_rate} Hz, but the mixture {n_samples} at "

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sepnet.atomic import exit_on_sigterm
 from sepnet.serving.limits import Limits
 from sepnet.serving.uploads import UploadFolder
 from sepnet.types import SepnetError
@@ -19,7 +18,6 @@ from sepnet.types import SepnetError
 if TYPE_CHECKING:
     from uvicorn import Server
 
-TERMINATED_STATUS = 143  # 128 + SIGTERM
 LOOPBACK = "127.0.0.1"
 
 
@@ -112,15 +110,11 @@ def serve(
                 "proxy that provides both",
                 flush=True,
             )
-        previous = signal.signal(
-            signal.SIGTERM, lambda *_: sys.exit(TERMINATED_STATUS)
-        )  # so that the folder is removed
-        try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            print("stopped", flush=True)
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+        with exit_on_sigterm():  # so that the folder is removed
+            try:
+                server.run(sockets=[listener])
+            except KeyboardInterrupt:
+                print("stopped", flush=True)
 
 
 @contextlib.contextmanager

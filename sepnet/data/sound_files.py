@@ -1,0 +1,100 @@
+"""Find the files under a folder: links are followed, and what is left out is listed with the reason."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sepnet.data import audio
+from sepnet.data.manifest import SkippedFile
+from sepnet.types import SepnetError
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """The files under a folder, without hidden ones.
+
+    Attributes:
+        files: Relative paths with forward slashes, sorted.
+        left_out: Links and folders that could not be followed, with the reasons, sorted.
+    """
+
+    files: tuple[str, ...]
+    left_out: tuple[SkippedFile, ...]
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """The files that are sounds by their suffix."""
+        return tuple(path for path in self.files if is_sound(path))
+
+
+def is_sound(path: str) -> bool:
+    """Whether a file is a sound by its suffix."""
+    return PurePosixPath(path).suffix.lower() in audio.SUFFIXES
+
+
+def list_folder(root: Path) -> FolderContent:
+    """List the files under a folder.
+
+    Links to folders are followed after all other folders, so that a file has the path without a link if there
+    is one. A folder that was searched already, as at a link that leads back up, is listed as left out.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        SepnetError: It can't be opened.
+    """
+    walk = _Walk(root)
+    if error := walk.search(""):
+        raise SepnetError(f"can't open the folder {root}: {error}; check its permissions")
+    while walk.links:
+        path = walk.links.pop(0)
+        if error := walk.search(path):
+            walk.left_out.append(SkippedFile(path, error))
+    return FolderContent(tuple(sorted(walk.files)), tuple(sorted(walk.left_out, key=lambda s: s.path)))
+
+
+class _Walk:
+    """What was found under a folder so far."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.files: list[str] = []
+        self.links: list[str] = []
+        self.left_out: list[SkippedFile] = []
+        self._searched: dict[str, str] = {}
+
+    def search(self, path: str) -> str | None:
+        """Search a folder and those in it; links to folders are kept for later. Returns why it can't be."""
+        folder = self.root / path
+        real = os.path.realpath(folder)
+        if real in self._searched:
+            return f"leads to the folder {real}, which is searched already"
+        self._searched[real] = path
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            return f"can't be opened ({error.strerror or error})"
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            inner = f"{path}/{entry.name}" if path else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if reason := self.search(inner):
+                    self.left_out.append(SkippedFile(inner, reason))
+            elif Path(entry.path).is_dir():  # which notices links that lead to themselves
+                self.links.append(inner)
+            elif Path(entry.path).is_file():
+                self.files.append(inner)
+            elif is_sound(entry.name) or entry.is_symlink():
+                self.left_out.append(SkippedFile(inner, _why_no_file(Path(entry.path))))
+        return None
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_symlink():
+        return f"is a link to {path.readlink()}, which does not exist"
+    return "is no regular file"
