@@ -43,6 +43,7 @@ class Decoder(Protocol):
         announced_frames: What the header says, where it says more than an estimate; else None.
         tolerance_frames: By how much the header of an intact file may differ.
         n_lost_frames: Samples of one channel that could not be decoded so far.
+        ends_incomplete: Whether the last packet so far could not be decoded.
     """
 
     sample_rate: int
@@ -51,6 +52,7 @@ class Decoder(Protocol):
     announced_frames: int | None
     tolerance_frames: int
     n_lost_frames: int
+    ends_incomplete: bool
 
     def read(self, count: int) -> Float[np.ndarray, "channel time"]:
         """Decode the next samples: ``count`` of them, or fewer at the end."""

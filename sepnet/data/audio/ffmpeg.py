@@ -101,6 +101,7 @@ class FfmpegDecoder:
         self._audio = self._choose(self._track)
         self.sample_rate = self.channels = self.n_lost_frames = 0
         self._position = self._n_read = 0
+        self.ends_incomplete = False
         self._pending: Float[np.ndarray, "channel time"] | None = None
         frames = self._decode()
         first = next(frames, None)
@@ -149,15 +150,19 @@ class FfmpegDecoder:
             except av.FFmpegError:
                 seconds = float((packet.duration or 0) * (packet.time_base or 0))
                 self.n_lost_frames += round(seconds * self.sample_rate)
+                self.ends_incomplete = True
                 continue
+            self.ends_incomplete = False
             yield from self._checked(frames)
         yield from self._checked(_drain(codec))
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
-        with contextlib.suppress(av.FFmpegError):  # a container that is cut off ends with an error
+        try:
             for packet in self._container.demux(self._audio):
                 if packet.size:
                     yield packet
+        except av.FFmpegError:  # a container that is cut off may end with an error
+            self.ends_incomplete = True
 
     def _checked(self, frames: list[AudioFrame]) -> Iterator[AudioFrame]:
         """The frames with samples. Raises SepnetError where rate or channels change."""

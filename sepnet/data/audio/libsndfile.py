@@ -26,6 +26,7 @@ class SndfileDecoder:
 
     tolerance_frames = 0
     n_lost_frames = 0
+    ends_incomplete = False
 
     def __init__(self, file: soundfile.SoundFile, name: Path | str, promise: Promise | None) -> None:
         self._file, self._name = file, name

@@ -46,10 +46,22 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class _Length:
-    """Samples of one channel that a decoder gives, and those that it could not decode."""
+    """What a decoder gave of a whole file.
+
+    Attributes:
+        frames: Samples of one channel.
+        n_lost_frames: Samples of one channel that it could not decode.
+        ends_incomplete: Whether the last packet could not be decoded.
+    """
 
     frames: int
-    n_lost_frames: int
+    n_lost_frames: int = 0
+    ends_incomplete: bool = False
+
+    @classmethod
+    def of(cls, frames: int, decoder: Decoder) -> _Length:
+        """The length of a file that was decoded to its end."""
+        return cls(frames, decoder.n_lost_frames, decoder.ends_incomplete)
 
 
 class AudioReader:
@@ -114,9 +126,9 @@ class AudioReader:
                 f"{self.name} is damaged: about {length.n_lost_frames / rate:.2f} s of it can't be decoded, "
                 f"but {length.frames} samples ({length.frames / rate:.2f} s) can"
             )
-        if self._lacks_last_page():
+        if length.ends_incomplete or self._lacks_last_page():
             return (
-                f"{self.name} is cut off: its last page is missing, and {length.frames} samples "
+                f"{self.name} is cut off: its last part is incomplete, and {length.frames} samples "
                 f"({length.frames / rate:.2f} s) can be read"
             )
         return None
@@ -160,7 +172,7 @@ class AudioReader:
             yield block
         if n_frames == 0:
             raise self._empty()
-        self._length = _Length(n_frames, self._decoder.n_lost_frames)
+        self._length = _Length.of(n_frames, self._decoder)
         self._buffer, self._start = self._buffer[:, :0], n_frames
 
     def _decode(self, count: int) -> Float[np.ndarray, "channel time"]:
@@ -171,7 +183,7 @@ class AudioReader:
     def _known_length(self) -> _Length:
         if self._length is None:
             if self._decoder.frames is not None:
-                self._length = _Length(self._decoder.frames, 0)
+                self._length = _Length(self._decoder.frames)
             elif isinstance(self._source, bytes):
                 self._length = _count(self._source, self.name, self._track)
             else:
@@ -194,7 +206,7 @@ class AudioReader:
 def _count(source: Path | bytes, name: str, track: int) -> _Length:
     decoder = open_decoder(source, name, track)
     try:
-        return _Length(decoder.count(), decoder.n_lost_frames)
+        return _Length.of(decoder.count(), decoder)
     finally:
         decoder.close()
 
