@@ -22,7 +22,7 @@ from sepnet.data import audio
 from sepnet.inference.files import recordings
 from sepnet.inference.job import SeparationJob
 from sepnet.inference.pipeline import Pipeline
-from sepnet.inference.separate_all import SomeRefused, separate_all
+from sepnet.inference.separate_all import SomeRefusedError, separate_all
 from sepnet.query.event import EventFinder
 from sepnet.types import Query, SepnetError
 
@@ -58,7 +58,7 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
             print(f"left out: {left_out.path} {left_out.reason}", file=sys.stderr)
         try:
             separate_all(job, selection.recordings)
-        except SomeRefused as error:
+        except SomeRefusedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(SOME_REFUSED)
 

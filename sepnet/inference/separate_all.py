@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,7 +13,7 @@ from sepnet.query.event import EventFinder
 from sepnet.types import SepnetError
 
 
-class SomeRefused(SepnetError):
+class SomeRefusedError(SepnetError):
     """Some of several recordings could not be separated; the message lists them with the reasons."""
 
 
@@ -27,7 +26,7 @@ def separate_all(job: SeparationJob, recordings: Sequence[Recording]) -> None:
 
     Raises:
         SepnetError: The only recording can't be separated.
-        SomeRefused: Some of several can't be; the others are.
+        SomeRefusedError: Some of several can't be; the others are.
     """
     n_done = 0
     refusals: list[str] = []
@@ -45,7 +44,7 @@ def separate_all(job: SeparationJob, recordings: Sequence[Recording]) -> None:
             raise
     if refusals:
         listed = "\n".join(f"  {refusal}" for refusal in refusals)
-        raise SomeRefused(
+        raise SomeRefusedError(
             f"{len(refusals)} of {len(recordings)} recordings could not be separated:\n{listed}"
         )
 
