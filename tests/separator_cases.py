@@ -134,6 +134,22 @@ SEPARATORS = [
         },
     ),
     Case(
+        "sepformer",
+        {
+            "filterbank": {"n_filters": 16},
+            "network": {
+                "n_channels": 8,
+                "n_hidden": 12,
+                "n_heads": 2,
+                "n_layers": 1,
+                "chunk_frames": 10,
+                "n_blocks": 1,
+            },
+        },
+        consistent=False,
+        attention=True,
+    ),
+    Case(
         "conv_autoencoder",
         {
             "sample_rate": RATE,

@@ -3,6 +3,7 @@
 published.py    what a reader returns, and the safe reading of pickled tensors and of settings
 plain_yaml.py   the safe reading of YAML
 asteroid.py     asteroid: pytorch_model.bin
+speechbrain.py  speechbrain: hyperparams.yaml, encoder.ckpt, masknet.ckpt, decoder.ckpt
 convert.py      writes what a reader returned as a run folder, once for each content
 
 A reader is a module with ``TOOLKIT``, its name; ``FILES``, which it reads; ``recognises(folder)``, by what

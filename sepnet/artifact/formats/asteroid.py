@@ -18,6 +18,7 @@ from sepnet.artifact.formats.published import (
     MAX_LAYERS,
     MAX_SOURCES,
     PublishedModel,
+    Renaming,
     Settings,
     load_pickled,
     rename,
@@ -33,7 +34,6 @@ ACTIVATIONS: dict[str | None, str] = {name: name for name in ("sigmoid", "relu",
 ENCODER_ACTIVATIONS: dict[str | None, str] = {None: "", "linear": "", "relu": "relu"}
 FILTERBANKS: dict[str | None, str] = {"free": "", "FreeFB": ""}
 
-Renaming = list[tuple[str, str | None]]
 FILTERS: Renaming = [(r"(encoder|decoder)\.filterbank\._filters", r"filterbank.\1.filterbank._filters")]
 
 NORM = re.compile(r"network\.(bottleneck\.0|blocks\.\d+\.body\.[25])\.(weight|bias)")

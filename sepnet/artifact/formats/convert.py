@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from sepnet import atomic, paths
 from sepnet.artifact.build import METHODS, build
-from sepnet.artifact.formats import asteroid
+from sepnet.artifact.formats import asteroid, speechbrain
 from sepnet.artifact.formats.plain_yaml import read_front_matter
 from sepnet.artifact.formats.published import PublishedModel
 from sepnet.artifact.provenance import describe_environment
 from sepnet.types import SepnetError
 
-READERS: tuple[ModuleType, ...] = (asteroid,)
+READERS: tuple[ModuleType, ...] = (asteroid, speechbrain)
 FILES = tuple(name for reader in READERS for name in reader.FILES)
 VERSION = 1  # of what the conversion writes: raised when that changes
 MAX_CARD_BYTES = 2**20

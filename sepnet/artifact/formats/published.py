@@ -9,7 +9,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ MAX_PICKLE_BYTES = 2**24  # of what is in a file of weights beside the tensors
 MAX_SOURCES = 16
 MAX_CHANNELS = 8192
 MAX_LAYERS = 256
+Renaming = list[tuple[str, str | None]]
+"""Rules of ``rename``."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,7 @@ def take_tensors(found: object, path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def rename(
-    tensors: Mapping[str, Tensor], rules: Iterable[tuple[str, str | None]], path: Path
-) -> dict[str, Tensor]:
+def rename(tensors: Mapping[str, Tensor], rules: Renaming, path: Path) -> dict[str, Tensor]:
     """Give tensors sepnet's names.
 
     Args:
@@ -201,10 +201,10 @@ class Settings:
             raise SepnetError(f"{self.place}: {name}={shorten(value)} has to be true or false")
         return value
 
-    def choice(self, name: str, default: str | None, choices: Mapping[str | None, str]) -> str:
-        """Take one of several words, and return what it stands for."""
+    def choice(self, name: str, default: str | bool | None, choices: Mapping[Any, str]) -> str:
+        """Take one of several values, and return what it stands for."""
         value = self._values.pop(name, default)
-        if not isinstance(value, str | None) or value not in choices:
+        if not isinstance(value, str | bool | None) or value not in choices:
             known = ", ".join(str(choice) for choice in choices)
             raise SepnetError(f"{self.place}: {name}={shorten(value)} is not supported; known are {known}")
         return choices[value]

@@ -1,0 +1,109 @@
+"""What networks that run along and across chunks have in common: the chunks, and the gated output.
+
+Y. Luo, Z. Chen, T. Yoshioka, "Dual-path RNN", ICASSP 2020, section 2; the gated output is that of Y. Luo,
+E. Ceolini, C. Han, S.-C. Liu, N. Mesgarani, "FaSNet", ASRU 2019, which the dual-path networks took over.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sepnet.types import SepnetError
+
+Chunks = Float[Tensor, "batch channel frame_of_chunk chunk"]
+
+
+def n_sources_of(n_in: int, n_out: int) -> int:
+    """How many masks of ``n_in`` features there are in ``n_out`` outputs.
+
+    Raises:
+        SepnetError: The outputs are not masks of the input.
+    """
+    if n_out % n_in:
+        raise SepnetError(
+            f"the network makes masks of its {n_in} features, but {n_out} outputs are wanted: take features "
+            "that are as many as the coefficients of the filterbank (features=coefficients)"
+        )
+    return n_out // n_in
+
+
+def cut_chunks(
+    x: Float[Tensor, "batch channel frame"], *, chunk_frames: int, hop_frames: int, before: int, after: int
+) -> Chunks:
+    """Cut into chunks that overlap, after padding with zeros.
+
+    Args:
+        x: Frames.
+        chunk_frames: Frames of a chunk.
+        hop_frames: Distance between two chunks, in frames.
+        before: Frames of zeros at the beginning.
+        after: Frames of zeros at the end; what then fills no whole hop is left out.
+
+    Returns:
+        The chunks.
+    """
+    return F.pad(x, (before, after)).unfold(2, chunk_frames, hop_frames).transpose(2, 3)
+
+
+def add_chunks(
+    chunks: Chunks, *, hop_frames: int, before: int, n_frames: int
+) -> Float[Tensor, "batch channel frame"]:
+    """Add up overlapping chunks.
+
+    Args:
+        chunks: The chunks.
+        hop_frames: Distance between two of them, in frames; half a chunk.
+        before: Frames to leave out at the beginning.
+        n_frames: Frames to return.
+
+    Returns:
+        The sums.
+    """
+    first, second = chunks.transpose(2, 3).split(hop_frames, dim=3)  # (batch, channel, chunk, hop) each
+    return (F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))).flatten(2).narrow(2, before, n_frames)
+
+
+class GatedOutput(nn.Module):
+    """Makes the masks of all sources from the last chunks: a layer a source, overlap-add, and a gate.
+
+    Args:
+        n_channels: Channels of the chunks.
+        n_gated: Channels of the gate.
+        n_features: Channels of a mask.
+        n_sources: Number of masks.
+        divisor: By which the sums of overlapping chunks are divided.
+        has_projection: Whether another layer without bias makes the mask from what passes the gate.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_channels: int,
+        n_gated: int,
+        n_features: int,
+        n_sources: int,
+        divisor: float = 1.0,
+        has_projection: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_sources, self.divisor = n_sources, divisor
+        self.activation = nn.PReLU()
+        self.sources = nn.Conv2d(n_channels, n_sources * n_gated, 1)
+        self.value = nn.Conv1d(n_gated, n_gated, 1)
+        self.gate = nn.Conv1d(n_gated, n_gated, 1)
+        self.projection = nn.Conv1d(n_gated, n_features, 1, bias=False) if has_projection else None
+
+    def forward(
+        self, chunks: Chunks, *, hop_frames: int, before: int, n_frames: int
+    ) -> Float[Tensor, "batch n_out frame"]:
+        """Make the masks, those of the first source first."""
+        chunks = self.sources(self.activation(chunks))  # (batch, source x gated, frame of chunk, chunk)
+        n_batch, n_channels, *shape = chunks.shape
+        each = chunks.reshape(n_batch * self.n_sources, n_channels // self.n_sources, *shape)
+        x = add_chunks(each, hop_frames=hop_frames, before=before, n_frames=n_frames) / self.divisor
+        x = self.value(x).tanh() * self.gate(x).sigmoid()
+        if self.projection is not None:
+            x = self.projection(x)
+        return x.reshape(n_batch, self.n_sources * x.shape[1], n_frames)  # (batch, source x feature, frame)
