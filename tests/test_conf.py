@@ -159,6 +159,7 @@ MAIN = {
     "sepnet.networks.conv_autoencoder.ConvAutoencoder": "conv_autoencoder",
     "sepnet.networks.dprnn.DPRNN": "dprnn",
     "sepnet.networks.locoformer.Locoformer": "pit_locoformer",
+    "sepnet.networks.sepformer.SepFormer": "sepformer",
     "sepnet.networks.tcn.TCN": "pit",
     "sepnet.dsp.filterbank.LearnedFilterbank": "conv_tasnet",
     "sepnet.dsp.filterbank.STFT": "pit",

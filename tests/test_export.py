@@ -30,6 +30,7 @@ from sepnet.networks.blstm import BLSTM
 from sepnet.networks.conditioned import ConditionedTCN
 from sepnet.networks.dprnn import DPRNN
 from sepnet.networks.locoformer import Locoformer
+from sepnet.networks.sepformer import SepFormer
 from sepnet.networks.tcn import TCN
 from sepnet.query.mel_masking import MelMasking
 from sepnet.query.query_mask import QueryMask
@@ -116,6 +117,20 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
         consistent=False,
         scale="least_squares",
     ),
+    "sepformer": lambda: MaskEstimator(
+        filterbank=LearnedFilterbank(
+            n_filters=16, window_samples=16, hop_samples=8, rectified=True, padded=False
+        ),
+        network=partial(
+            SepFormer, n_channels=8, n_hidden=8, n_heads=2, n_layers=1, chunk_frames=6, n_blocks=1
+        ),
+        objective=WaveformObjective(),
+        sample_rate=RATE,
+        features="coefficients",
+        activation="relu",
+        consistent=False,
+        scale="least_squares",
+    ),
     "attention": lambda: estimator(Attention),
     "locoformer": lambda: estimator(
         partial(Locoformer, n_channels=8, n_hidden=8, n_heads=2, n_groups=2, n_blocks=1),
@@ -172,7 +187,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], E
     return write
 
 
-LARGE_GRAPHS = {"locoformer", "complex", "dprnn"}  # which take long to write
+LARGE_GRAPHS = {"locoformer", "complex", "dprnn", "sepformer"}  # which take long to write
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,23 @@ def test_a_folder_is_converted_once_and_again_where_it_changes(
     assert artifact.resolve(folder).path != first
 
 
+def sepformer(tmp_path: Path, **edits: tuple[str, str]) -> Path:
+    """The golden folder of SepFormer with edited files, by their names without suffix."""
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "speechbrain_sepformer", folder)
+    for name, (old, new) in edits.items():
+        path = next(folder.glob(f"{name}.*"))
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+    return folder
+
+
+def test_noise_is_left_out_by_what_was_trained_on_it(tmp_path: Path) -> None:
+    assert load("speechbrain_sepformer").info.covers_mixture
+    assert not load("speechbrain_sepformer_enhancement").info.covers_mixture
+    assert not sepnet.load(sepformer(tmp_path, README=("Libri2Mix", "WHAMR!"))).info.covers_mixture
+
+
 # What a stranger may have written
 
 
@@ -256,6 +273,43 @@ def test_what_differs_from_the_hub_s_checksum_is_refused(tmp_path: Path) -> None
     (tmp_path / "snapshot" / "pytorch_model.bin").symlink_to(blob)
     with pytest.raises(SepnetError, match="its SHA-256 is not the one that the hub announced"):
         sepnet.load(tmp_path / "snapshot")
+
+
+DUAL_PATH = "speechbrain.lobes.models.dual_path"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            f"!new:{DUAL_PATH}.Dual_Path_Model",
+            "!new:os.system",
+            "masknet is a os.system, which sepnet does not have",
+        ),
+        (
+            f"!new:{DUAL_PATH}.Encoder",
+            f"!apply:{DUAL_PATH}.Encoder",
+            "encoder is not made by !new: of a class",
+        ),
+        ("norm_before: true", "norm_before: false", "norm_before=False is not supported"),
+        ("num_layers: 1", "num_layers: 1000000", "num_layers=1000000 has to be a number from 1 to 256"),
+        ("num_layers: 1", "num_layers: 2", "lacks network.across.1"),
+        ("K: 10", "K: 11", "chunk_frames is 11, but has to be even"),
+        ("norm: ln", "norm: gln", "norm=gln is not supported"),
+        ("norm: ln", "norm: ln\n  surprise: 1", "the setting 'surprise' is unknown"),
+        ("encoder: !ref <Encoder>", "encoder: !ref <Encoder", "the reference <Encoder leads nowhere"),
+        ("N_encoder_out: 16", "N_encoder_out: !ref <N_encoder_out>", "leads in a circle"),
+        ("bias: false", "bias: true", "bias=True is not supported"),
+        ("  masknet: !ref <MaskNet>", "  other: 1", "masknet is not made by"),
+        ("modules:", "others:", "has no modules by name"),
+        ("sample_rate: 8000", "sample_rate: fast", "sample_rate=fast has to be a number"),
+        ("num_spks: 2", "num_spks: 99", "num_spks=99 has to be a number from 1 to 16"),
+    ],
+)
+def test_other_settings_of_speechbrain_are_refused(old: str, new: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match=reason) as raised:
+        sepnet.load(sepformer(tmp_path, hyperparams=(old, new)))
+    assert "\n" not in str(raised.value)
 
 
 # YAML

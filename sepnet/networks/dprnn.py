@@ -11,10 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sepnet.networks.dual_path import (
+    Chunks,
+    GatedOutput,
+    check_chunks,
+    cut_chunks,
+    n_sources_of,
+)
 from sepnet.ranges import Depth, LayerSize
-from sepnet.types import SepnetError
-
-Chunks = Float[Tensor, "batch channel frame_of_chunk chunk"]
 
 
 class Path(nn.Module):
@@ -73,11 +77,7 @@ class DPRNN(nn.Module):
         n_blocks: Depth = 6,
     ) -> None:
         super().__init__()
-        if chunk_frames < 2 or chunk_frames % 2:
-            raise SepnetError(
-                f"chunk_frames is {chunk_frames}, but has to be even and positive: take "
-                f"{max(2, chunk_frames + 1)}"
-            )
+        check_chunks(chunk_frames)
         self.chunk_frames = chunk_frames
         self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
         self.within = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
@@ -92,6 +92,57 @@ class DPRNN(nn.Module):
             x = across(x.transpose(2, 3)).transpose(2, 3)
         output: Tensor = self.out(join(x, features.shape[-1]))
         return output
+
+
+class GatedDPRNN(nn.Module):
+    """The network of the paper, with its gated output, as in asteroid, whose weights it takes.
+
+    It differs from ``DPRNN`` in making the sources before the overlap-add, and in what lies around the clip:
+    a whole chunk of zeros.
+
+    Args:
+        n_in: Features of a frame.
+        n_out: Outputs for a frame, n_in for each source.
+        n_channels: Channels of the blocks.
+        n_hidden: Units of an LSTM in each direction.
+        chunk_frames: Frames of a chunk, an even number.
+        n_blocks: How many times it runs along and across the chunks.
+
+    Raises:
+        SepnetError: Chunks are odd, or the outputs are no masks of the features.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        n_channels: LayerSize = 128,
+        n_hidden: LayerSize = 128,
+        chunk_frames: int = 100,
+        n_blocks: Depth = 6,
+    ) -> None:
+        super().__init__()
+        check_chunks(chunk_frames)
+        self.chunk_frames = chunk_frames
+        self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
+        self.within = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+        self.across = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+        self.out = GatedOutput(
+            n_channels=n_channels, n_gated=n_channels, n_features=n_in, n_sources=n_sources_of(n_in, n_out)
+        )
+
+    def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
+        """Compute the outputs of each frame from the whole clip."""
+        chunk, half = self.chunk_frames, self.chunk_frames // 2
+        x = cut_chunks(
+            self.bottleneck(features), chunk_frames=chunk, hop_frames=half, before=chunk, after=chunk
+        )
+        for within, across in zip(self.within, self.across, strict=True):
+            x = within(x)
+            x = across(x.transpose(2, 3)).transpose(2, 3)
+        masks: Tensor = self.out(x, hop_frames=half, before=chunk, n_frames=features.shape[-1])
+        return masks
 
 
 def split(x: Float[Tensor, "batch channel frame"], chunk_frames: int) -> Chunks:

@@ -29,6 +29,14 @@ def n_sources_of(n_in: int, n_out: int) -> int:
     return n_out // n_in
 
 
+def check_chunks(chunk_frames: int) -> None:
+    """Raise SepnetError for chunks that can't overlap by half."""
+    if chunk_frames < 2 or chunk_frames % 2:
+        raise SepnetError(
+            f"chunk_frames is {chunk_frames}, but has to be even and positive: take {max(2, chunk_frames + 1)}"
+        )
+
+
 def cut_chunks(
     x: Float[Tensor, "batch channel frame"], *, chunk_frames: int, hop_frames: int, before: int, after: int
 ) -> Chunks:
@@ -61,7 +69,7 @@ def add_chunks(
     Returns:
         The sums.
     """
-    first, second = chunks.transpose(2, 3).split(hop_frames, dim=3)  # (batch, channel, chunk, hop) each
+    first, second = chunks[:, :, :hop_frames].transpose(2, 3), chunks[:, :, hop_frames:].transpose(2, 3)
     return (F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))).flatten(2).narrow(2, before, n_frames)
 
 
@@ -106,4 +114,5 @@ class GatedOutput(nn.Module):
         x = self.value(x).tanh() * self.gate(x).sigmoid()
         if self.projection is not None:
             x = self.projection(x)
-        return x.reshape(n_batch, self.n_sources * x.shape[1], n_frames)  # (batch, source x feature, frame)
+        masks: Tensor = x.reshape(n_batch, self.n_sources * x.shape[1], n_frames)
+        return masks

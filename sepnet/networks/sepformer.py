@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepnet.networks.dual_path import GatedOutput, cut_chunks, n_sources_of
+from sepnet.networks.dual_path import GatedOutput, check_chunks, cut_chunks, n_sources_of
 from sepnet.types import SepnetError
 
 GLOBAL_EPS = 1e-8
@@ -58,10 +58,11 @@ class SepFormer(nn.Module):
         skip_within: bool = True,
     ) -> None:
         super().__init__()
-        if n_channels % n_heads or n_channels % 2 or chunk_frames % 2:
+        check_chunks(chunk_frames)
+        if n_channels % n_heads or n_channels % 2:
             raise SepnetError(
-                f"n_channels={n_channels}, n_heads={n_heads} and chunk_frames={chunk_frames}: channels have "
-                "to be even and a multiple of the heads, and chunks even"
+                f"n_channels={n_channels} and n_heads={n_heads}: channels have to be even and a multiple of "
+                "the heads"
             )
         self.chunk_frames, self.skip_within = chunk_frames, skip_within
         self.bottleneck = nn.Sequential(

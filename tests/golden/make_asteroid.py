@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from asteroid.models import BaseModel, ConvTasNet, save_publishable
+from asteroid.models import BaseModel, ConvTasNet, DPRNNTasNet, DPTNet, save_publishable
 
 HERE = Path(__file__).parent
 FILTERS = {"n_filters": 16, "kernel_size": 16, "stride": 8}
@@ -51,6 +51,21 @@ FAMILIES: dict[str, tuple[type[BaseModel], dict[str, Any], str, int]] = {
             "encoder_activation": "relu", **TCN, **FILTERS,
         },
         "sep_noisy",
+        8000,
+    ),
+    "dprnn": (  # filters of two samples, and chunks that do not fit the clip
+        DPRNNTasNet,
+        {
+            "n_src": 2, "mask_act": "sigmoid", "bn_chan": 8, "hid_size": 6, "chunk_size": 12, "n_repeats": 2,
+            "n_filters": 16, "kernel_size": 4, "stride": 2,
+        },
+        "sep_clean",
+        8000,
+    ),
+    "dptnet": (
+        DPTNet,
+        {"n_src": 2, "ff_hid": 6, "n_heads": 2, "chunk_size": 10, "n_repeats": 2, **FILTERS},
+        "sep_clean",
         8000,
     ),
     "conv_tasnet_enhsingle": (

@@ -163,7 +163,91 @@ def _conv_tasnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
     ]
 
 
-NETWORKS: dict[str, Callable[[Settings], tuple[dict[str, Any], Renaming]]] = {"ConvTasNet": _conv_tasnet}
+def _dual_path(settings: Settings) -> dict[str, Any]:
+    """What DPRNN and DPTNet have in common."""
+    chunk = settings.whole("chunk_size", 100, most=MAX_CHANNELS)
+    if settings.whole("hop_size", chunk // 2, most=MAX_CHANNELS) != chunk // 2:
+        raise SepnetError(f"{settings.place}: hop_size is not half the chunk_size {chunk}: not supported")
+    settings.choice("norm_type", "gLN", {"gLN": ""})
+    settings.choice("bidirectional", True, {True: ""})
+    settings.ignore("dropout")
+    return {"chunk_frames": chunk, "n_blocks": settings.whole("n_repeats", 6, most=MAX_LAYERS)}
+
+
+def _gated_output(has_projection: bool) -> Renaming:
+    rules: Renaming = [
+        (r"masker\.first_out\.0\.weight", "network.out.activation.weight"),
+        (r"masker\.first_out\.1\.(weight|bias)", r"network.out.sources.\1"),
+        (r"masker\.net_out\.0\.(weight|bias)", r"network.out.value.\1"),
+        (r"masker\.net_gate\.0\.(weight|bias)", r"network.out.gate.\1"),
+    ]
+    return (
+        [*rules, (r"masker\.mask_net\.weight", "network.out.projection.weight")] if has_projection else rules
+    )
+
+
+def _dprnn(settings: Settings) -> tuple[dict[str, Any], Renaming]:
+    settings.choice("rnn_type", "LSTM", {"LSTM": ""})
+    settings.choice("use_mulcat", False, {False: ""})
+    settings.whole("num_layers", 1, most=1)
+    network = {
+        "_target_": "sepnet.networks.dprnn.GatedDPRNN",
+        "_partial_": True,
+        "n_channels": settings.whole("bn_chan", 128, most=MAX_CHANNELS),
+        "n_hidden": settings.whole("hid_size", 128, most=MAX_CHANNELS),
+        **_dual_path(settings),
+    }
+    rules: Renaming = [
+        (r"masker\.bottleneck\.0\.gamma", "network.bottleneck.0.weight"),
+        (r"masker\.bottleneck\.0\.beta", "network.bottleneck.0.bias"),
+        (r"masker\.bottleneck\.1\.(weight|bias)", r"network.bottleneck.1.\1"),
+        *_gated_output(has_projection=True),
+    ]
+    for theirs, ours in (("intra", "within"), ("inter", "across")):
+        block, target = rf"masker\.net\.(\d+)\.{theirs}_", rf"network.{ours}.\1."
+        rules += [
+            (rf"{block}RNN\.rnn\.(\w+)", rf"{target}lstm.\2"),
+            (rf"{block}linear\.(weight|bias)", rf"{target}linear.\2"),
+            (rf"{block}norm\.gamma", f"{target}norm.weight"),
+            (rf"{block}norm\.beta", f"{target}norm.bias"),
+        ]
+    return network, rules
+
+
+def _dptnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
+    settings.choice("ff_activation", "relu", {"relu": ""})
+    network = {
+        "_target_": "sepnet.networks.dptnet.DPTNet",
+        "_partial_": True,
+        "n_hidden": settings.whole("ff_hid", 256, most=MAX_CHANNELS),
+        "n_heads": settings.whole("n_heads", 4, most=MAX_CHANNELS),
+        **_dual_path(settings),
+    }
+    rules: Renaming = [
+        (r"masker\.in_norm\.gamma", "network.norm.weight"),
+        (r"masker\.in_norm\.beta", "network.norm.bias"),
+        *_gated_output(has_projection=False),
+    ]
+    for number, ours in ((0, "within"), (1, "across")):
+        layer, target = rf"masker\.layers\.(\d+)\.{number}\.", rf"network.{ours}.\1."
+        rules += [
+            (rf"{layer}mha\.in_proj_(weight|bias)", rf"{target}projections.\2"),
+            (rf"{layer}mha\.out_proj\.(weight|bias)", rf"{target}attention_out.\2"),
+            (rf"{layer}recurrent\.(\w+)", rf"{target}lstm.\2"),
+            (rf"{layer}linear\.(weight|bias)", rf"{target}linear.\2"),
+            (rf"{layer}norm_mha\.gamma", f"{target}attention_norm.weight"),
+            (rf"{layer}norm_mha\.beta", f"{target}attention_norm.bias"),
+            (rf"{layer}norm_ff\.gamma", f"{target}norm.weight"),
+            (rf"{layer}norm_ff\.beta", f"{target}norm.bias"),
+        ]
+    return network, rules
+
+
+NETWORKS: dict[str, Callable[[Settings], tuple[dict[str, Any], Renaming]]] = {
+    "ConvTasNet": _conv_tasnet,
+    "DPRNNTasNet": _dprnn,
+    "DPTNet": _dptnet,
+}
 
 
 def _as_column(tensor: Tensor) -> Tensor:
