@@ -33,7 +33,8 @@ def check_chunks(chunk_frames: int) -> None:
     """Raise SepnetError for chunks that can't overlap by half."""
     if chunk_frames < 2 or chunk_frames % 2:
         raise SepnetError(
-            f"chunk_frames is {chunk_frames}, but has to be even and positive: take {max(2, chunk_frames + 1)}"
+            f"chunk_frames is {chunk_frames}, but has to be even and positive: take "
+            f"{max(2, chunk_frames + 1)}"
         )
 
 
