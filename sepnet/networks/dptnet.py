@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepnet.networks.dual_path import GatedOutput, check_chunks, cut_chunks, n_sources_of
+from sepnet.ranges import Depth, LayerSize
 from sepnet.types import SepnetError
 
 EPS = 1e-8
@@ -36,10 +37,10 @@ class DPTNet(nn.Module):
         n_in: int,
         n_out: int,
         *,
-        n_hidden: int = 256,
-        n_heads: int = 4,
-        chunk_frames: int = 100,
-        n_blocks: int = 6,
+        n_hidden: LayerSize = 256,
+        n_heads: LayerSize = 4,
+        chunk_frames: LayerSize = 100,
+        n_blocks: Depth = 6,
     ) -> None:
         super().__init__()
         check_chunks(chunk_frames)
@@ -105,4 +106,5 @@ class RecurrentTransformer(nn.Module):
         states, _ = self.lstm(rows)
         rows = rows + self.linear(states.relu())
         rows = self.norm(rows.transpose(1, 2)).transpose(1, 2)
-        return rows.reshape(n_batch, n_others, n_steps, n_channels).permute(0, 3, 2, 1)
+        new: Tensor = rows.reshape(n_batch, n_others, n_steps, n_channels)
+        return new.permute(0, 3, 2, 1)

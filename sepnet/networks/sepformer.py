@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sepnet.networks.dual_path import GatedOutput, check_chunks, cut_chunks, n_sources_of
+from sepnet.ranges import Depth, Dropout, LayerSize
 from sepnet.types import SepnetError
 
 GLOBAL_EPS = 1e-8
@@ -47,13 +48,13 @@ class SepFormer(nn.Module):
         n_in: int,
         n_out: int,
         *,
-        n_channels: int = 256,
-        n_hidden: int = 1024,
-        n_heads: int = 8,
-        n_layers: int = 8,
-        chunk_frames: int = 250,
-        n_blocks: int = 2,
-        dropout: float = 0.0,
+        n_channels: LayerSize = 256,
+        n_hidden: LayerSize = 1024,
+        n_heads: LayerSize = 8,
+        n_layers: Depth = 8,
+        chunk_frames: LayerSize = 250,
+        n_blocks: Depth = 2,
+        dropout: Dropout = 0.0,
         positions: bool = True,
         skip_within: bool = True,
     ) -> None:
