@@ -53,12 +53,21 @@ class Query:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What a separator is given.
+    """The input of a separator: a recording, and hints about its sources.
 
-    audio: (channel, time), float32. references: (source, time), images at channel 0; oracles alone
-    ever see them. labels: the class of each reference, where it has one; asked: whether each reference is
-    one that the queries ask for, and so is judged (None: all are); no separator sees these two. Raises
-    SepnetError for another shape or dtype, no samples, NaN or infinity, and a rate that is not positive.
+    Attributes:
+        audio: (channel, time), float32.
+        sample_rate: In Hz.
+        n_sources: The number of sources, if it is known.
+        queries: Examples of the sounds to extract.
+        references: (source, time), the sources as they sound at channel 0. Only oracles see them.
+        labels: The class of each reference, if they have one. No separator sees it.
+        is_target: Whether the queries ask for each reference, so that it is scored; None: for all of them. No
+            separator sees it.
+
+    Raises:
+        SepnetError: The audio has another shape or dtype, no samples, or samples that are NaN or infinite; or
+            the rate is not positive.
     """
 
     audio: Tensor
@@ -67,7 +76,7 @@ class Mixture:
     queries: tuple[Query, ...] | None = None
     references: Tensor | None = None
     labels: tuple[str, ...] | None = None
-    asked: tuple[bool, ...] | None = None
+    is_target: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.audio.shape)
@@ -100,7 +109,7 @@ class Mixture:
             queries=self.queries if "queries" in wanted else None,
             references=self.references if "references" in wanted else None,
             labels=None,
-            asked=None,
+            is_target=None,
         )
 
 

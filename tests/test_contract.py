@@ -250,7 +250,7 @@ def test_the_latency_of_the_stream_is_the_one_it_announces(case: Case) -> None:
 
 def guarded(mixture: Mixture, allowed: Iterable[str]) -> Mixture:
     """A mixture of which hints, labels and judged sources can only be read where they are allowed."""
-    forbidden = (HINTS | {"labels", "asked"}) - frozenset(allowed)
+    forbidden = (HINTS | {"labels", "is_target"}) - frozenset(allowed)
 
     class GuardedMixture(Mixture):
         def __getattribute__(self, name: str) -> Any:
@@ -268,7 +268,7 @@ def check_that_it_does_not_peek(separator: Separator, mixture: Mixture) -> None:
     needs = separator.info.needs
     assert needs <= HINTS
     counts = {"n_sources"} if separator.info.counts_sources else frozenset[str]()
-    labelled = replace(mixture, labels=("a", "b"), asked=(True, False))
+    labelled = replace(mixture, labels=("a", "b"), is_target=(True, False))
     expected = separator.separate(visible_hints(separator, mixture)).sources
     assert torch.equal(separator.separate(guarded(labelled, needs | counts)).sources, expected)
     if isinstance(separator, CountingSeparator):

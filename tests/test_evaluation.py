@@ -755,7 +755,7 @@ class Asked(OrthogonalSet):
 
     def __getitem__(self, index: int) -> Mixture:
         mixture = super().__getitem__(index)
-        return replace(mixture, queries=mixture.queries[:1], asked=(True, False))
+        return replace(mixture, queries=mixture.queries[:1], is_target=(True, False))
 
     def condition(self, index: int) -> str:
         return ("+5 dB", "-5 dB")[index % 2]
@@ -769,7 +769,7 @@ class OneFound(Leaky):
     def separate(self, mixture: Mixture) -> Separation:
         assert mixture.queries is not None
         (query,) = mixture.queries
-        assert mixture.asked is None
+        assert mixture.is_target is None
         target = query.audio + self.leak * (mixture.audio[0] - query.audio)
         return Separation(torch.stack([target, mixture.audio[0] - target]), ("it", "residual"))
 

@@ -227,12 +227,12 @@ def test_the_separator_sees_the_hints_that_it_declares_and_no_others() -> None:
         queries=(Query(noise(10), RATE),),
         references=noise(2, 100),
         labels=("a", "b"),
-        asked=(True, False),
+        is_target=(True, False),
     )
     Pipeline(separator).separate(mixture)
     (seen,) = separator.mixtures
     assert seen.n_sources == 2
-    assert (seen.queries, seen.references, seen.labels, seen.asked) == (None, None, None, None)
+    assert (seen.queries, seen.references, seen.labels, seen.is_target) == (None, None, None, None)
 
 
 # Settings

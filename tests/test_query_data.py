@@ -151,10 +151,10 @@ def test_a_query_is_of_another_recording_and_each_kind_of_its_class(manifest: Ma
 
 def test_only_the_target_is_asked_for(manifest: Manifest) -> None:
     mixture = queries(manifest)[0]
-    assert mixture.asked == (True, False)
+    assert mixture.is_target == (True, False)
     assert len(mixture.queries) == 1
     shown = mixture.only({"queries"})
-    assert (shown.asked, shown.labels, shown.references) == (None, None, None)
+    assert (shown.is_target, shown.labels, shown.references) == (None, None, None)
 
 
 def test_clips_are_used_evenly_and_stay_in_their_fold(manifest: Manifest) -> None:

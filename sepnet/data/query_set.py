@@ -102,7 +102,7 @@ class QuerySet:
             queries=(self._make_query(row),),
             references=references,
             labels=self.labels(index),
-            asked=(True, False),
+            is_target=(True, False),
         )
 
     def _make_query(self, row: QueryMixture) -> Query:

@@ -134,7 +134,7 @@ def _improvement(estimates: Tensor, mixture: Mixture) -> float:
     references = mixture.references
     assert references is not None  # it was scored
     gained = si_sdr(estimates, references) - si_sdr(mixture.audio[:1].expand_as(references), references)
-    asked = torch.tensor(mixture.asked or [True] * len(references))
+    asked = torch.tensor(mixture.is_target or [True] * len(references))
     return float(gained[asked & ~is_silent(references)].mean())
 
 

@@ -103,7 +103,7 @@ class Worker:
         """
         mixture, references = self._read(index)
         silent, is_only = is_silent(references), is_silent(mixture.audio[:1] - references)
-        asked = torch.tensor(mixture.asked or [True] * len(references))
+        asked = torch.tensor(mixture.is_target or [True] * len(references))
         judged = asked & ~(silent | is_only)
         loaded = self._load(mixture.sample_rate)
         if known is None:

@@ -124,6 +124,6 @@ def si_sdr_gain(separator: Separator, mixture: Mixture) -> Tensor | None:
     estimates, references = aligned(separator, mixture).double(), references.double()
     gains = improvement(si_sdr, estimates, references, mixture.audio[:1].double().expand_as(references))
     judged = ~(is_silent(references) | is_silent(mixture.audio[:1] - references))
-    if mixture.asked is not None:
-        judged &= torch.tensor(mixture.asked, device=judged.device)
+    if mixture.is_target is not None:
+        judged &= torch.tensor(mixture.is_target, device=judged.device)
     return gains[judged].mean() if bool(judged.any()) else None
