@@ -258,11 +258,11 @@ def test_what_does_not_compare_is_not_joined(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match=r"no provenance\.json"):
         join([first, unknown], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(SepnetError, match="an evaluation of its own"):
+    with pytest.raises(SepnetError, match="an evaluation that is no join"):
         join([first], tmp_path / "b")
     nameless = evaluation(tmp_path / "e", three("one", 5.0), versions={"one": ""})
     join([nameless, first], tmp_path / "out")  # a version that is not known clashes with none
-    with pytest.raises(SepnetError, match="an evaluation of its own"):
+    with pytest.raises(SepnetError, match="an evaluation that is no join"):
         join([tmp_path / "out", first], tmp_path / "out")
 
 

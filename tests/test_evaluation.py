@@ -714,9 +714,9 @@ def test_a_file_with_other_columns_is_refused(tmp_path: Path, column: str, other
     path = here(contenders, tmp_path)
     path.write_text(path.read_text().replace(column, other, 1))
     before = path.read_bytes()
-    with pytest.raises(SepnetError, match="made by something else"):
+    with pytest.raises(SepnetError, match="made by another program"):
         rows.read(path)
-    with pytest.raises(SepnetError, match="made by something else"):
+    with pytest.raises(SepnetError, match="made by another program"):
         here(contenders, tmp_path)
     assert path.read_bytes() == before
 

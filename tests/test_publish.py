@@ -160,7 +160,7 @@ def test_tables_go_between_their_marks_and_are_made_of_the_rows(tmp_path: Path) 
     assert "OK | Excluded | Refused | Failed |" in between(page, "b")[0]
     assert "\n".join(SUMMARY) in (folders["a"] / "summary.md").read_text()
     assert between(page, "a") == [*SUMMARY, "", ORIGIN]
-    with pytest.raises(SepnetError, match=r"rows\.csv: run scripts/eval\.py"):
+    with pytest.raises(SepnetError, match=r"rows\.csv: evaluate first \(sepnet eval\)"):
         publish(settings(page, evaluations={"a": str(tmp_path)}))
 
 

@@ -17,6 +17,7 @@ from sepnet.artifact.folder import (
     read_settings,
     read_weights,
     save,
+    write_weights,
 )
 from sepnet.artifact.names import (
     ModelSource,
@@ -71,4 +72,5 @@ __all__ = [
     "run_folder",
     "save",
     "shipped",
+    "write_weights",
 ]

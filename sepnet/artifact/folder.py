@@ -66,9 +66,22 @@ def save(
     atomic.write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
     atomic.write_text(folder / CARD, model_card(folder.name, separator, resolved, metrics, provenance))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()}
-    with atomic.replacing(folder / WEIGHTS) as temporary:
+    write_weights(folder / WEIGHTS, weights)
+
+
+def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write the file of the weights of a run folder, whole or not at all.
+
+    Args:
+        path: The file.
+        weights: Contiguous tensors by name, on the CPU.
+
+    Raises:
+        SepnetError: The file cannot be written.
+    """
+    with atomic.replacing(path) as temporary:
         try:
-            save_file(weights, temporary)
+            save_file(dict(weights), temporary)
         except safetensors.SafetensorError as error:  # raised for a full disk
             raise OSError(str(error)) from error
 

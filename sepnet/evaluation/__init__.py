@@ -1,6 +1,6 @@
 """Score separators on mixtures, and report the scores.
 
-``evaluate`` does all of it; ``run``, ``examples`` and ``report`` are its stages, each in a module.
+``evaluate`` does both; ``run``, ``examples`` and ``report`` are its stages, each in a module of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Contender", "Mixtures", "evaluate"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at first use: the processes of a run import this package, and draw no figures.
+    # Imported at first use: the processes of a run import this package, and need no Matplotlib.
     if name == "evaluate":
         from sepnet.evaluation.pipeline import evaluate
 

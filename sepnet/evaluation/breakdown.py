@@ -1,6 +1,6 @@
-"""The table broken down: SI-SDRi by sexes, condition, levels, overlap, number of sources and duration.
+"""Break the table down: SI-SDRi by sexes, condition, levels, overlap, number of sources and duration.
 
-A bin is a set of sources: all sources of some mixtures, or for the level difference single ones. As in the
+A bin is a set of sources: all sources of some mixtures, or single ones for the level difference. As in the
 table, the scores of the sources of a mixture are averaged first, and mixtures are counted.
 """
 
@@ -19,7 +19,7 @@ from sepnet.evaluation.statistics import Summary, mixture_means, summarise
 from sepnet.evaluation.table import SI_SDRI, Line
 
 MAX_BINS = 4
-MIN_MIXTURES_PER_BIN = 5  # of numbers
+MIN_MIXTURES_PER_BIN = 5  # for facets that are numbers
 STEPS_IN_RANGE = 12  # the middle half of the values has about this many round numbers
 
 
@@ -28,12 +28,12 @@ class Facet:
     """A property by which mixtures differ.
 
     Attributes:
-        key: For file names.
-        label: For readers.
-        meaning: In a few words.
-        value: Of a source's row; None where it is unknown.
-        scale: To the unit that is shown.
-        unit: Of the values that are shown.
+        key: A name for files.
+        label: A name for readers.
+        meaning: An explanation in a few words.
+        value: Reads the property from the row of a source; None if it is unknown.
+        scale: The factor from the value in the row to the value in the table.
+        unit: The unit in the table.
     """
 
     key: str
@@ -69,7 +69,12 @@ FACETS = (
 
 @dataclass(frozen=True, eq=False)
 class Bin:
-    """A set of sources, each as (mixture id, source)."""
+    """A set of sources.
+
+    Attributes:
+        label: A name for readers.
+        members: The sources, each as (mixture id, number of the source).
+    """
 
     label: str
     members: frozenset[tuple[str, int]]
@@ -82,7 +87,13 @@ class Bin:
 
 @dataclass(frozen=True, eq=False)
 class Breakdown:
-    """A facet, its bins in order, and the scores: {separator: a summary for each bin}."""
+    """The scores of all separators by one facet.
+
+    Attributes:
+        facet: The property.
+        bins: The bins, in order.
+        scores: {separator: a summary for each bin}.
+    """
 
     facet: Facet
     bins: Sequence[Bin]
@@ -94,9 +105,12 @@ def breakdowns(table: Sequence[Line]) -> list[Breakdown]:
 
     Args:
         table: The lines of the table.
+
+    Returns:
+        A breakdown for each of these facets.
     """
     scored = [line for line in table if line.improvements]
-    found = []
+    results = []
     for facet in FACETS:
         values = {
             (row.mixture_id, row.source): value
@@ -106,8 +120,8 @@ def breakdowns(table: Sequence[Line]) -> list[Breakdown]:
         }
         bins = _bins(values, facet)
         if len(bins) > 1:
-            found.append(Breakdown(facet, bins, {line.name: _scores(line, bins) for line in scored}))
-    return found
+            results.append(Breakdown(facet, bins, {line.name: _scores(line, bins) for line in scored}))
+    return results
 
 
 def _scores(line: Line, bins: Sequence[Bin]) -> list[Summary]:
@@ -147,8 +161,11 @@ def round_edges(values: np.ndarray, n_mixtures: int) -> list[float]:
     """Choose round numbers near the quantiles that divide the values into up to four equal parts.
 
     Args:
-        values: Of the sources.
-        n_mixtures: Few mixtures have fewer parts.
+        values: One for each source.
+        n_mixtures: The number of mixtures; few mixtures are divided into fewer parts.
+
+    Returns:
+        The edges between the parts, in ascending order.
     """
     n_bins = min(MAX_BINS, n_mixtures // MIN_MIXTURES_PER_BIN)
     if n_bins < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,13 +12,18 @@ from sepnet.evaluation.table import QUANTITIES, SI_SDRI, Line, Quantity
 from sepnet.evaluation.text import cell, factor, number
 
 Width = Literal["full", "summary", "short"]
-"""``full``: every column of the report; ``summary``: for a page of several tables; ``short``: the fewest."""
+"""``full``: all columns of the report; ``summary``: for a page of several tables; ``short``: for a README."""
 SHORT_SCORES = ("si_sdr_improvement", "sdr_improvement")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers: its title, and the text of its cell for a method."""
+    """A column of numbers.
+
+    Attributes:
+        title: The title.
+        cell: Writes the text of the cell for a method.
+    """
 
     title: str
     cell: Callable[[Line], str]
@@ -27,11 +33,11 @@ def columns(width: Width, measures: Sequence[str]) -> list[Column]:
     """Choose the columns of a table.
 
     Args:
-        width: How many columns there are.
-        measures: Those that were scored; scores of others have no column.
+        width: Which columns there are.
+        measures: The measures that were computed; others have no column.
 
     Returns:
-        The columns, from left to right, without that of the methods' names.
+        The columns from left to right, without the column of the methods' names.
     """
     scored = [quantity for quantity in QUANTITIES if quantity.measure in measures]
     if width == "full":
@@ -49,8 +55,8 @@ def markdown_table(table: Sequence[Line], columns: Sequence[Column], *, escape: 
 
     Args:
         table: The methods, from top to bottom.
-        columns: The columns behind the methods' names.
-        escape: Whether characters that mark text up are escaped; on a terminal they need not be.
+        columns: The columns after the methods' names.
+        escape: Whether characters with a meaning in Markdown are escaped; a terminal does not need it.
 
     Returns:
         The lines of the table, without a line break at the end.
@@ -69,15 +75,20 @@ def _name(line: Line, escape: bool) -> str:
 
 
 def _score(quantity: Quantity, *, interval: bool) -> Column:
-    def written(line: Line) -> str:
+    def text(line: Line) -> str:
         summary = line.scores[quantity.key]
         return score_text(summary, quantity.digits) if interval else number(summary.mean, quantity.digits)
 
-    return Column(f"{quantity.label} ({quantity.unit})", written)
+    return Column(f"{quantity.label} ({quantity.unit})", text)
 
 
 def score_text(summary: Summary, digits: int) -> str:
-    """A mean, and in brackets its interval where it has one."""
+    """Write a mean, and in brackets its interval if it has one.
+
+    Args:
+        summary: The mean and its interval.
+        digits: The number of digits after the decimal point.
+    """
     if summary.n <= 1:
         return number(summary.mean, digits)
     return f"{number(summary.mean, digits)} {_bounds(summary.low, summary.high, digits)}"
@@ -90,13 +101,13 @@ def _bounds(low: float, high: float, digits: int) -> str:
 def _median(line: Line) -> str:
     low, high = line.median_interval
     median = number(line.scores[SI_SDRI.key].median, 2)
-    return f"{median} {_bounds(low, high, 2)}" if low == low else median  # nan: too few mixtures
+    return f"{median} {_bounds(low, high, 2)}" if not math.isnan(low) else median
 
 
 def _above_zero(line: Line) -> str:
-    found = line.above_zero
-    share = number(100 * found.share, 0)
-    return f"{share} {_bounds(100 * found.low, 100 * found.high, 0)}" if found.n > 1 else share
+    above = line.above_zero
+    share = number(100 * above.share, 0)
+    return f"{share} {_bounds(100 * above.low, 100 * above.high, 0)}" if above.n > 1 else share
 
 
 def _scored(line: Line) -> str:

@@ -19,7 +19,7 @@ import scipy
 
 from sepnet.evaluation.statistics import N_RESAMPLES, resampled_means
 
-TAIL = 0.025  # of the 95 % interval, on each side
+TAIL = 0.025  # outside the 95 % interval, on each side
 SIGNIFICANCE_LEVEL = 0.05  # of a corrected p
 
 
@@ -30,11 +30,11 @@ class Comparison:
     Attributes:
         better: The separator with the larger mean.
         worse: The other one.
-        n: How many mixtures both scored.
+        n: The number of mixtures with scores of both.
         mean: The mean difference in dB.
         low: The lower bound of the 95 % interval of the mean, not corrected for the number of pairs.
         high: Its upper bound.
-        p: Corrected for the number of pairs.
+        p: The p-value, corrected for the number of pairs.
     """
 
     better: str
@@ -51,7 +51,7 @@ class Comparison:
         return self.p < SIGNIFICANCE_LEVEL
 
     def from_side_of(self, name: str) -> Comparison:
-        """The comparison with ``name`` first: the difference is negative where it is the worse."""
+        """Return the comparison with ``name`` first; the difference is negative if it is the worse."""
         if name == self.better:
             return self
         return Comparison(self.worse, self.better, self.n, -self.mean, -self.high, -self.low, self.p)
@@ -74,7 +74,7 @@ def compare(scores: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
         values = np.array([scores[name][mixture] for mixture in mixtures])
         return resampled_means(values, n_resamples=N_RESAMPLES, seed=0)
 
-    found = []
+    comparisons = []
     for first, second in combinations(scores, 2):
         shared = tuple(mixture for mixture in scores[first] if mixture in scores[second])
         if not shared:
@@ -86,13 +86,20 @@ def compare(scores: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
             low, high = (float(bound) for bound in np.quantile(means, (TAIL, 1 - TAIL)))
         mean, p = float(gained.mean()), signed_rank(gained)
         comparison = Comparison(first, second, len(shared), mean, low, high, p)
-        found.append(comparison if mean >= 0 else comparison.from_side_of(second))
-    corrected = holm([comparison.p for comparison in found])
-    return [replace(comparison, p=p) for comparison, p in zip(found, corrected, strict=True)]
+        comparisons.append(comparison if mean >= 0 else comparison.from_side_of(second))
+    corrected = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, p=p) for comparison, p in zip(comparisons, corrected, strict=True)]
 
 
 def signed_rank(differences: np.ndarray) -> float:
-    """p of the two-sided Wilcoxon signed-rank test; 1 where all are zero, nan for fewer than two."""
+    """Compute the p-value of the two-sided Wilcoxon signed-rank test.
+
+    Args:
+        differences: (mixture,).
+
+    Returns:
+        p; 1 if all differences are zero, nan for fewer than two.
+    """
     if len(differences) < 2:
         return math.nan
     if not differences.any():
@@ -101,18 +108,21 @@ def signed_rank(differences: np.ndarray) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Correct values of p for their number, after Holm.
+    """Correct p-values for their number with the method of Holm.
 
     The i-th smallest of n is multiplied by n - i + 1; none becomes smaller than those before it, or larger
     than 1.
 
     Args:
-        values: Of p; nan stays nan, and does not count as a test.
+        values: p-values; nan stays nan, and does not count as a test.
+
+    Returns:
+        The corrected p-values, in the same order.
     """
     corrected = [math.nan] * len(values)
-    known = sorted((p, index) for index, p in enumerate(values) if not math.isnan(p))
+    ranked = sorted((p, index) for index, p in enumerate(values) if not math.isnan(p))
     highest = 0.0
-    for rank, (p, index) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - rank)))
+    for rank, (p, index) in enumerate(ranked):
+        highest = max(highest, min(1.0, p * (len(ranked) - rank)))
         corrected[index] = highest
     return corrected

@@ -1,4 +1,4 @@
-"""What takes part in an evaluation, and what a test set may say of its mixtures."""
+"""The separators that take part in an evaluation, and what a test set may tell about its mixtures."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Contender:
     """A separator that takes part in an evaluation.
 
     Attributes:
-        name: In tables and file names.
+        name: The name in tables and files.
         load: Makes the separator in a fresh process, so it has to be picklable: functools.partial of a
             module-level function, such as ``partial(sepnet.artifact.load, "runs/tcn")``.
-        version: Differs between two trainings (a hash of the weights, say); rows of one name and two versions
-            are never mixed in one file.
-        config: Its settings, as text for the report.
+        version: A text that differs between two trainings, such as a digest of the weights. Rows of one name
+            and two versions are never mixed in one file.
+        config: The settings of the separator, as text for the report.
 
     Raises:
         SepnetError: The name cannot be that of a file.
@@ -46,23 +46,27 @@ class Contender:
             )
 
     def pipeline(self, settings: PipelineSettings) -> Pipeline:
-        """Load the separator, and put it into the pipeline through which every recording reaches it."""
+        """Load the separator, and put the pipeline around it through which every recording reaches it.
+
+        Args:
+            settings: The settings of the pipeline.
+        """
         return Pipeline(self.load(), settings)
 
 
 @runtime_checkable
 class HasSexes(Protocol):
-    """A test set that knows the sex of the speakers, by which a table is broken down."""
+    """A test set that knows the sex of the speakers, by which the report breaks the table down."""
 
     def sexes(self, index: int, /) -> tuple[str, ...]:
-        """f or m for each source of a mixture; an empty string where it is unknown."""
+        """Return f or m for each source of a mixture; an empty string if it is unknown."""
         ...
 
 
 @runtime_checkable
 class HasConditions(Protocol):
-    """A test set made under several conditions, such as levels, by which a table is broken down."""
+    """A test set made under several conditions, such as levels, by which the report breaks the table down."""
 
     def condition(self, index: int, /) -> str:
-        """A short name for the condition of a mixture, such as ``-5 dB``."""
+        """Return a short name for the condition of a mixture, such as ``-5 dB``."""
         ...

@@ -1,4 +1,4 @@
-"""What separating one mixture costs: multiply-accumulates, and seconds on two threads.
+"""The cost of separating one mixture: multiply-accumulates, and seconds on two threads.
 
 torch.utils.flop_counter counts the multiply-accumulates (MACs) while the method runs, so restarts,
 iterations, and the forward and backward passes of an optimisation at test time are included. It counts matrix
@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from sepnet.types import Mixture, SeparationWarning, Separator, visible_hints
 
 THREADS = 2
-COST_MIXTURES = 3  # of a test set, which are separated three times: to count, to time, and to score
+COST_MIXTURES = 3  # of a test set; each is separated three times: to count, to time, and to score
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Cost:
 
 
 def visible_copy(separator: Separator, mixture: Mixture) -> Mixture:
-    """Copy what a separator may see of a mixture, so that it cannot change the signals of others.
+    """Copy the part of a mixture that a separator may see, so that it cannot change the signals of others.
 
     Args:
-        separator: What is evaluated.
-        mixture: With every hint that the test set has.
+        separator: The separator that is evaluated.
+        mixture: The mixture with every hint that the test set has.
 
     Returns:
         The mixture with the hints that the separator declares.
@@ -60,20 +60,20 @@ def measure(separator: Separator, mixture: Mixture) -> Cost:
     """Measure the cost of separating a mixture, in this process and with its number of threads.
 
     Args:
-        separator: What is evaluated.
-        mixture: With every hint that the test set has.
+        separator: The separator that is evaluated.
+        mixture: The mixture with every hint that the test set has.
 
     Returns:
-        The cost; unknown where separating fails.
+        The cost; unknown if separating fails.
     """
     macs = _or_none(lambda visible: count_macs(lambda: separator.separate(visible)), separator, mixture)
-    # The first call has warmed up what is made at first use.
+    # Timed after the first call, which has made what is only made once.
     seconds = _or_none(lambda visible: _seconds(lambda: separator.separate(visible)), separator, mixture)
     return Cost(None if macs is None else macs * mixture.sample_rate / mixture.audio.shape[-1], seconds)
 
 
 def _or_none(measured: Callable[[Mixture], float], separator: Separator, mixture: Mixture) -> float | None:
-    """A measurement; None where separating fails, for which scoring will give the reason."""
+    """A measurement; None if separating fails, for which scoring will give the reason."""
     try:
         with warnings.catch_warnings(action="ignore", category=SeparationWarning):
             return measured(visible_copy(separator, mixture))

@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from sepnet.atomic import replacing
 from sepnet.types import SepnetError
 
 SCORE = "val/si_sdri"
@@ -20,8 +21,15 @@ COSTS = {"train/minutes": "minutes", "train/hours_of_audio": "hours_of_audio"}
 
 
 @dataclass(frozen=True)
-class Point:
-    """One validation: the cost of training until then, and the SI-SDRi in dB."""
+class CurvePoint:
+    """One validation of a run.
+
+    Attributes:
+        step: The number of optimizer steps before it.
+        minutes: Wall time of the training until then.
+        hours_of_audio: Length of the mixtures that were trained on until then.
+        si_sdri_db: The SI-SDRi on the validation set, in dB.
+    """
 
     step: int
     minutes: float
@@ -29,7 +37,7 @@ class Point:
     si_sdri_db: float
 
 
-def read_curve(folder: Path) -> list[Point]:
+def read_curve(folder: Path) -> list[CurvePoint]:
     """Read the validations of a run.
 
     Args:
@@ -39,28 +47,36 @@ def read_curve(folder: Path) -> list[Point]:
         The validations, by step.
 
     Raises:
-        SepnetError: The run has logged none.
+        SepnetError: The run has logged no validation.
     """
     scores: dict[int, float] = {}
     costs: dict[int, dict[str, float]] = {}
     for version in sorted(folder.glob("csv/version_*"), key=lambda path: int(path.name.split("_")[1])):
         with (version / "metrics.csv").open(newline="") as file:
             for row in csv.DictReader(file):
-                # Validation is logged under the step just taken, its cost under the count of steps.
+                # Validations are logged under the index of the last step, costs under the number of steps.
                 if row.get(SCORE):
                     scores[int(row["step"]) + 1] = float(row[SCORE])
                 if all(row.get(key) for key in COSTS):
                     costs[int(row["step"])] = {name: float(row[key]) for key, name in COSTS.items()}
     points = [
-        Point(step=step, si_sdri_db=scores[step], **costs[step]) for step in sorted(scores) if step in costs
+        CurvePoint(step=step, si_sdri_db=scores[step], **costs[step])
+        for step in sorted(scores)
+        if step in costs
     ]
     if not points:
-        raise SepnetError(f"{folder}/csv holds no validation with its cost: train it with a logger")
+        raise SepnetError(f"{folder}/csv has no validation with its cost: train with a logger (logger=csv)")
     return points
 
 
 def curves_table(folders: Sequence[Path]) -> str:
     """Make a Markdown table of the total cost of each run, and of its best validation.
+
+    Args:
+        folders: The run folders.
+
+    Returns:
+        The table, with a line break at its end.
 
     Raises:
         SepnetError: A run has logged no validation.
@@ -78,7 +94,11 @@ def curves_table(folders: Sequence[Path]) -> str:
 
 
 def curves_figure(folders: Sequence[Path], path: Path) -> None:
-    """Draw the validation SI-SDRi of each run against minutes of wall time, as an SVG.
+    """Draw the validation SI-SDRi of each run against minutes of wall time.
+
+    Args:
+        folders: The run folders.
+        path: The SVG to write.
 
     Raises:
         SepnetError: A run has logged no validation.
@@ -92,4 +112,5 @@ def curves_figure(folders: Sequence[Path], path: Path) -> None:
         axes.set(xlabel="wall time (minutes)", ylabel="validation SI-SDRi (dB)")
         axes.grid(alpha=0.3)
         axes.legend()
-        figure.savefig(path, metadata={"Date": None})
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sepnet.atomic import replacing_folder, write_text
 from sepnet.data import audio
 from sepnet.evaluation import provenance
 from sepnet.evaluation import rows as rows_file
@@ -18,7 +19,8 @@ from sepnet.evaluation.figures import spectrograms
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI
-from sepnet.metrics import align, is_silent, si_sdr
+from sepnet.inference.pipeline import Pipeline
+from sepnet.metrics import align, improvement, is_silent, si_sdr
 from sepnet.types import Mixture, Mixtures, SepnetError, visible_hints
 
 KINDS = ("best", "median", "worst")
@@ -32,11 +34,11 @@ class Example:
 
     Attributes:
         kind: best, median or worst.
-        mixture_id: In the test set.
-        si_sdr_improvement: Of the mixture in the rows, in dB.
-        improvements: Of each source in the rows, in dB; None where it was not scored.
-        repeated_improvement: Of the mixture as separated again, in dB.
-        gain: Of all files, so that none clips.
+        mixture_id: Its name in the test set.
+        si_sdr_improvement: The SI-SDRi of the mixture in the rows, in dB.
+        improvements: The SI-SDRi of each source in the rows, in dB; None for a source that was not scored.
+        repeated_improvement: The SI-SDRi of the mixture as separated again, in dB.
+        gain: The factor by which all files are multiplied, so that none clips.
         sample_rate: In Hz.
         signals: The names of the files, without suffix.
     """
@@ -79,16 +81,16 @@ def pick(rows: list[Row], separator: str) -> dict[str, str]:
 
 
 def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
-    """Separate the picked mixtures again, and write ``examples/NAME/{best,median,worst}``.
+    """Separate the best, the median and the worst mixture again, and write ``examples/NAME``.
 
-    Each folder holds mixture, estimate_N and reference_N (N from 1, estimates in the order of the references)
-    as .wav in 16 bit and as spectrograms in .svg, and example.json. Levels are those of the mixture, unless a
-    file would clip: then all files of the example are multiplied by the same gain. Earlier examples of the
-    method are deleted.
+    Its folders ``best``, ``median`` and ``worst`` contain mixture, estimate_N and reference_N (N from 1,
+    estimates in the order of the references) as .wav in 16 bit and as spectrograms in .svg, and example.json.
+    Levels are those of the mixture, unless a file would clip: then all files of the example are multiplied by
+    the same gain. Earlier examples of the method are replaced when all new ones are written.
 
     Args:
-        rows_csv: Of the evaluation.
-        contender: Its method.
+        rows_csv: The rows of the evaluation.
+        contender: One of its methods.
         mixtures: The test set of the evaluation.
 
     Returns:
@@ -99,46 +101,47 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
     """
     rows = rows_file.read(rows_csv)
     folder = rows_csv.parent / "examples" / contender.name
-    shutil.rmtree(folder, ignore_errors=True)
     picked = pick(rows, contender.name)
     if not picked:
+        shutil.rmtree(folder, ignore_errors=True)
         return folder
     index = {mixtures.id(number): number for number in range(len(mixtures))}
     pipeline = contender.pipeline(provenance.pipeline_settings(rows_csv))
-    for kind, mixture_id in picked.items():
-        mixture = mixtures[index[mixture_id]]
-        if mixture.references is None:
-            raise SepnetError(f"mixture {mixture_id} has no references")
-        separation = pipeline.separate(visible_hints(pipeline, mixture))
-        estimates, _ = align(separation, mixture.references, needs=pipeline.info.needs, labels=mixture.labels)
-        signals = {"mixture": mixture.audio[0]}
-        for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
-            signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}
-        own = [row for row in rows if (row.separator, row.mixture_id) == (contender.name, mixture_id)]
-        repeated = _improvement(estimates, mixture)
-        _write(folder / kind, kind, own, signals, repeated)
+    with replacing_folder(folder) as temporary:
+        for kind, mixture_id in picked.items():
+            own = [row for row in rows if (row.separator, row.mixture_id) == (contender.name, mixture_id)]
+            _write_example(temporary / kind, kind, own, pipeline, mixtures[index[mixture_id]])
     return folder
 
 
 def read(folder: Path) -> list[Example]:
     """Read the examples in ``examples/NAME``, from the best to the worst."""
-    found = [folder / kind / "example.json" for kind in KINDS]
-    contents = [json.loads(path.read_text()) for path in found if path.exists()]
+    files = [folder / kind / "example.json" for kind in KINDS]
+    contents = [json.loads(path.read_text()) for path in files if path.exists()]
     return [
         Example(**{**content, **{name: tuple(content[name]) for name in ("improvements", "signals")}})
         for content in contents
     ]
 
 
-def _improvement(estimates: Tensor, mixture: Mixture) -> float:
+def _improvement_db(estimates: Tensor, mixture: Mixture) -> float:
+    """The mean SI-SDRi over the sources that are scored."""
     references = mixture.references
     assert references is not None  # it was scored
-    gained = si_sdr(estimates, references) - si_sdr(mixture.audio[:1].expand_as(references), references)
-    asked = torch.tensor(mixture.is_target or [True] * len(references))
-    return float(gained[asked & ~is_silent(references)].mean())
+    gains_db = improvement(si_sdr, estimates, references, mixture.audio[:1].expand_as(references))
+    is_target = torch.tensor(mixture.is_target or [True] * len(references))
+    return float(gains_db[is_target & ~is_silent(references)].mean())
 
 
-def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor], repeated: float) -> None:
+def _write_example(folder: Path, kind: str, rows: list[Row], pipeline: Pipeline, mixture: Mixture) -> None:
+    """Separate a mixture again, and write its sounds, spectrograms and description."""
+    if mixture.references is None:
+        raise SepnetError(f"mixture {rows[0].mixture_id} has no references: evaluate on a set that has them")
+    separation = pipeline.separate(visible_hints(pipeline, mixture))
+    estimates, _ = align(separation, mixture.references, needs=pipeline.info.needs, labels=mixture.labels)
+    signals = {"mixture": mixture.audio[0]}
+    for number, (estimate, reference) in enumerate(zip(estimates, mixture.references, strict=True), 1):
+        signals |= {f"estimate_{number}": estimate, f"reference_{number}": reference}
     peak = max(float(signal.abs().max()) for signal in signals.values())
     gain = min(1.0, MAX_PEAK / peak) if peak else 1.0
     for name, signal in signals.items():
@@ -150,9 +153,9 @@ def _write(folder: Path, kind: str, rows: list[Row], signals: dict[str, Tensor],
         mixture_id=rows[0].mixture_id,
         si_sdr_improvement=mixture_means(rows, SI_SDRI.value)[rows[0].mixture_id],
         improvements=tuple(row.improvement("si_sdr") if row.status == "ok" else None for row in rows),
-        repeated_improvement=repeated,
+        repeated_improvement=_improvement_db(estimates, mixture),
         gain=gain,
         sample_rate=rows[0].sample_rate,
         signals=tuple(signals),
     )
-    (folder / "example.json").write_text(json.dumps(asdict(example), indent=2) + "\n")
+    write_text(folder / "example.json", json.dumps(asdict(example), indent=2) + "\n")

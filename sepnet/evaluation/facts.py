@@ -1,4 +1,4 @@
-"""Facts of a mixture by which a table is broken down: levels, overlap, sexes, condition."""
+"""Properties of a mixture by which the report breaks the table down: levels, overlap, sexes, condition."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def level_differences_db(references: Float[Tensor, "source time"]) -> list[float
         references: (source, time).
 
     Returns:
-        A ratio in dB for each source; None where the source or the sum of the others is silent.
+        A ratio in dB for each source; None if the source or the sum of the others is silent.
     """
     sources = references.double()
     rest = sources.sum(dim=0, keepdim=True) - sources  # (source, time)
     undefined = is_silent(sources) | is_silent(rest)
     ratios = sources.square().mean(dim=-1) / rest.square().mean(dim=-1)
     return [
-        None if nothing else 10 * math.log10(float(ratio))
-        for nothing, ratio in zip(undefined.tolist(), ratios, strict=True)
+        None if is_undefined else 10 * math.log10(float(ratio))
+        for is_undefined, ratio in zip(undefined.tolist(), ratios, strict=True)
     ]
 
 
@@ -62,11 +62,11 @@ def overlap(references: Float[Tensor, "source time"], sample_rate: int) -> float
 
 
 def sexes(mixtures: Mixtures, index: int) -> str:
-    """The sexes of a mixture's speakers, sorted and joined, as in f+m; empty where one is unknown."""
+    """Return the sexes of a mixture's speakers, sorted and joined, as in f+m; empty if one is unknown."""
     of_sources = mixtures.sexes(index) if isinstance(mixtures, HasSexes) else ()
     return "+".join(sorted(of_sources)) if all(of_sources) else ""
 
 
 def condition(mixtures: Mixtures, index: int) -> str:
-    """The condition under which a mixture was made; empty where the test set has only one."""
+    """Return the condition under which a mixture was made; empty if the test set has only one."""
     return mixtures.condition(index) if isinstance(mixtures, HasConditions) else ""

@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sepnet.atomic import write_text
 from sepnet.evaluation.rows import Role
 from sepnet.figures.spectrogram import draw_spectrogram, spectrogram_db
 
-INK = "#010203"  # stands for the text colour, and becomes currentColor in the file
+INK = "#010203"  # a placeholder for the text colour; the file has currentColor in its place
 SCHEME = "<style>svg{color:#24292f}@media(prefers-color-scheme:dark){svg{color:#d4d8de}}</style>"
 COLOURS: Mapping[Role, str] = {"floor": "#8b919a", "method": "#4688f1", "ceiling": "#2aa876"}
 STYLE: dict[Any, Any] = {
@@ -25,8 +26,8 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "font.size": 10,
-    "text.parse_math": False,  # a name may hold dollar signs
-    "svg.hashsalt": "sepnet",  # the same figure is the same file
+    "text.parse_math": False,  # a name may contain dollar signs
+    "svg.hashsalt": "sepnet",  # so that equal figures are equal files
 }
 THIN: dict[str, Any] = {"color": INK, "linewidth": 0.9}
 MAX_TALL_BOXES = 8  # more are drawn lower
@@ -41,10 +42,10 @@ def box_plot(
     Boxes show quartiles and median, whiskers the 5th and 95th percentile, dots the mean.
 
     Args:
-        path: Of the SVG.
-        values: {name: values}.
-        roles: {name: role}, which gives the colour.
-        xlabel: Of the axis of values.
+        path: The SVG to write.
+        values: {name of the method: values}.
+        roles: {name of the method: role}; the role determines the colour.
+        xlabel: The label of the axis of values.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(
@@ -84,10 +85,10 @@ def panel(
     """Draw the SI-SDRi of each method in each bin, a line of markers for each method, the first on top.
 
     Args:
-        path: Of the SVG.
+        path: The SVG to write.
         means: {name: SI-SDRi in dB for each bin}; nan is left out.
-        roles: {name: role}, which gives the colour of the name.
-        labels: Of the bins.
+        roles: {name: role}; the role determines the colour of the name.
+        labels: The names of the bins.
     """
     colours = matplotlib.colormaps["plasma"](np.linspace(0.3, 0.88, len(labels)))
     with matplotlib.rc_context(STYLE):
@@ -96,9 +97,11 @@ def panel(
         figure = Figure(figsize=(4.4, height), layout="constrained")
         axes = figure.add_subplot()
         for position, values in enumerate(means.values()):
-            known = [value for value in values if not np.isnan(value)]
-            if known:
-                axes.hlines(position, min(known), max(known), color=INK, linewidth=0.8, alpha=0.35, zorder=1)
+            defined = [value for value in values if not np.isnan(value)]
+            if defined:
+                axes.hlines(
+                    position, min(defined), max(defined), color=INK, linewidth=0.8, alpha=0.35, zorder=1
+                )
         for number, label in enumerate(labels):
             x = [values[number] for values in means.values()]
             mark = MARKERS[number % len(MARKERS)]
@@ -127,11 +130,11 @@ def scatter(
     """Draw SI-SDRi against the SI-SDR of the mixture, a dot for each source.
 
     Args:
-        path: Of the SVG.
-        before: SI-SDR of the mixture in dB.
-        gain: SI-SDRi in dB.
-        role: Gives the colour.
-        limits: Of both axes in dB.
+        path: The SVG to write.
+        before: SI-SDR of the mixture in dB, one value for each source.
+        gain: SI-SDRi in dB, one value for each source.
+        role: Determines the colour.
+        limits: The ends of both axes in dB, x first.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.1, 2.75), layout="constrained")
@@ -148,8 +151,8 @@ def spectrograms(folder: Path, signals: Mapping[str, Float[Tensor, " time"]], sa
     """Draw ``folder/NAME.svg`` for each signal, all on one scale: 0 dB is the loudest point of any of them.
 
     Args:
-        folder: For the files.
-        signals: {name: (time,)}.
+        folder: The folder of the files.
+        signals: {name: signal (time,)}.
         sample_rate: In Hz.
     """
     levels = {name: spectrogram_db(signal, sample_rate) for name, signal in signals.items()}
@@ -180,5 +183,4 @@ def _save(figure: Figure, path: Path) -> None:
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, dpi=160, metadata={"Date": None})
     begin, opening, rest = text.getvalue().partition("<defs>")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text((begin + SCHEME + opening + rest).replace(INK, "currentColor"))
+    write_text(path, (begin + SCHEME + opening + rest).replace(INK, "currentColor"))

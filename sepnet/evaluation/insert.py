@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sepnet.atomic import write_text
 from sepnet.types import SepnetError
 
 
@@ -12,18 +13,20 @@ def insert(page: Path, name: str, text: str) -> None:
 
     Args:
         page: The Markdown file.
-        name: That of the marks.
-        text: What goes between them.
+        name: The name in the marks.
+        text: The new text between them.
 
     Raises:
-        SepnetError: The page does not have both marks, once each, in this order.
+        SepnetError: There is no such page, or it does not have both marks, once each and in this order.
     """
+    if not page.is_file():
+        raise SepnetError(f"there is no page {page} to insert the table {name} into: give another with page=")
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
-    content = page.read_text()
+    content = page.read_text(encoding="utf-8")
     before, opened, rest = content.partition(opening)
     old, closed, after = rest.partition(closing)
     if not opened or not closed or opening in old + after or closing in before + after:
         raise SepnetError(
             f"{page} needs the lines {opening} and {closing}, once each, to put the table between them"
         )
-    page.write_text(f"{before}{opening}\n{text.strip()}\n{closing}{after}")
+    write_text(page, f"{before}{opening}\n{text.strip()}\n{closing}{after}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sepnet.atomic import replacing_folder
 from sepnet.evaluation import provenance, rows
 from sepnet.evaluation.report import report
 from sepnet.evaluation.rows import Row
@@ -19,16 +20,16 @@ def join(files: Sequence[Path], folder: Path) -> Path:
     """Write the rows of several evaluations, their examples and a report into one folder.
 
     Args:
-        files: Each a rows.csv, or the folder that holds one. A pair of separator and mixture that is in
-            several files is taken from the first. Measures that a file lacks are undefined there.
-        folder: For the results; what an earlier join wrote there is replaced.
+        files: Each a rows.csv, or its folder. A pair of separator and mixture in several files is taken from
+            the first of them. Measures that a file lacks are undefined in its rows.
+        folder: The folder of the results; those of an earlier join are replaced.
 
     Returns:
         The path of report.html.
 
     Raises:
         SepnetError: A file is missing or has no provenance; files have different data, pipeline settings, or
-            versions of a contender; or the folder holds an evaluation of its own.
+            versions of a contender; or the folder contains an evaluation that is no join.
     """
     sources = [path / ROWS if path.is_dir() else path for path in map(Path, files)]
     target = Path(folder) / ROWS
@@ -54,7 +55,9 @@ def join(files: Sequence[Path], folder: Path) -> Path:
 def _check_target(target: Path, sources: Sequence[Path]) -> None:
     own = {path.resolve() for path in sources}
     if target.resolve() in own or (target.exists() and "joined" not in provenance.read(target)):
-        raise SepnetError(f"{target.parent} holds an evaluation of its own: give another folder as out")
+        raise SepnetError(
+            f"{target.parent} contains an evaluation that is no join: give another folder, out=joined"
+        )
 
 
 def _origin(path: Path) -> Mapping[str, Any]:
@@ -87,13 +90,13 @@ def _check_settings(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]
 
 
 def _check_versions(sources: Sequence[Path], origins: Sequence[Mapping[str, Any]]) -> None:
-    known: dict[str, tuple[str, Path]] = {}
+    first: dict[str, tuple[str, Path]] = {}
     for path, origin in zip(sources, origins, strict=True):
         for name, version in origin["versions"].items():
-            before, where = known.setdefault(name, (version, path)) if version else (version, path)
+            before, first_path = first.setdefault(name, (version, path)) if version else (version, path)
             if before != version:
                 raise SepnetError(
-                    f"{name} is version {before!r} in {where}, but {version!r} in {path}: "
+                    f"{name} is version {before!r} in {first_path}, but {version!r} in {path}: "
                     "evaluate one of them under another name"
                 )
 
@@ -118,8 +121,11 @@ def _merged(
 
 
 def _copy_examples(sources: Sequence[Path], folder: Path) -> None:
-    shutil.rmtree(folder / "examples", ignore_errors=True)
+    """Replace the examples in a folder by those of the sources; of one method, the first are taken."""
+    by_method: dict[str, Path] = {}
     for path in sources:
         for examples in sorted((path.parent / "examples").glob("*/")):
-            if not (folder / "examples" / examples.name).exists():
-                shutil.copytree(examples, folder / "examples" / examples.name)
+            by_method.setdefault(examples.name, examples)
+    with replacing_folder(folder / "examples") as temporary:
+        for name, examples in by_method.items():
+            shutil.copytree(examples, temporary / name)

@@ -1,4 +1,4 @@
-"""A whole evaluation: rows, then examples, then the report."""
+"""A complete evaluation: rows, then examples, then the report."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def evaluate(
     retry_failed: bool = False,
     settings: PipelineSettings | None = None,
 ) -> Path:
-    """Fill a folder with rows, examples, figures and reports. Called again, it continues.
+    """Write rows, examples, figures and reports into a folder. Called again, continue where it stopped.
 
     Args:
-        contenders: With different names.
+        contenders: The separators to score, with different names.
         mixtures: The test set.
-        folder: For the results.
-        n_processes: See ``run``, also for the arguments that are not described here.
-        limit: Only the first mixtures are scored; None: all.
-        example_separators: Names of the contenders that have examples; None: all but the floor.
+        folder: The folder of the results.
+        n_processes: The number of processes; 0 computes in this one.
+        limit: The number of mixtures to score, from the first; None for all.
+        example_separators: The names of the contenders that get examples; None for all but the floor.
         measures: Names in ``scoring.MEASURES``.
         progress: Whether a progress bar is shown.
-        cost_mixtures: On how many mixtures the cost is measured.
-        retry_failed: Whether failures are scored again.
-        settings: Of the pipeline around each separator; None: the defaults.
+        cost_mixtures: The number of mixtures on which the cost is measured.
+        retry_failed: Whether pairs that failed are scored again.
+        settings: Settings of the pipeline around each separator; None for the defaults.
 
     Returns:
         ``folder``.
 
     Raises:
-        SepnetError: See ``run``.
+        SepnetError: As ``run``.
     """
     folder = Path(folder)
     rows_csv = run(

@@ -1,6 +1,6 @@
 """provenance.json, beside rows.csv: the data, the settings, the software and the machines of its rows.
 
-``data_fingerprint, mixtures, measures``: of all rows
+``data_fingerprint, mixtures, measures``: of the test set and of all rows
 ``pipeline``: settings of the pipeline around each separator, the same for all rows
 ``versions, configs``: of each contender that has them
 ``joined``: the files whose rows were joined, if any
@@ -26,7 +26,7 @@ SETTINGS = "settings-"  # the beginning of the version of a contender without we
 
 
 def beside(rows_csv: Path) -> Path:
-    """The path of the provenance of ``rows_csv``."""
+    """Return the path of the provenance of ``rows_csv``."""
     return rows_csv.with_name("provenance.json")
 
 
@@ -43,14 +43,14 @@ def check(
     measures: Sequence[str],
     settings: PipelineSettings,
 ) -> None:
-    """Refuse a run whose rows must not be mixed with those of the file.
+    """Refuse a run whose rows must not be mixed with those in the file.
 
     Args:
-        rows_csv: Of the evaluation; it need not exist.
-        contenders: Of the run.
+        rows_csv: The rows of the evaluation; the file need not exist.
+        contenders: The contenders of the run.
         mixtures: The test set of the run.
-        measures: Of the run.
-        settings: Of the run's pipeline.
+        measures: The measures of the run.
+        settings: The pipeline settings of the run.
 
     Raises:
         SepnetError: The file was made from other data, with other measures or settings, or with another
@@ -84,17 +84,25 @@ def check(
 
 
 def pipeline_settings(rows_csv: Path) -> PipelineSettings:
-    """The settings of the pipeline that the rows were made with."""
+    """Read the settings of the pipeline with which the rows were made."""
     return parse(PipelineSettings, read(rows_csv)["pipeline"])
 
 
 def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The settings of the pipeline in which a provenance differs from others, in words; empty: in none."""
-    then = before.get("pipeline", {})
+    """List the settings of the pipeline that differ from those in a provenance.
+
+    Args:
+        before: The provenance.
+        now: The settings to compare.
+
+    Returns:
+        The differences in words; empty if there are none.
+    """
+    previous = before.get("pipeline", {})
     return " and ".join(
-        f"{name}={then.get(name)}, but now it is {name}={value}"
+        f"{name}={previous.get(name)}, but now it is {name}={value}"
         for name, value in now.items()
-        if then.get(name) != value
+        if previous.get(name) != value
     )
 
 
@@ -109,12 +117,12 @@ def record(
     """Add a run to the provenance of ``rows_csv``.
 
     Args:
-        rows_csv: Of the evaluation.
-        contenders: Of the run.
+        rows_csv: The rows of the evaluation.
+        contenders: The contenders of the run.
         mixtures: The test set of the run.
-        measures: Of the run.
-        settings: Of the run's pipeline.
-        n_processes: In which it computes.
+        measures: The measures of the run.
+        settings: The pipeline settings of the run.
+        n_processes: The number of its processes.
     """
     resumed = rows_csv.exists() and rows_csv.stat().st_size > 0
     before = read(rows_csv) if resumed else {}
@@ -127,21 +135,21 @@ def record(
         "pipeline": asdict(settings),
         "versions": {**before.get("versions", {}), **versions},
         "configs": {**before.get("configs", {}), **configs},
-        "runs": [*before.get("runs", ()), surroundings(n_processes)],
+        "runs": [*before.get("runs", ()), run_environment(n_processes)],
     }
     write(rows_csv, content)
 
 
 def write(rows_csv: Path, content: Mapping[str, Any]) -> None:
-    """Replace the provenance of ``rows_csv``; interrupted, the old one stays."""
+    """Replace the provenance of ``rows_csv``; if this is interrupted, the old one stays."""
     write_text(beside(rows_csv), json.dumps(content, indent=2) + "\n")
 
 
-def surroundings(n_processes: int) -> dict[str, Any]:
-    """Describe the software and the hardware, and how a run uses them."""
-    described = artifact.describe_environment()
-    del described["threads"]  # of this process, which computes nothing
-    return {**described, "processes": n_processes, "threads_per_process": 1}
+def run_environment(n_processes: int) -> dict[str, Any]:
+    """Describe the software and the hardware of a run, and how many processes and threads it uses."""
+    environment = artifact.describe_environment()
+    del environment["threads"]  # of this process, which computes nothing
+    return {**environment, "processes": n_processes, "threads_per_process": 1}
 
 
 def in_a_line(content: Mapping[str, Any]) -> str:

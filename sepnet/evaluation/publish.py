@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sepnet.commands import command
 from sepnet.evaluation import provenance, rows
 from sepnet.evaluation.columns import Width, columns, markdown_table
 from sepnet.evaluation.shipping import read_shipped
@@ -20,9 +21,9 @@ def results_table(folder: Path, *, width: Width = "summary", methods: Sequence[s
     """Make the table of an evaluation.
 
     Args:
-        folder: That of the evaluation.
-        width: How many columns the table has.
-        methods: The names of those that have a row, in any order; None: all.
+        folder: The folder of the evaluation.
+        width: Which columns the table has.
+        methods: The names of the methods that get a row, in any order; None for all.
 
     Returns:
         A table in Markdown, in the order of the report, and a line about its origin.
@@ -37,7 +38,13 @@ def results_table(folder: Path, *, width: Width = "summary", methods: Sequence[s
 
 
 def terminal_table(folder: Path) -> str:
-    """The table of an evaluation with all columns of the report, for a terminal.
+    """Make the table of an evaluation with all columns of the report, for a terminal.
+
+    Args:
+        folder: The folder of the evaluation.
+
+    Returns:
+        A table in Markdown, without escapes.
 
     Raises:
         SepnetError: The folder holds no evaluation.
@@ -47,18 +54,32 @@ def terminal_table(folder: Path) -> str:
 
 
 def read_table(folder: Path) -> list[Line]:
-    """Read the rows of an evaluation, as lines of its table.
+    """Read the rows of an evaluation as lines of its table.
+
+    Args:
+        folder: The folder of the evaluation.
+
+    Returns:
+        A line for each separator, in the order of the report.
 
     Raises:
         SepnetError: The folder holds no evaluation.
     """
     if not (folder / ROWS).is_file():
-        raise SepnetError(f"there is no {folder / ROWS}: run scripts/eval.py first")
+        raise SepnetError(f"there is no {folder / ROWS}: evaluate first ({command('eval')})")
     return lines(rows.read(folder / ROWS))
 
 
 def select(table: Sequence[Line], methods: Sequence[str] | None, folder: Path) -> list[Line]:
-    """Those of the methods alone.
+    """Select the lines of some methods.
+
+    Args:
+        table: All lines.
+        methods: The names of the methods; None for all.
+        folder: The folder of the evaluation, for the error message.
+
+    Returns:
+        Their lines, in the order of ``table``.
 
     Raises:
         SepnetError: A method has no line.
@@ -73,7 +94,10 @@ def select(table: Sequence[Line], methods: Sequence[str] | None, folder: Path) -
 
 
 def weights_table() -> str:
-    """A Markdown table with a row for each of the weights that come with sepnet.
+    """Make a Markdown table with a row for each shipped separator.
+
+    Returns:
+        The table.
 
     Raises:
         SepnetError: The metrics of some weights have no score on a test set.

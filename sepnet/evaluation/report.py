@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sepnet.atomic import write_text
 from sepnet.evaluation import figures, provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.breakdown import Breakdown, breakdowns
@@ -31,8 +32,8 @@ REAL_TIME_MEANING = (
     "seconds of compute for a second of audio, as a median over mixtures: on one thread with other processes "
     "beside it, and on two threads of a single process; lower is better"
 )
-OUTLIER_FACTOR = 2.0  # a ceiling this much above all others would leave them no room in the figures
-FULL_TINT_DB = 6.0  # differences from here on have the strongest colour
+OUTLIER_FACTOR = 2.0  # a ceiling this many times above all others would leave them no room in the figures
+FULL_TINT_DB = 6.0  # this difference and larger ones have the strongest colour
 PESQ_BANDS = {8000: "narrow band, P.862.1", 16000: "wide band, P.862.2"}
 
 
@@ -41,8 +42,8 @@ class Picture:
     """A figure of the page.
 
     Attributes:
-        path: From the page.
-        name: Of the method or the facet that it shows.
+        path: Relative to the page.
+        name: The method or the facet that it shows.
         alt: Its content in words.
     """
 
@@ -56,8 +57,8 @@ class Cell:
     """A cell of the matrix of comparisons.
 
     Attributes:
-        comparison: Of the method of its row with that of its column.
-        tint: How strong its colour is, 0 to 1.
+        comparison: Of the method in its row with the method in its column.
+        tint: The strength of its colour, 0 to 1.
     """
 
     comparison: Comparison
@@ -91,7 +92,7 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
     pairs = compare({line.name: line.improvements for line in table if line.improvements})
     parts = breakdowns(table)
     examples = {line.name: read_examples(folder / "examples" / line.name) for line in table}
-    examples = {name: found for name, found in examples.items() if found}
+    examples = {name: entries for name, entries in examples.items() if entries}
     content = {
         "title": title,
         "lines": table,
@@ -104,7 +105,7 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         "real_time_meaning": REAL_TIME_MEANING,
         "headline": _headline(table, outlier),
         "notes": _notes(table, outlier),
-        "remarks": {line.name: told for line in table if (told := line.remarks(measures))},
+        "remarks": {line.name: remarks for line in table if (remarks := line.remarks(measures))},
         "pairs": pairs,
         "matrix": _matrix(table, pairs),
         "box": _box_plot(folder, drawn),
@@ -122,7 +123,8 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         ],
     }
     for name in PAGES:
-        (folder / name).write_text(templates(html=name.endswith("html")).get_template(name).render(content))
+        template = templates(html=name.endswith("html")).get_template(name)
+        write_text(folder / name, template.render(content))
     return folder / "report.html"
 
 
@@ -188,15 +190,15 @@ def _notes(table: Sequence[Line], outlier: Line | None) -> list[str]:
             notes.append(f"This table has no {role} ({what}), so its numbers are hard to judge.")
     scored = [line for line in table if line.improvements]
     if any(line.improvements.keys() != scored[0].improvements.keys() for line in scored):
-        most = Counter(len(line.improvements) for line in scored).most_common(1)[0][0]
-        few = [(line.name, n) for line in scored if (n := len(line.improvements)) != most]
-        counts = ", ".join(f"{name} {n}" for name, n in [*few, ("others", most)])
+        usual = Counter(len(line.improvements) for line in scored).most_common(1)[0][0]
+        differing = [(line.name, n) for line in scored if (n := len(line.improvements)) != usual]
+        counts = ", ".join(f"{name} {n}" for name, n in [*differing, ("others", usual)])
         notes.append(f"The means are over different mixtures and cannot be compared directly: {counts}.")
     return notes
 
 
 def _matrix(table: Sequence[Line], pairs: Sequence[Comparison]) -> list[tuple[str, list[Cell | None]]]:
-    """The comparisons of each separator with each; None for itself, and where there is none."""
+    """For each separator, its comparison with each; None for itself, and if they share no mixture."""
     names = [line.name for line in table if line.improvements]
     known = {frozenset((pair.better, pair.worse)): pair for pair in pairs}
     rows: list[tuple[str, list[Cell | None]]] = []
@@ -228,12 +230,12 @@ def _panels(folder: Path, table: Sequence[Line], parts: Sequence[Breakdown]) -> 
 
 
 def _box_plot(folder: Path, table: Sequence[Line]) -> Picture | None:
-    shown = {line.name: list(line.improvements.values()) for line in table if line.improvements}
-    if not shown:
+    values = {line.name: list(line.improvements.values()) for line in table if line.improvements}
+    if not values:
         return None
     roles = {line.name: line.role for line in table}
-    figures.box_plot(folder / "figures/improvement.svg", shown, roles, "SI-SDR improvement (dB)")
-    medians = "; ".join(f"{name} {number(float(np.median(values)), 1)} dB" for name, values in shown.items())
+    figures.box_plot(folder / "figures/improvement.svg", values, roles, "SI-SDR improvement (dB)")
+    medians = "; ".join(f"{name} {number(float(np.median(own)), 1)} dB" for name, own in values.items())
     return Picture(
         "figures/improvement.svg", "", f"Box plot of SI-SDR improvement by method. Medians: {medians}."
     )
@@ -242,29 +244,29 @@ def _box_plot(folder: Path, table: Sequence[Line]) -> Picture | None:
 def _scatters(folder: Path, table: Sequence[Line]) -> list[Picture]:
     points = {}
     for line in table:
-        both = [(row.mixture_scores.get("si_sdr", math.nan), row.improvement("si_sdr")) for row in line.rows]
-        known = np.array([pair for pair in both if not any(map(math.isnan, pair))])
-        if line.role != "floor" and len(known):
-            points[line] = known
+        pairs = [(row.mixture_scores.get("si_sdr", math.nan), row.improvement("si_sdr")) for row in line.rows]
+        defined = np.array([pair for pair in pairs if not any(map(math.isnan, pair))])
+        if line.role != "floor" and len(defined):
+            points[line] = defined
     if not points:
         return []
-    every = np.concatenate(list(points.values()))
-    limits = (_limits(every[:, 0]), _limits(np.append(every[:, 1], 0.0)))
+    all_points = np.concatenate(list(points.values()))
+    limits = (_limits(all_points[:, 0]), _limits(np.append(all_points[:, 1], 0.0)))
     pictures = []
-    for position, (line, pairs) in enumerate(points.items(), 1):
+    for position, (line, own) in enumerate(points.items(), 1):
         path = f"figures/scatter-{position}.svg"
-        figures.scatter(folder / path, *pairs.T.tolist(), role=line.role, limits=limits)
-        better = int((pairs[:, 1] > 0).sum())
+        figures.scatter(folder / path, *own.T.tolist(), role=line.role, limits=limits)
+        n_better = int((own[:, 1] > 0).sum())
         alt = (
             f"SI-SDRi of {line.name} against the SI-SDR of the mixture: "
-            f"above 0 for {better} of {len(pairs)} sources."
+            f"above 0 for {n_better} of {len(own)} sources."
         )
         pictures.append(Picture(path, line.name, alt))
     return pictures
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The range of all values but the outermost half per cent on each side, with a margin."""
+    """The range between the quantiles at 0.5 % and 99.5 %, with a margin."""
     low, high = np.quantile(values, (0.005, 0.995))
     margin = max(0.06 * (high - low), 0.5)
     return float(low - margin), float(high + margin)

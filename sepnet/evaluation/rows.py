@@ -10,7 +10,7 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``overlap``           share of the mixture's time in which two sources or more are active (see ``facts``)
 ``level_difference_db``  power of this reference over that of the sum of the others; empty: undefined
 ``condition``         of the mixture, where the test set was made under several, such as levels
-``status``            ok | cannot_separate | failed | excluded (silent, the only source, or not asked for)
+``status``            ok | cannot_separate | failed | excluded (silent, the only source, or not queried)
 ``reason``            for all but ok; for ok: the estimate is silent, or the message of a SeparationWarning
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``n_estimated``       the number of sources that the separator estimates; empty: it does not count
@@ -23,7 +23,7 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``role``              floor (the mixture itself) | method | ceiling (a method that is given the references)
 
 A mixture's rows are appended in one write. A process that is killed can leave a part of the last
-mixture's rows behind: ``read`` ignores it, and ``mend`` removes it.
+mixture's rows behind: ``read`` ignores it, and ``repair`` removes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -66,9 +66,8 @@ AFTER_MEASURES = (
     "macs_per_second",
     "role",
 )
-SILENT_ESTIMATE = (
-    "the estimate is silent"  # any other reason of an ok row is the message of a SeparationWarning
-)
+# Any other reason of an ok row is the message of a SeparationWarning.
+SILENT_ESTIMATE = "the estimate is silent"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Row:
 
 
 def columns(measures: Sequence[str]) -> list[str]:
-    """The header for these measures."""
+    """Return the header of a file with these measures."""
     return [
         *BEFORE_MEASURES,
         *(name for measure in measures for name in (measure, f"{measure}_mixture")),
@@ -121,7 +120,7 @@ def append(path: Path, rows: Iterable[Row], measures: Sequence[str]) -> None:
     Args:
         path: The rows.csv.
         rows: All rows of a mixture.
-        measures: Of the file.
+        measures: The measures of the file.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns(measures), lineterminator="\n")
@@ -138,6 +137,12 @@ def append(path: Path, rows: Iterable[Row], measures: Sequence[str]) -> None:
 def read(path: Path) -> list[Row]:
     """Read the rows of all complete mixtures.
 
+    Args:
+        path: The rows.csv.
+
+    Returns:
+        The rows, in the order of the file.
+
     Raises:
         SepnetError: The file is broken; the message gives the line.
     """
@@ -145,13 +150,19 @@ def read(path: Path) -> list[Row]:
 
 
 def measures_of(path: Path) -> tuple[str, ...]:
-    """The measures in the header; none for an empty file."""
-    header = _whole_lines(path).partition("\n")[0].split(",")
+    """Read the measures in the header; an empty file has none."""
+    header = _complete_lines(path).partition("\n")[0].split(",")
     return tuple(name for name in header if f"{name}_mixture" in header)
 
 
-def mend(path: Path) -> list[Row]:
-    """Read the rows of all complete mixtures, and remove from the file what a killed process left behind it.
+def repair(path: Path) -> list[Row]:
+    """Read the rows of all complete mixtures, and remove from the file what a killed process left after them.
+
+    Args:
+        path: The rows.csv.
+
+    Returns:
+        The rows.
 
     Raises:
         SepnetError: The file is broken; the message gives the line.
@@ -163,12 +174,12 @@ def mend(path: Path) -> list[Row]:
 
 
 def replace(path: Path, rows: Sequence[Row], measures: Sequence[str]) -> None:
-    """Replace a file by one of these rows; interrupted, the old file stays.
+    """Replace a file; if this is interrupted, the old file stays.
 
     Args:
         path: The rows.csv.
         rows: All rows of the new file.
-        measures: Of the new file.
+        measures: The measures of the new file.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(b"")
@@ -178,15 +189,15 @@ def replace(path: Path, rows: Sequence[Row], measures: Sequence[str]) -> None:
 
 def _parse(path: Path) -> tuple[list[Row], bool]:
     """The rows of complete mixtures, and whether the file ends with anything else."""
-    text = _whole_lines(path)
+    text = _complete_lines(path)
     dropped = len(text.encode()) < path.stat().st_size
     measures = measures_of(path)
     reader = csv.DictReader(io.StringIO(text))
     header = list(reader.fieldnames or ())
     if text and header != columns(measures):
         raise SepnetError(
-            f"{path} does not begin with the columns of rows.csv: it was made by something else, or another "
-            "version of sepnet"
+            f"{path} does not begin with the columns of rows.csv: it was made by another program or another "
+            "version of sepnet, so evaluate again"
         )
     rows = []
     for cells in reader:
@@ -197,7 +208,7 @@ def _parse(path: Path) -> tuple[list[Row], bool]:
                 f"{path}, line {reader.line_num}: not a row of an evaluation ({error})"
             ) from error
     if rows:
-        # Only the last mixture can be incomplete: each is one write, and a run mends the file before.
+        # Only the last mixture can be incomplete: each is one write, and a run repairs the file first.
         last = (rows[-1].separator, rows[-1].mixture_id)
         tail = [row for row in rows if (row.separator, row.mixture_id) == last]
         if len(tail) < tail[0].n_sources:
@@ -205,13 +216,14 @@ def _parse(path: Path) -> tuple[list[Row], bool]:
     return rows, dropped
 
 
-def _whole_lines(path: Path) -> str:
+def _complete_lines(path: Path) -> str:
     content = path.read_bytes()
     return content[: content.rfind(b"\n") + 1].decode()
 
 
 def _cells(row: Row, measures: Sequence[str]) -> dict[str, str]:
-    cells = {name: _text(getattr(row, name)) for name in (*BEFORE_MEASURES, *AFTER_MEASURES)}
+    values = asdict(row)
+    cells = {name: _text(values[name]) for name in (*BEFORE_MEASURES, *AFTER_MEASURES)}
     for measure in measures:
         cells[measure] = _text(row.scores.get(measure))
         cells[f"{measure}_mixture"] = _text(row.mixture_scores.get(measure))
@@ -240,21 +252,21 @@ def _row(cells: Mapping[str, str], measures: Sequence[str]) -> Row:
         permutation=int(cells["permutation"]) if cells["permutation"] else None,
         scores={measure: _number(cells[measure]) for measure in measures},
         mixture_scores={measure: _number(cells[f"{measure}_mixture"]) for measure in measures},
-        compute_seconds=_known(cells["compute_seconds"]),
-        peak_memory_mb=_known(cells["peak_memory_mb"]),
+        compute_seconds=_optional(cells["compute_seconds"]),
+        peak_memory_mb=_optional(cells["peak_memory_mb"]),
         parameters=int(cells["parameters"]),
         role=cells["role"],  # type: ignore[arg-type]
         sexes=cells["sexes"],
-        overlap=_known(cells["overlap"]),
-        level_difference_db=_known(cells["level_difference_db"]),
-        two_thread_seconds=_known(cells["two_thread_seconds"]),
-        macs_per_second=_known(cells["macs_per_second"]),
+        overlap=_optional(cells["overlap"]),
+        level_difference_db=_optional(cells["level_difference_db"]),
+        two_thread_seconds=_optional(cells["two_thread_seconds"]),
+        macs_per_second=_optional(cells["macs_per_second"]),
         n_estimated=int(cells["n_estimated"]) if cells["n_estimated"] else None,
         condition=cells["condition"],
     )
 
 
-def _known(cell: str) -> float | None:
+def _optional(cell: str) -> float | None:
     return float(cell) if cell else None
 
 

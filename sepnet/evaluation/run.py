@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -32,10 +32,21 @@ from sepnet.evaluation.worker import Worker, mixture_scores
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.types import Mixtures, SepnetError
 
-# The numerical libraries read these when a process begins.
+# The numerical libraries read these when a process starts.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-Submit = Callable[..., Callable[[], Any]]
-"""(name of a method of Worker, its arguments) -> a function that waits for what it returns."""
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Submit(Protocol):
+    """Gives a process a method of ``Worker`` and its arguments; returns a function that awaits the result."""
+
+    def __call__(
+        self,
+        method: Callable[Concatenate[Worker, Arguments], Result],
+        *arguments: Arguments.args,
+        **keywords: Arguments.kwargs,
+    ) -> Callable[[], Result]: ...
 
 
 def run(
@@ -56,16 +67,17 @@ def run(
     Pairs of contender and mixture that the file already holds are not scored again, whatever their status.
 
     Args:
-        contenders: With different names.
+        contenders: The separators to score, with different names.
         mixtures: The test set.
-        rows_csv: Where rows are appended.
-        n_processes: 0 computes in this process (to debug; the peak memory then means less).
+        rows_csv: The file to which rows are appended.
+        n_processes: The number of processes. 0 computes in this one, to debug; the peak memory is then less
+            meaningful.
         measures: Names in ``scoring.MEASURES``.
-        limit: Only the first mixtures are scored; None: all.
+        limit: The number of mixtures to score, from the first; None for all.
         progress: Whether a progress bar is shown.
-        cost_mixtures: On how many mixtures the cost is measured.
+        cost_mixtures: The number of mixtures on which the cost is measured.
         retry_failed: Whether pairs that failed are scored again.
-        settings: Of the pipeline around each separator; None: the defaults.
+        settings: Settings of the pipeline around each separator; None for the defaults.
 
     Returns:
         ``rows_csv``.
@@ -80,7 +92,7 @@ def run(
     ids = _checked(contenders, mixtures, measures, limit, n_processes)
     provenance.check(rows_csv, contenders, mixtures, measures, settings)
     rows_csv.parent.mkdir(parents=True, exist_ok=True)
-    before = _before(rows_csv, retry_failed) if rows_csv.exists() else []
+    before = _rows_to_keep(rows_csv, retry_failed) if rows_csv.exists() else []
     known, done = mixture_scores(before), {(row.separator, row.mixture_id) for row in before}
     todo = {
         contender: [index for index, name in enumerate(ids) if (contender.name, name) not in done]
@@ -89,7 +101,7 @@ def run(
     total = sum(map(len, todo.values()))
     if total:
         provenance.record(rows_csv, contenders, mixtures, measures, settings, n_processes)
-    problems = []  # of contenders that could not be scored, while the others were
+    problems = []  # of contenders that could not be scored; the others are
     with tqdm(total=total, unit="mixture", disable=not (progress and total), dynamic_ncols=True) as bar:
         for contender, indices in todo.items():
             bar.set_description(contender.name)
@@ -100,7 +112,7 @@ def run(
                 )
                 with _workers(make_worker, min(n_processes, len(indices))) as submit:
                     results = [
-                        submit("score", index, known.get(ids[index]), costs.get(index, Cost()))
+                        submit(Worker.score, index, known.get(ids[index]), costs.get(index, Cost()))
                         for index in indices
                     ]
                     for index, result in zip(indices, results, strict=True):
@@ -130,8 +142,8 @@ def _checked(
     """Check the arguments, and return the ids of the mixtures to score."""
     check_measures(measures)
     names = [contender.name for contender in contenders]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise SepnetError(f"contenders need different names, but {sorted(twice)} are there more than once")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise SepnetError(f"contenders need different names, but several are called {sorted(repeated)}")
     for contender in contenders:
         try:
             pickle.dumps(contender.load)
@@ -141,7 +153,7 @@ def _checked(
                 f"module-level function as load ({error})"
             ) from error
     if n_processes < 0:
-        raise SepnetError(f"n_processes is {n_processes}: give 1 or more, or 0 to work in this process")
+        raise SepnetError(f"n_processes is {n_processes}: give 1 or more, or 0 to compute in this process")
     if len(mixtures) == 0 or (limit is not None and limit < 1):
         raise SepnetError(f"there is nothing to score: {len(mixtures)} mixtures, limit {limit}")
     ids = [mixtures.id(index) for index in range(min(limit or len(mixtures), len(mixtures)))]
@@ -152,9 +164,9 @@ def _checked(
     return ids
 
 
-def _before(rows_csv: Path, retry_failed: bool) -> list[Row]:
+def _rows_to_keep(rows_csv: Path, retry_failed: bool) -> list[Row]:
     """The rows of the file; those that are to be scored again are removed from it."""
-    before = rows.mend(rows_csv)
+    before = rows.repair(rows_csv)
     failed = {(row.separator, row.mixture_id) for row in before if row.status == "failed"}
     if not (retry_failed and failed):
         return before
@@ -168,18 +180,26 @@ def _costs(make_worker: Callable[[], Worker], indices: Sequence[int], n_processe
     if not indices:
         return {}
     with _workers(make_worker, min(n_processes, 1), THREADS) as submit:
-        return {index: submit("cost", index)() for index in indices}
+        return {index: submit(Worker.cost, index)() for index in indices}
 
 
 @contextmanager
 def _workers(make_worker: Callable[[], Worker], n_processes: int, n_threads: int = 1) -> Iterator[Submit]:
-    """Make a function that gives work to fresh processes, which end with the context in any case."""
+    """Start processes, provide a function that hands them work, and end them with the context in any case."""
     if n_processes == 0:
         threads = torch.get_num_threads()
         torch.set_num_threads(n_threads)
         worker = make_worker()
+
+        def call_here(
+            method: Callable[Concatenate[Worker, Arguments], Result],
+            *arguments: Arguments.args,
+            **keywords: Arguments.kwargs,
+        ) -> Callable[[], Result]:
+            return partial(method, worker, *arguments, **keywords)
+
         try:
-            yield lambda name, *arguments: partial(getattr(worker, name), *arguments)
+            yield call_here
         finally:
             torch.set_num_threads(threads)
         return
@@ -188,11 +208,20 @@ def _workers(make_worker: Callable[[], Worker], n_processes: int, n_threads: int
         pool = ProcessPoolExecutor(
             n_processes,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
+            initializer=_start_worker,
             initargs=(make_worker, n_threads),
         )
+
+        def submit_to_pool(
+            method: Callable[Concatenate[Worker, Arguments], Result],
+            *arguments: Arguments.args,
+            **keywords: Arguments.kwargs,
+        ) -> Callable[[], Result]:
+            call: Callable[[], Result] = partial(_work, method, *arguments, **keywords)
+            return pool.submit(call).result
+
         try:
-            yield lambda name, *arguments: pool.submit(_work, name, *arguments).result
+            yield submit_to_pool
         except BaseException:
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
@@ -201,24 +230,33 @@ def _workers(make_worker: Callable[[], Worker], n_processes: int, n_threads: int
             pool.shutdown(cancel_futures=True)  # waits until the processes have ended
 
 
-_worker: Worker | None = None  # of this process, if it belongs to a pool
+_worker: Worker | None = None  # of this process, if it is one of a pool
 
 
-def _begin(make_worker: Callable[[], Worker], n_threads: int) -> None:
+def _start_worker(make_worker: Callable[[], Worker], n_threads: int) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the parent ends them
     torch.set_num_threads(n_threads)
     _worker = make_worker()
 
 
-def _work(name: str, *arguments: Any) -> Any:
+def _work(
+    method: Callable[Concatenate[Worker, Arguments], Result],
+    *arguments: Arguments.args,
+    **keywords: Arguments.kwargs,
+) -> Result:
+    """Call a method of this process's worker."""
     assert _worker is not None, "the pool's initializer ran first"
-    return getattr(_worker, name)(*arguments)
+    return method(_worker, *arguments, **keywords)
 
 
 @contextmanager
 def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that begin within the context."""
+    """Set environment variables for processes that are started within the context.
+
+    Args:
+        values: {name: value}; the previous values are restored afterwards.
+    """
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""The measures of an evaluation, and what they cost.
+"""The measures of an evaluation, and their cost.
 
 Time for both sources of a mixture of 4 s at 8 kHz (at 16 kHz), on one thread of a shared server core: PESQ
 80 (190) ms, ESTOI and STOI 15 each, SDR 25, the other ratios under 1 ms; an eighth of a second for all.
@@ -27,7 +27,7 @@ from sepnet.types import SepnetError
 
 DEFAULT_MEASURES = ("si_sdr", "sdr", "snr", "pesq", "stoi", "estoi")
 Measure = Callable[[Tensor, Tensor, int], list[float]]
-"""(estimates (source, time), references (source, time), sample rate in Hz) -> a value per source."""
+"""Computes a value for each source from estimates and references, each (source, time), and the rate in Hz."""
 
 
 def _batched(metric: Metric) -> Measure:
@@ -54,7 +54,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def available_measures() -> tuple[str, ...]:
-    """The default measures; without PESQ where its package is not installed, which is printed."""
+    """Return the default measures; without PESQ if its package is not installed, which is printed."""
     if importlib.util.find_spec("pesq") is not None:
         return DEFAULT_MEASURES
     print("PESQ is left out: it is not installed (pip install 'sepnet[pesq]')")
@@ -63,6 +63,9 @@ def available_measures() -> tuple[str, ...]:
 
 def check_measures(measures: Iterable[str]) -> None:
     """Refuse measures that cannot be computed.
+
+    Args:
+        measures: Names of measures.
 
     Raises:
         SepnetError: A measure is unknown, or its package is not installed.

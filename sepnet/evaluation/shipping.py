@@ -1,6 +1,6 @@
-"""Weights that come with the package: copied from a run in half precision, with a model card.
+"""Copy the weights of a run into the package, in half precision and with a model card.
 
-The card, and metrics.json beside it, say what the weights reach; their numbers are those of rows.csv.
+The scores on the card and in metrics.json are computed from the rows.csv of evaluations.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sepnet import artifact, paths
+from sepnet.atomic import replacing_folder, write_text
+from sepnet.commands import command
 from sepnet.evaluation import rows
 from sepnet.evaluation.columns import columns, markdown_table
 from sepnet.evaluation.contenders import without_time
@@ -28,19 +30,19 @@ from sepnet.types import Scored, Separator, SepnetError
 
 MEGABYTE = 1e6
 REFERENCE_METHODS = ("identity", "ibm", "irm")  # the floor and ceilings that a card shows beside the model
-OPTIONS = {"n_sources": "n_sources=2", "queries": "query=example.wav"}  # what a command has to give
+HINT_OPTIONS = {"n_sources": "n_sources=2", "queries": "query=example.wav"}  # of `sepnet separate`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a model card says in words.
+    """The texts of a model card.
 
     Attributes:
         recipe: The command that trains the model.
-        data: What it was trained on.
-        limits: Where it fails.
-        licence: Under which terms the weights may be used.
-        separates: Its sources, in a few words; empty for a part of a separator.
+        data: The training data.
+        limits: The recordings on which it fails.
+        licence: The terms under which the weights may be used.
+        separates: The sources, in a few words; empty for a part of a separator.
         tested_on: The test set, in a few words; empty for a part of a separator.
     """
 
@@ -54,7 +56,12 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How large weights may be in half precision, in megabytes: those of one model, and all that ship."""
+    """The largest sizes of shipped weights in half precision.
+
+    Attributes:
+        model_mb: Of one model, in megabytes.
+        total_mb: Of all models together, in megabytes.
+    """
 
     model_mb: float = 16.0
     total_mb: float = 64.0
@@ -62,7 +69,13 @@ class Bounds:
 
 @dataclass(frozen=True)
 class FoldScore:
-    """The mean score of a run on the clips of a fold that it was not trained on, and their number."""
+    """The score of a run on a fold of the data that it was not trained on.
+
+    Attributes:
+        run: The run folder.
+        score: The mean over the clips of the fold.
+        n_clips: Their number.
+    """
 
     run: Path
     score: float
@@ -71,9 +84,14 @@ class FoldScore:
 
 @dataclass(frozen=True)
 class ShippedWeights:
-    """What metrics.json says of shipped weights, and the size of their file.
+    """A summary of the weights of one shipped separator.
 
-    ``test`` is a record of the test set's table; see ``record``.
+    Attributes:
+        name: Of the weights.
+        separates: The sources, in a few words.
+        tested_on: The test set, in a few words.
+        test: The scores on the test set, as ``record`` writes them.
+        n_bytes: The size of the file of the weights.
     """
 
     name: str
@@ -90,10 +108,10 @@ def ship_separator(
 
     Args:
         run: The folder of a finished run.
-        folder: Where its weights go; what is there is replaced.
-        evaluations: Folders of evaluations that the run has taken part in, the most important first.
-        description: For the card.
-        bounds: How large the weights may be.
+        folder: The folder of the shipped weights; it is replaced.
+        evaluations: Folders of evaluations with a row for the run, the most important one first.
+        description: The texts of the card.
+        bounds: The largest sizes allowed.
 
     Raises:
         SepnetError: The run has no weights, an evaluation has no row for it, or the weights are too large.
@@ -109,7 +127,7 @@ def ship_separator(
         "tested_on": description.tested_on,
         "test": record(test),
     }
-    options = "".join(f" {OPTIONS[hint]}" for hint in sorted(separator.info.needs))
+    options = "".join(f" {HINT_OPTIONS[hint]}" for hint in sorted(separator.info.needs))
     content = {"tables": [text for _, text in tables], "options": options}
     _write(run, folder, "card.md", weights, separator, metrics, asdict(description) | content)
 
@@ -121,10 +139,10 @@ def ship_part(
 
     Args:
         run: The folder of a finished run.
-        folder: Where its weights go; what is there is replaced.
-        folds: The score on each fold, of a run that was not trained on it.
-        description: For the card.
-        bounds: How large the weights may be.
+        folder: The folder of the shipped weights; it is replaced.
+        folds: {fold: score of a run that was not trained on it}.
+        description: The texts of the card.
+        bounds: The largest sizes allowed.
 
     Raises:
         SepnetError: The run has no weights, it is a separator, or the weights are too large.
@@ -149,8 +167,11 @@ def half_precision(run: Path, folder: Path, bounds: Bounds) -> dict[str, Tensor]
 
     Args:
         run: The folder of a finished run.
-        folder: Where they are to go: weights there, which they replace, do not count.
-        bounds: How large they may be, and how large all weights may be that ship.
+        folder: The folder of the shipped weights; weights in it count as replaced.
+        bounds: The largest sizes allowed.
+
+    Returns:
+        The tensors by name.
 
     Raises:
         SepnetError: The run has no weights, or they are too large.
@@ -179,7 +200,14 @@ def half_precision(run: Path, folder: Path, bounds: Bounds) -> dict[str, Tensor]
 
 
 def record(line: Line) -> dict[str, Any]:
-    """The numbers of a line of a table for metrics.json; null where one is undefined."""
+    """Collect the numbers in a line of a table for metrics.json.
+
+    Args:
+        line: The line of the separator.
+
+    Returns:
+        Plain containers; undefined numbers are None.
+    """
     return {
         "method": line.name,
         "n_mixtures": len(line.improvements),
@@ -192,7 +220,7 @@ def record(line: Line) -> dict[str, Any]:
 
 
 def _summary(summary: Summary) -> dict[str, float | None]:
-    return {name: _finite(getattr(summary, name)) for name in ("mean", "low", "high")}
+    return {"mean": _finite(summary.mean), "low": _finite(summary.low), "high": _finite(summary.high)}
 
 
 def _finite(value: float) -> float | None:
@@ -200,12 +228,15 @@ def _finite(value: float) -> float | None:
 
 
 def read_shipped() -> list[ShippedWeights]:
-    """Read what is known of all separators that come with the package.
+    """Read the summaries of all shipped separators.
+
+    Returns:
+        One for each, sorted by name.
 
     Raises:
         SepnetError: The metrics of one have no score on a test set.
     """
-    found = []
+    shipped = []
     for name in artifact.shipped():
         folder = paths.SHIPPED / name
         metrics = json.loads((folder / artifact.METRICS).read_text())
@@ -214,15 +245,17 @@ def read_shipped() -> list[ShippedWeights]:
                 f"{name} has no score on a test set in its metrics: ship it again (weights={name})"
             )
         size = (folder / artifact.WEIGHTS).stat().st_size
-        found.append(ShippedWeights(name, metrics["separates"], metrics["tested_on"], metrics["test"], size))
-    return found
+        shipped.append(
+            ShippedWeights(name, metrics["separates"], metrics["tested_on"], metrics["test"], size)
+        )
+    return shipped
 
 
 def _card_table(run: Path, evaluation: Path) -> tuple[list[Line], str]:
     """The lines of floor, run and ceilings of an evaluation, and the table of these."""
     rows_csv, name = evaluation / "rows.csv", without_time(run.name)
     if not rows_csv.is_file():
-        raise SepnetError(f"there is no {rows_csv}: run scripts/eval.py first")
+        raise SepnetError(f"there is no {rows_csv}: evaluate first ({command('eval')})")
     table = [line for line in lines(rows.read(rows_csv)) if line.name in (name, *REFERENCE_METHODS)]
     if all(line.name != name for line in table):
         raise SepnetError(f"the table of {evaluation} has no row {name}: evaluate the run first")
@@ -252,12 +285,13 @@ def _write(
             **content,
         )
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / artifact.WEIGHTS)
-    (folder / artifact.CONFIG).write_text(_to_yaml(without_paths(config)))
-    shutil.copyfile(run / artifact.PROVENANCE, folder / artifact.PROVENANCE)
-    (folder / artifact.METRICS).write_text(json.dumps(dict(metrics), indent=2, ensure_ascii=False) + "\n")
-    (folder / artifact.CARD).write_text(card + "\n")
+    with replacing_folder(folder) as temporary:
+        artifact.write_weights(temporary / artifact.WEIGHTS, weights)
+        write_text(temporary / artifact.CONFIG, _to_yaml(without_paths(config)))
+        shutil.copyfile(run / artifact.PROVENANCE, temporary / artifact.PROVENANCE)
+        metrics_json = json.dumps(dict(metrics), indent=2, ensure_ascii=False)
+        write_text(temporary / artifact.METRICS, metrics_json + "\n")
+        write_text(temporary / artifact.CARD, card + "\n")
 
 
 def _to_yaml(node: Any) -> str:
@@ -265,7 +299,14 @@ def _to_yaml(node: Any) -> str:
 
 
 def without_paths(node: Any) -> Any:
-    """Settings without the paths of the machine that they were made on: ``???`` asks for them anew."""
+    """Replace absolute paths in settings, which other machines lack, by ``???``: a user has to give them.
+
+    Args:
+        node: Nested dicts and lists.
+
+    Returns:
+        A copy.
+    """
     if isinstance(node, dict):
         return {key: without_paths(value) for key, value in node.items()}
     if isinstance(node, list):

@@ -22,7 +22,15 @@ RESAMPLES_AT_ONCE = 1 << 21  # indices drawn in one go: 16 MiB
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, median and the 95 % interval of the mean over ``n`` mixtures; nan where n is too small."""
+    """Statistics over mixtures; nan if there are too few.
+
+    Attributes:
+        n: The number of mixtures.
+        mean: The mean.
+        median: The median.
+        low: The lower bound of the interval of the mean.
+        high: Its upper bound.
+    """
 
     n: int
     mean: float
@@ -44,9 +52,9 @@ def summarise(
 
     Args:
         values: One for each mixture; nan is left out.
-        confidence: Of the interval.
-        n_resamples: How often the values are resampled.
-        seed: Of the resampling.
+        confidence: The coverage of the interval.
+        n_resamples: The number of resamples.
+        seed: The seed of the resampling.
 
     Returns:
         The summary; a single value has no interval.
@@ -72,7 +80,7 @@ def median_interval(
 
     Args:
         values: One for each mixture; nan is left out.
-        confidence: Of the interval.
+        confidence: The coverage of the interval.
 
     Returns:
         Both bounds; nan for fewer than 6 values.
@@ -86,7 +94,14 @@ def median_interval(
 
 @dataclass(frozen=True)
 class Share:
-    """A share of ``n`` mixtures, 0 to 1, and its 95 % interval; nan for n = 0."""
+    """A share of mixtures and its interval; nan without mixtures.
+
+    Attributes:
+        n: The number of mixtures.
+        share: 0 to 1.
+        low: The lower bound of the interval.
+        high: Its upper bound.
+    """
 
     n: int
     share: float
@@ -104,7 +119,10 @@ def share_above(
     Args:
         values: One for each mixture; nan is left out.
         threshold: In the unit of the values.
-        confidence: Of the interval.
+        confidence: The coverage of the interval.
+
+    Returns:
+        The share and its interval.
     """
     known = values[~np.isnan(values)]
     n = len(known)
@@ -120,14 +138,17 @@ def share_above(
 def resampled_means(
     values: Float[np.ndarray, " mixture"], *, n_resamples: int, seed: int
 ) -> Float[np.ndarray, " resample"]:
-    """Compute bootstrap means: each of as many values, drawn with replacement.
+    """Compute bootstrap means: the mean of as many values as there are, drawn with replacement, many times.
 
     Efron, "Bootstrap methods: another look at the jackknife", Ann. Stat. 7(1), 1979.
 
     Args:
         values: One for each mixture.
-        n_resamples: How many means.
-        seed: Of the draws: values of the same length are drawn at the same places.
+        n_resamples: The number of means.
+        seed: The seed of the draws; it draws the same places of all values of the same length.
+
+    Returns:
+        The means.
     """
     rng = np.random.default_rng(seed)
     means = np.empty(n_resamples)
@@ -143,11 +164,11 @@ def mixture_means(rows: Iterable[Row], value: Callable[[Row], float]) -> dict[st
     """Average a value over the sources of each mixture.
 
     Args:
-        rows: Those that were not scored are left out.
-        value: Of a row; where it is nan, the row is left out.
+        rows: The rows; those without a score are left out.
+        value: Computes the value of a row; rows for which it is nan are left out.
 
     Returns:
-        The means by mixture id; sorted, so that a bootstrap does not depend on the order of the rows.
+        The means by mixture id, sorted by it so that a bootstrap does not depend on the order of the rows.
     """
     by_mixture: dict[str, list[float]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""From rows to the lines of a table: scores, cost and refusals of each separator."""
+"""Summarise rows as the lines of a table: scores, cost and refusals of each separator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sepnet.evaluation.statistics import (
 )
 
 REAL_TIME_QUANTILE = 0.5
-MAX_REASON_LENGTH = 90  # in a cell of the table; the remarks have all of it
+MAX_REASON_LENGTH = 90  # in a cell of the table; the remarks have the full reason
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Quantity:
     """A column of scores.
 
     Attributes:
-        key: The measure, with ``_improvement`` if it is compared with the mixture's.
-        measure: In ``scoring.MEASURES``.
-        label: For readers.
-        unit: For readers.
-        digits: After the decimal point.
-        meaning: In a line.
-        value: Of a row; nan where it is undefined.
+        key: The measure, with ``_improvement`` if it is the difference to that of the mixture.
+        measure: The name in ``scoring.MEASURES``.
+        label: The title of the column.
+        unit: The unit in the title.
+        digits: The number of digits after the decimal point.
+        meaning: An explanation in one line.
+        value: Computes the quantity from a row; nan if it is undefined.
     """
 
     key: str
@@ -192,43 +192,46 @@ class Line:
         return ""
 
     def remarks(self, measures: Sequence[str]) -> list[str]:
-        """What the means leave out and why, in a sentence each.
+        """Explain what the means leave out and why, in a sentence each.
 
         Args:
-            measures: Of the evaluation.
+            measures: The measures of the evaluation.
+
+        Returns:
+            The sentences, without a full stop.
         """
         ok = [row for row in self.rows if row.status == "ok"]
-        found = [
+        remarks = [
             f"{measure.upper().replace('_', '-')} is undefined for {count} of {len(ok)} sources"
             for measure in measures
             if (count := sum(math.isnan(row.scores.get(measure, math.nan)) for row in ok))
         ]
-        found += self._counting_remarks()
+        remarks += self._counting_remarks()
         warned = Counter(row.reason for row in ok if row.reason)
         if silent := warned.pop(SILENT_ESTIMATE, 0):
-            found.append(f"{silent} of {len(ok)} estimates are silent, and have the lowest possible scores")
-        found += [
+            remarks.append(f"{silent} of {len(ok)} estimates are silent, and have the lowest possible scores")
+        remarks += [
             f"{count} of {len(ok)} were scored with a warning: {r}" for r, count in warned.most_common(3)
         ]
         if len(warned) > 3:
-            found.append(f"others were scored with {len(warned) - 3} other warnings")
+            remarks.append(f"others were scored with {len(warned) - 3} other warnings")
         for status, verb in (("cannot_separate", "refused"), ("failed", "failed")):
             reasons = Counter(row.reason for row in self.rows if row.status == status)
-            found += [f"{verb} {count} sources: {reason}" for reason, count in reasons.most_common(3)]
+            remarks += [f"{verb} {count} sources: {reason}" for reason, count in reasons.most_common(3)]
             if len(reasons) > 3:
-                found.append(f"{verb} others for {len(reasons) - 3} other reasons")
-        return found
+                remarks.append(f"{verb} others for {len(reasons) - 3} other reasons")
+        return remarks
 
     def _counting_remarks(self) -> list[str]:
         """How well it counts the sources, for each number of sources."""
         counted = [row for row in self.rows if row.source == 1 and row.n_estimated is not None]
         remarks = []
         for n_sources in sorted({row.n_sources for row in counted}):
-            found = [row.n_estimated for row in counted if row.n_sources == n_sources]
-            right = found.count(n_sources)
+            estimates = [row.n_estimated for row in counted if row.n_sources == n_sources]
+            n_correct = estimates.count(n_sources)
             remarks.append(
-                f"counts correctly in {right} of {len(found)} mixtures of {n_sources} "
-                f"({right / len(found):.0%})"
+                f"counts correctly in {n_correct} of {len(estimates)} mixtures of {n_sources} "
+                f"({n_correct / len(estimates):.0%})"
             )
         return remarks
 
@@ -242,10 +245,10 @@ def lines(rows: Sequence[Row]) -> list[Line]:
     """Sort rows into the lines of a table.
 
     Args:
-        rows: Of an evaluation, in any order.
+        rows: The rows of an evaluation, in any order.
 
     Returns:
-        Floors, then methods, then ceilings; each from the best SI-SDRi to the worst, and last those without.
+        Floors, then methods, then ceilings; each from the best SI-SDRi to the worst, then those without one.
     """
     by_name: dict[str, list[Row]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Numbers and comparisons as text, and the templates of the pages."""
+"""Write numbers and comparisons as text, and load the templates of the pages."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class Variant:
 
     Attributes:
         folder: The run folder.
-        settings: Of the model, in plain containers.
-        separator: With the run's weights.
+        settings: The settings of the model, in plain containers.
+        separator: The model with the weights of the run.
     """
 
     folder: Path
@@ -37,7 +37,13 @@ class Variant:
 
 
 def read_variant(folder: Path) -> Variant:
-    """Read a run folder.
+    """Load the model of a run folder.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The model and its settings.
 
     Raises:
         SepnetError: It holds no trained separator.
@@ -51,7 +57,10 @@ def variants_table(variants: Sequence[Variant]) -> str:
     The real-time factor is that of one thread, the best of five repetitions on ten seconds of noise.
 
     Args:
-        variants: Their settings are compared with those of the first.
+        variants: The variants; their settings are compared with those of the first.
+
+    Returns:
+        The table, with a line break at its end.
 
     Raises:
         SepnetError: A run has logged no validation.
@@ -81,9 +90,9 @@ def changes(base: Mapping[str, Any], settings: Mapping[str, Any], prefix: str = 
     """Compare settings.
 
     Args:
-        base: The settings that are compared with.
-        settings: Those of a variant.
-        prefix: Of the names.
+        base: The settings of the first variant.
+        settings: The settings of another variant.
+        prefix: The beginning of the names.
 
     Yields:
         Each difference as name=value; for a part of another class, only the name of the class.
