@@ -1,8 +1,8 @@
 """Write files and folders whole or not at all.
 
-A reader never meets half a file, and a failed write leaves nothing behind. A write that the system refuses
-(a full disk, a folder that is closed, a name that is too long) is a SepnetError that names the place and the
-remedy, so that callers need no handling of their own.
+A reader never finds half a file, and a failed write leaves nothing behind. A write that the system refuses (a
+full disk, a folder without permission, a name that is too long) raises a SepnetError that names the place and
+the remedy, so that callers need no handling of their own.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ TERMINATED_STATUS = 143  # 128 + SIGTERM
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(
+    path: str | Path, *, temporary_name: str | None = None, durable: bool = False
+) -> Iterator[Path]:
     """Provide a temporary path beside a file, moved over it if the block succeeds and removed if not.
 
     Args:
         path: The file to write; missing folders above it are made, and removed again if the block fails.
+        temporary_name: The name of the temporary file. What a killed process left there is overwritten, so no
+            such leftovers gather; but only one process at a time may write. None for a random name.
+        durable: Whether the content is on the disk before the file is moved, so that it survives a power cut.
 
     Yields:
         The path to write to, of the same folder and thus of the same disk.
@@ -42,10 +47,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ...     temporary.write_text("{}")
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
+    temporary = path.with_name(temporary_name or f".{secrets.token_hex(6)}.part")
     with _explained(path), _parents_of(path):
         try:
             yield temporary
+            if durable:
+                _sync(temporary)
             temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):
@@ -57,7 +64,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """Provide a new folder beside a folder, put in its place if the block succeeds and removed if not.
 
     Args:
-        path: The folder to write. What it held before is gone afterwards; it stays if the block fails.
+        path: The folder to write. Its previous content is deleted, but stays if the block fails.
 
     Yields:
         The empty folder to fill.
@@ -145,6 +152,12 @@ def exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _sync(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn an OSError into a SepnetError about ``path``."""
@@ -156,14 +169,14 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _parents_of(path: Path) -> Iterator[None]:
-    """Make the folders above a path; remove those that it made if the block fails."""
+    """Make the folders above a path, and remove them again if the block fails."""
     missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
         for folder in missing:
-            with contextlib.suppress(OSError):  # others have written into it
+            with contextlib.suppress(OSError):  # another program has written into it
                 folder.rmdir()
         raise
 

@@ -65,9 +65,9 @@ def test_it_is_the_largest_that_fits_with_room_to_spare(
     assert all(one < other for one, other in pairwise(separator.sizes))
     assert torch.equal(separator.weight, before)
     assert separator.weight.grad is None
-    assert find(Separator(1000), data, most=20) == 16
+    assert find(Separator(1000), data, max_size=20) == 16
     with pytest.raises(SepnetError, match=r"an epoch of 64 mixtures has no batch of 4"):
-        find(Separator(1000), data, most=3)
+        find(Separator(1000), data, max_size=3)
     with pytest.raises(SepnetError, match=r"not even 4 mixtures of 0\.25 s fit into the GPU"):
         find(Separator(3), data)
 

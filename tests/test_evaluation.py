@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.evaluation import provenance, rows, scoring
+from sepnet.evaluation.attempt import count_parameters
 from sepnet.evaluation.breakdown import breakdowns
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.examples import examples
 from sepnet.evaluation.examples import read as read_examples
 from sepnet.evaluation.run import run
 from sepnet.evaluation.table import lines
-from sepnet.evaluation.worker import count_parameters
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.separators.identity import Identity
 from sepnet.training.task import si_sdr_gain

@@ -20,7 +20,7 @@ from training_fixtures import RATE, compose, logged, make_corpus, only_run, run,
 
 from sepnet.cli.train import train
 from sepnet.training import loggers
-from sepnet.training.samples import picture
+from sepnet.training.samples import spectrogram_image
 from sepnet.types import SepnetError
 
 CSV_METRICS = "train/loss", "train/si_sdri", "train/lr", "train/grad_norm", "val/si_sdri"
@@ -92,7 +92,7 @@ def test_samples_are_few_and_the_mixtures_are_sent_once(corpus: Path, tmp_path: 
 
 def test_a_spectrogram_is_loud_where_the_tone_is() -> None:
     time_ = torch.arange(RATE) / RATE
-    colours = picture(torch.sin(2 * torch.pi * 1000 * time_), RATE)
+    colours = spectrogram_image(torch.sin(2 * torch.pi * 1000 * time_), RATE)
     assert colours.dtype == np.uint8
     assert colours.shape[2] == 3
     brightness = colours.astype(float).sum(axis=(1, 2))

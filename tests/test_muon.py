@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.training import muon
-from sepnet.training.muon import Muon, orthogonalised
+from sepnet.training.muon import Muon, orthogonalise
 
 SETTINGS = {"lr": 0.02, "weight_decay": 0.1}
 
@@ -52,14 +52,14 @@ def test_a_kernel_goes_as_its_matrix() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (16, 16)])
-def test_orthogonalised_keeps_the_directions_and_levels_the_singular_values(
+def test_orthogonalise_keeps_the_directions_and_levels_the_singular_values(
     shape: tuple[int, int], fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(muon, "has_fast_bfloat16", lambda device: fast)
     left, _ = torch.linalg.qr(noise(shape[0], min(shape)))
     right, _ = torch.linalg.qr(noise(shape[1], min(shape), seed=1))
     matrix = left @ torch.diag(torch.linspace(0.05, 3.0, min(shape))) @ right.T
-    levelled = left.T @ orthogonalised(matrix) @ right
+    levelled = left.T @ orthogonalise(matrix) @ right
     assert (levelled.diagonal() > 0.6).all()
     assert (levelled.diagonal() < 1.25).all()
     assert (levelled - torch.diag(levelled.diagonal())).abs().max() < 0.05

@@ -169,7 +169,7 @@ def test_the_rest_of_another_file_is_found_out(site: Site, tmp_path: Path) -> No
 
 def test_a_connection_that_never_brings_a_byte_ends(site: Site, tmp_path: Path) -> None:
     site.breaks_after = [1000] + [0] * 50
-    with pytest.raises(SepnetError, match=r"1000 of \d+ bytes came.*run again \(it goes on"):
+    with pytest.raises(SepnetError, match=r"1000 of \d+ bytes arrived.*run again \(it continues"):
         fetch(site, tmp_path / "x")
     assert len(site.asked) == 1 + download.MAX_FAILURES
     assert names(tmp_path) == ["x.part"]

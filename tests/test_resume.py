@@ -31,7 +31,7 @@ from training_fixtures import (
 )
 
 from sepnet.cli.train import train
-from sepnet.training.checkpoints import settle
+from sepnet.training.checkpoints import set_between_batches
 from sepnet.types import SepnetError
 
 KILLED = -signal.SIGKILL
@@ -370,7 +370,7 @@ def test_counters_settle_between_two_batches_whatever_the_hook(
     hook: str, processed: int, settled: int
 ) -> None:
     loops = _loops(processed=processed, started=3, finished=2, hook=hook)
-    settle(loops, n_batches=5)
+    set_between_batches(loops, n_batches=5)
     batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
     assert set(batches["current"].values()) == {settled}
     assert set(batches["total"].values()) == {100 + processed}

@@ -149,11 +149,11 @@ def test_time_left_is_that_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> 
     bar._trainer = before = trainer_at(100, max_epochs=40)
     module = MagicMock(spec=pl.LightningModule)
     bar.on_train_start(before, module)  # goes on at a quarter of 400 steps
-    assert bar.left(before) == ""
+    assert bar.remaining_time(before) == ""
     now[0] += 3723
     later = trainer_at(200, max_epochs=40)
-    assert bar.left(later) == "2:04:06"  # as long as for the first 100, twice
-    assert Progress.left(bar, trainer_at(400, max_epochs=40)) == "0:00:00"
+    assert bar.remaining_time(later) == "2:04:06"  # as long as for the first 100, twice
+    assert Progress.remaining_time(bar, trainer_at(400, max_epochs=40)) == "0:00:00"
 
 
 def test_bar_and_lines_of_an_epoch_tell_what_is_left(

@@ -5,6 +5,7 @@ Run as a program it is scripts/train.py, watched: see ``watch``.
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -179,6 +180,7 @@ def watch(log: Path, kill: str = "") -> None:
 
     score = Worker.score
 
+    @functools.wraps(score)  # a pool finds it by its name
     def slow_score(self: Worker, *arguments: Any) -> Any:
         rows = score(self, *arguments)
         counts["score"] += 1

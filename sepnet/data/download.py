@@ -1,9 +1,13 @@
 """Fetch a corpus: download its archive, verify it, unpack it.
 
-torchaudio downloads LibriSpeech too, but takes any archive of that name as complete, begins anew after each
-interruption, and leaves half a folder when unpacking stops. Here an archive gets its name only after its
+torchaudio also downloads LibriSpeech, but it takes any archive of that name as complete, starts anew after
+each interruption, and leaves half a folder when unpacking stops. Here an archive gets its name only after its
 checksum is verified, a download continues where it stopped, and a folder gets its name only when it is
 complete.
+
+This module does not write through ``sepnet.atomic``, which deletes what a failed write has written: here a
+partial archive has to stay, so that the download can continue. The same holds for the folder of ``unpack``,
+which is a part of what is unpacked.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
-MAX_FAILURES = 5  # in a row without a single new byte
+MAX_FAILURES = 5  # in a row, without a new byte
 
 LIBRISPEECH_URL = "https://www.openslr.org/resources/12"
 LIBRISPEECH_SHA256 = {  # as torchaudio.datasets.LIBRISPEECH has them
@@ -53,13 +57,13 @@ def librispeech(
 ) -> Path:
     """Download subsets of LibriSpeech (V. Panayotov et al. 2015, CC BY 4.0) into ``root``/LibriSpeech.
 
-    A subset that is there is not fetched again.
+    A subset whose folder exists is not downloaded again.
 
     Args:
         root: The folder to download to.
         subset: A name such as "dev-clean", or several.
-        url: The folder of the archives, perhaps of a mirror.
-        checksums: SHA-256 of each subset's archive, where the mirror has others.
+        url: The folder of the archives on the server, or on a mirror.
+        checksums: SHA-256 of the archive of each subset, if the mirror has other archives.
         keep_archive: Keep the archives after unpacking them.
         progress: Show a progress bar on a terminal.
 
@@ -77,7 +81,7 @@ def librispeech(
     for name in names:
         folder = root / "LibriSpeech" / name
         if folder.is_dir():
-            log.info("%s is there", folder)
+            log.info("%s exists already", folder)
             continue
         archive = root / f"{name}.tar.gz"
         fetch(f"{url.rstrip('/')}/{archive.name}", archive, sha256=known[name], progress=progress)
@@ -93,8 +97,8 @@ def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -
     A file at ``target`` (put there by hand, say) is verified and not downloaded.
 
     Args:
-        url: What to download.
-        target: Where to put it.
+        url: The address of the file.
+        target: The path of the downloaded file.
         sha256: Its checksum.
         progress: Show a progress bar on a terminal.
 
@@ -117,7 +121,7 @@ def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -
         if (digest := _sha256(part)) != sha256:
             part.unlink()
             raise SepnetError(
-                f"what {url} gave has SHA-256 {digest}, not {sha256}; it was deleted. Run again, and if that "
+                f"the download of {url} has SHA-256 {digest}, not {sha256}; it was deleted. Run again; if that "
                 f"doesn't help, download it elsewhere and put it at {target}"
             )
         part.replace(target)
@@ -125,7 +129,7 @@ def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -
         free_mb = shutil.disk_usage(_existing(target)).free / 1e6
         raise SepnetError(
             f"can't write {part}: {error.strerror or error}; {free_mb:.0f} MB are free there. Make room or "
-            "choose another root, then run again: the download goes on where it stopped"
+            "choose another root, then run again: the download continues where it stopped"
         ) from error
     return target
 
@@ -135,7 +139,7 @@ def unpack(archive: str | Path, root: str | Path, folder: str) -> Path:
 
     Args:
         archive: The archive.
-        root: Where to unpack.
+        root: The folder to unpack into.
         folder: The folder in the archive; it becomes ``root/folder``.
 
     Returns:
@@ -146,16 +150,16 @@ def unpack(archive: str | Path, root: str | Path, folder: str) -> Path:
     """
     archive, target = Path(archive), Path(root) / folder
     unpacking = Path(root) / f".{archive.name}.unpacking"
-    shutil.rmtree(unpacking, ignore_errors=True)  # of a run that was interrupted
+    shutil.rmtree(unpacking, ignore_errors=True)  # left by a run that was killed
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(unpacking, filter="data")
         if not (unpacking / folder).is_dir():
             raise SepnetError(f"{archive} has no folder {folder}: it is another archive than expected")
         target.parent.mkdir(parents=True, exist_ok=True)
-        for text in (unpacking / folder).parent.iterdir():  # the licence, the list of speakers
-            if text.is_file() and not (target.parent / text.name).exists():
-                text.replace(target.parent / text.name)
+        for file in (unpacking / folder).parent.iterdir():  # the licence, the list of speakers
+            if file.is_file() and not (target.parent / file.name).exists():
+                file.replace(target.parent / file.name)
         (unpacking / folder).replace(target)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise SepnetError(
@@ -168,7 +172,7 @@ def unpack(archive: str | Path, root: str | Path, folder: str) -> Path:
 
 
 def _download(url: str, target: Path, part: Path, progress: bool) -> None:
-    """Fill ``part``; a broken connection is tried again until MAX_FAILURES in a row bring no new byte."""
+    """Download into ``part``; try again until MAX_FAILURES attempts in a row bring no new bytes."""
     failures = 0
     while True:
         before = _size(part)
@@ -176,7 +180,7 @@ def _download(url: str, target: Path, part: Path, progress: bool) -> None:
             _continue(url, part, progress)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416 and part.exists():  # nothing is left to send: whole, or of another file
+            if error.code == 416 and part.exists():  # no bytes are left, so the checksum decides
                 return
             raise SepnetError(
                 f"{url} answers {error.code} ({error.reason}): look for the file elsewhere, put it at "
@@ -184,19 +188,19 @@ def _download(url: str, target: Path, part: Path, progress: bool) -> None:
             ) from error
         except (urllib.error.URLError, HTTPException, ConnectionError) as error:
             failures = failures + 1 if _size(part) == before else 0
-            reason = getattr(error, "reason", error)
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
             if failures == MAX_FAILURES or isinstance(error, urllib.error.URLError):
-                resumes = f" (it goes on after {_size(part) / 1e6:.1f} MB)" if _size(part) else ""
+                resumes = f" (it continues after {_size(part) / 1e6:.1f} MB)" if _size(part) else ""
                 raise SepnetError(
                     f"can't download {url} ({reason}): connect to the network and run again{resumes}, or "
                     f"download it elsewhere, put it at {target}, and run again"
                 ) from error
-            log.warning("%s broke off after %.1f MB (%s); going on", url, _size(part) / 1e6, reason)
+            log.warning("%s was interrupted after %.1f MB (%s); trying again", url, _size(part) / 1e6, reason)
             time.sleep(0.1 * failures)
 
 
 def _continue(url: str, part: Path, progress: bool) -> None:
-    """Request the bytes that ``part`` lacks once. Raises ConnectionError if fewer come than promised."""
+    """Request the missing bytes of ``part`` once. Raises ConnectionError if the answer is too short."""
     start = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
@@ -219,11 +223,11 @@ def _continue(url: str, part: Path, progress: bool) -> None:
                 stream.write(chunk)
                 bar.update(len(chunk))
     if total is not None and _size(part) < total:
-        raise ConnectionError(f"{_size(part)} of {total} bytes came")
+        raise ConnectionError(f"only {_size(part)} of {total} bytes arrived")
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    """The bytes of the response. Errors of the connection become ConnectionError, those of the disk don't."""
+    """The bytes of the response. Every error of the connection becomes a ConnectionError."""
     try:
         while chunk := response.read(CHUNK_BYTES):
             yield chunk
@@ -232,7 +236,7 @@ def _chunks(response: HTTPResponse) -> Iterator[bytes]:
 
 
 def _first_byte(response: HTTPResponse) -> int:
-    """The position of the response's first byte: of ``Content-Range: bytes 200-999/1000`` the 200."""
+    """The position of the first byte: 200 for ``Content-Range: bytes 200-999/1000``; -1 if unknown."""
     span = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
     return int(span) if span.isdigit() else -1
 

@@ -1,4 +1,4 @@
-"""How many mixtures fit into a GPU's memory at once."""
+"""Find the largest batch that fits into the memory of a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from sepnet.data.dataset import Collate, MixtureData
 from sepnet.types import SepnetError, Trainable
 
-SHARE = 0.8  # of what fits: clips of the validation are longer, and memory fragments
+MEMORY_SHARE = 0.8  # of the memory: validation clips are longer than training clips, and memory fragments
 
 
 def largest_batch(
@@ -20,45 +20,60 @@ def largest_batch(
     *,
     device: torch.device,
     precision: Callable[[], AbstractContextManager[None]],
-    least: int = 4,
-    most: int = 1024,
+    min_size: int = 4,
+    max_size: int = 1024,
 ) -> int:
-    """The power of two, times ``least``, that fits with room to spare, by taking steps that change nothing.
+    """Find the largest batch that fits, by doubling it until the GPU is full.
 
-    Doubles the batch until the GPU is full. precision: the context that a step is computed in. Raises
-    SepnetError where not even ``least`` fit, and on a CPU, whose memory has no such end.
+    Losses and gradients are computed, but no weights are changed.
+
+    Args:
+        separator: The model to train.
+        data: The data; its first training mixtures are repeated to fill the batches.
+        device: The GPU.
+        precision: Makes the context in which a training step is computed.
+        min_size: The smallest batch that is tried.
+        max_size: The largest batch that is tried.
+
+    Returns:
+        ``min_size`` times a power of two; 1 / ``MEMORY_SHARE`` times as many mixtures fit as well.
+
+    Raises:
+        SepnetError: The device is a CPU, ``max_size`` is below ``min_size``, or not even ``min_size``
+            mixtures fit.
     """
     if device.type == "cpu":
         raise SepnetError(
-            "loader.batch_size=auto finds what fits into a GPU, and the run is on a CPU: take a number (16)"
+            "loader.batch_size=auto fills the memory of a GPU, but the run is on a CPU: give a number, "
+            "such as 16"
         )
     assert isinstance(separator, nn.Module)
-    home = next(separator.parameters()).device
+    previous_device = next(separator.parameters()).device
     separator.to(device)
     mixtures, collate = data.train(), Collate(data.sample_rate)
-    fits, size = 0, least
+    largest, size = 0, min_size
     try:
-        while size <= most:
-            wanted = round(size / SHARE)
-            batch = collate([mixtures[0, number % least] for number in range(wanted)]).to(device)
+        while size <= max_size:
+            n_mixtures = round(size / MEMORY_SHARE)
+            batch = collate([mixtures[0, index % min_size] for index in range(n_mixtures)]).to(device)
             with precision():
                 loss = separator.loss(batch)["loss"]
             loss.backward()  # type: ignore[no-untyped-call]
-            fits, size = size, 2 * size
+            largest, size = size, 2 * size
     except torch.OutOfMemoryError:
         pass
     finally:
         separator.zero_grad(set_to_none=True)
-        separator.to(home)
+        separator.to(previous_device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    if most < least:
+    if max_size < min_size:
         raise SepnetError(
-            f"an epoch of {data.epoch_size} mixtures has no batch of {least}: raise data.epoch_size"
+            f"an epoch of {data.epoch_size} mixtures has no batch of {min_size}: raise data.epoch_size"
         )
-    if not fits:
+    if not largest:
         raise SepnetError(
-            f"not even {least} mixtures of {data.mixing.seconds} s fit into the GPU: take a smaller model, "
-            "or a smaller data.mixing.seconds"
+            f"not even {min_size} mixtures of {data.mixing.seconds} s fit into the GPU: take a smaller "
+            "model, or a smaller data.mixing.seconds"
         )
-    return fits
+    return largest

@@ -1,13 +1,13 @@
-"""Checkpoints that a stopped run goes on from exactly: same mixtures, same dropout, same weights.
+"""Checkpoints from which a stopped run continues exactly: same mixtures, same dropout, same weights.
 
-``last.ckpt`` is written at one kind of moment alone: the loss of a batch is known, its gradient is not.
-The weights then are those after the last step, and this loss, the first that they gave, has shown them to
-be sound. The batch itself has left no trace but in the random state, so the state from before it is kept.
+During an epoch, ``last.ckpt`` is only written after the loss of a batch was computed and before its gradient
+is. The weights are then those after the last step, and the loss, the first one with these weights, shows that
+they are finite. The batch has changed nothing but the state of the random generators, so the state from
+before the batch is saved.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +17,53 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
-from sepnet.training.task import SCORE
+from sepnet.atomic import replacing
+from sepnet.training.task import SI_SDRI
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames: a reader finds the old or the new, never half of one."""
+    """Writes checkpoints through ``sepnet.atomic``: a reader finds the old or the new one, never half of one.
+
+    The temporary file has a fixed name, so that a run that is killed and resumed many times leaves at most
+    one.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except OSError as error:  # a write does not say where
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: Its content.
+            path: The file.
+            storage_options: Not used.
+
+        Raises:
+            SepnetError: The file cannot be written.
+        """
+        temporary_name = f".{Path(path).name}.partial"
+        with (
+            replacing(path, temporary_name=temporary_name, durable=True) as temporary,
+            temporary.open("wb") as file,  # an open file raises OSError for a full disk, a path RuntimeError
+        ):
+            torch.save(checkpoint, file)
 
 
 class LastCheckpoint(Callback):
-    """Writes ``path`` every so many steps, after each validation, at the end, and when asked to stop.
+    """Writes the last checkpoint regularly, after each validation, at the end, and before a requested stop.
 
-    Stands before a callback that averages weights: at the end that one overwrites those that training
-    would go on with. ``stopping``: set it, and training is left by KeyboardInterrupt after the next step,
-    once that is saved. ``n_batches``: how many batches this process has trained on; ``saved_step``: how
-    many steps the file holds.
+    It has to come before a callback that averages weights, because that one replaces the weights at the end
+    of the training, and a resumed run needs the original ones.
+
+    Args:
+        path: The file.
+        every_n_steps: The number of optimizer steps between two checkpoints.
+
+    Attributes:
+        stopping: Set it to true to end the training: after the next step, and once that is saved, the
+            callback raises KeyboardInterrupt.
+        n_batches: The number of batches that this process has trained on.
+        saved_step: The number of optimizer steps in the file.
     """
 
     def __init__(self, *, path: Path, every_n_steps: int) -> None:
@@ -56,22 +72,22 @@ class LastCheckpoint(Callback):
         self.n_batches = 0
         self.saved_step = 0
         self._validated = False
-        self._random: dict[str, Any] | None = None  # from before the batch, while one is under way
-        self._restored: dict[str, Any] | None = None
+        self._random_before_batch: dict[str, Any] | None = None  # None between two batches
+        self._restored_random: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"random": self._random or _random_state()}
+        return {"random": self._random_before_batch or _random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._restored = state_dict["random"]
+        self._restored_random = state_dict["random"]
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        settle(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
+        set_between_batches(checkpoint["loops"]["fit_loop"], trainer.num_training_batches)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning would train another epoch before it asks again.
+        # Else Lightning would train another epoch before it checks this.
         for stop in trainer.early_stopping_callbacks:
             trainer.should_stop |= stop.wait_count >= stop.patience
 
@@ -81,25 +97,25 @@ class LastCheckpoint(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self._restored is not None:
-            _set_random_state(self._restored)
-            self._restored = None
-            # The x axis of the loggers, which Lightning does not always restore.
+        if self._restored_random is not None:
+            _set_random_state(self._restored_random)
+            self._restored_random = None
+            # The step that loggers use, which Lightning does not always restore.
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-        self._random = _random_state()
+        self._random_before_batch = _random_state()
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         if trainer.fit_loop.batch_idx % trainer.accumulate_grad_batches:
-            return  # gradients that a checkpoint doesn't hold wait for the rest of their step
+            return  # gradients were accumulated for the next step, and a checkpoint does not contain them
         stopping = trainer.strategy.reduce_boolean_decision(self.stopping, all=False)
-        new = trainer.global_step - self.saved_step
-        if new >= self.every_n_steps or self._validated or (stopping and new):
+        n_unsaved = trainer.global_step - self.saved_step
+        if n_unsaved >= self.every_n_steps or self._validated or (stopping and n_unsaved):
             self._save(trainer)
         if stopping:
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self._random = None
+        self._random_before_batch = None
         self.n_batches += 1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -114,9 +130,15 @@ class LastCheckpoint(Callback):
 
 
 class BestCheckpoints(ModelCheckpoint):
-    """The ``count`` checkpoints with the highest ``val/<score>``; the folder may move between two runs."""
+    """Keeps the checkpoints with the highest validation scores; their folder may be moved between two runs.
 
-    def __init__(self, *, folder: Path, count: int, score: str = SCORE) -> None:
+    Args:
+        folder: The folder of the checkpoints.
+        count: The number of checkpoints to keep.
+        score: The name of the score, without ``val/``.
+    """
+
+    def __init__(self, *, folder: Path, count: int, score: str = SI_SDRI) -> None:
         super().__init__(
             dirpath=folder,
             filename=f"step{{step}}-{score}{{val/{score}:.2f}}",
@@ -124,42 +146,51 @@ class BestCheckpoints(ModelCheckpoint):
             monitor=f"val/{score}",
             mode="max",
             save_top_k=count,
-            save_on_train_epoch_end=False,  # at the end of a validation: later the score may be an old one
-            enable_version_counter=False,  # a step that is done again overwrites what it left
+            save_on_train_epoch_end=False,  # but after validations: later, the score may be outdated
+            enable_version_counter=False,  # a step that is repeated after a restart overwrites its file
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.dirpath is not None
-        here = Path(self.dirpath)
+        folder = Path(self.dirpath)
 
         def moved(path: str) -> str:
-            return str(here / Path(path).name) if path else path
+            return str(folder / Path(path).name) if path else path
 
         paths = {name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path")}
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
 
 
-def settle(fit_loop: dict[str, Any], n_batches: float) -> None:
-    """Make the counters of Lightning's loops, in a checkpoint, tell of a moment between two batches.
+def set_between_batches(fit_loop: dict[str, Any], n_batches: float) -> None:
+    """Set the counters of Lightning's loops, in a checkpoint, to the moment between two batches.
 
-    n_batches: in an epoch. Whichever hook a checkpoint is written in, its counters tell of a batch or an
-    epoch under way, and what becomes of that at a restart depends on the hook, on max_steps and on the
-    validation: an epoch is skipped, counted twice, or not validated. The state between two batches is
-    unambiguous: the epochs and batches that are done, and an epoch under way where some of it is done.
+    In every hook that writes a checkpoint, the counters describe an unfinished batch or epoch. What a restart
+    makes of these depends on the hook, on max_steps and on the validation: an epoch is skipped, counted
+    twice, or not validated. Between two batches the state is unambiguous: the numbers of finished epochs and
+    batches, and an unfinished epoch if some of its batches are finished.
+
+    Args:
+        fit_loop: The state of the fit loop in a checkpoint; it is changed.
+        n_batches: The number of batches in an epoch.
     """
     batches, epochs = fit_loop["epoch_loop.batch_progress"], fit_loop["epoch_progress"]
-    done = batches["current"]["processed"]
-    if whole := done >= n_batches:
-        done = 0
-    begun = epochs["current"]["started"]
-    finished = begun if whole else begun - 1
-    begun = finished + (done > 0)
+    n_processed = batches["current"]["processed"]
+    if epoch_is_finished := n_processed >= n_batches:
+        n_processed = 0
+    n_started = epochs["current"]["started"]
+    n_finished = n_started if epoch_is_finished else n_started - 1
+    n_started = n_finished + (n_processed > 0)
     batches["is_last_batch"] = False
-    batches["current"] = dict.fromkeys(batches["current"], done)
+    batches["current"] = dict.fromkeys(batches["current"], n_processed)
     batches["total"] = dict.fromkeys(batches["total"], batches["total"]["processed"])
     for scope in ("current", "total"):
-        epochs[scope] |= {"ready": begun, "started": begun, "processed": finished, "completed": finished}
+        epochs[scope] |= {
+            "ready": n_started,
+            "started": n_started,
+            "processed": n_finished,
+            "completed": n_finished,
+        }
 
 
 def _random_state() -> dict[str, Any]:
@@ -170,4 +201,4 @@ def _random_state() -> dict[str, Any]:
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"].cpu())
     if len(state["cuda"]) == torch.cuda.device_count() > 0:
-        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+        torch.cuda.set_rng_state_all([device_state.cpu() for device_state in state["cuda"]])

@@ -1,4 +1,4 @@
-"""Data loaders over MixtureData that go on exactly where a stopped run left them."""
+"""Data loaders that continue exactly where a stopped run left them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from sepnet.types import Batch, Mixture, SepnetError
 
 
 class MixtureDataModule(pl.LightningDataModule):
-    """Training batches on the fly, and validation mixtures one at a time.
+    """Training batches that are mixed on the fly, and validation mixtures one at a time.
 
-    batch_size: mixtures a step, over all ranks together. n_workers: processes that mix; with 0 the
-    training process mixes, which costs little on a CPU. n_valid: how many of the validation mixtures.
-    Raises SepnetError where these can't be: an epoch without a batch, a batch that the ranks can't share.
+    Args:
+        data: The mixtures.
+        batch_size: The number of mixtures in a batch, over all ranks together.
+        n_workers: The number of processes that mix. With 0 the training process mixes, which is fast enough
+            for training on a CPU.
+        n_valid: The number of validation mixtures, from the first; None for all.
+
+    Raises:
+        SepnetError: A number is out of range. Later also: the ranks cannot share a batch evenly, or there are
+            fewer validation mixtures than ranks.
     """
 
     def __init__(
@@ -35,7 +42,7 @@ class MixtureDataModule(pl.LightningDataModule):
         self._valid: MixtureSet | None = None
 
     def prepare_data(self) -> None:
-        """Index and cache, on one process alone."""
+        """Index and cache the data; Lightning calls this in one process only."""
         self.data.train()
         self.data.valid()
 
@@ -44,11 +51,12 @@ class MixtureDataModule(pl.LightningDataModule):
         if self.batch_size % trainer.world_size:
             raise SepnetError(
                 f"loader.batch_size={self.batch_size} can't be shared by {trainer.world_size} processes: "
-                f"take a multiple of {trainer.world_size}"
+                f"give a multiple of {trainer.world_size}"
             )
         self._train = self._train or self.data.train()
         batch_size = self.batch_size // trainer.world_size
-        # All zero for a new run; what the checkpoint says (see settle) for one that goes on.
+        # All zero for a new run; for a resumed one those of its checkpoint, see
+        # checkpoints.set_between_batches.
         epochs: Any = trainer.fit_loop.epoch_progress.current
         batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
         return DataLoader(
@@ -66,21 +74,24 @@ class MixtureDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.n_workers > 0,
             drop_last=True,
-            generator=torch.Generator(),  # its own, so that a restart does not advance that of dropout
+            generator=torch.Generator(),  # a separate one, so that a restart does not advance that of dropout
         )
 
     def val_dataloader(self) -> DataLoader[Mixture]:
         trainer = self._attached()
         self._valid = self._valid or self.data.valid()
-        count = min(self.n_valid or len(self._valid), len(self._valid))
-        if count < trainer.world_size:
-            raise SepnetError(f"{count} validation mixtures are too few for {trainer.world_size} processes")
-        every: Any = self._valid  # indexed as a Dataset is
-        mine: Subset[Mixture] = Subset(every, range(trainer.global_rank, count, trainer.world_size))
-        return DataLoader(mine, batch_size=None, generator=torch.Generator())
+        n_valid = min(self.n_valid or len(self._valid), len(self._valid))
+        if n_valid < trainer.world_size:
+            raise SepnetError(
+                f"{n_valid} validation mixtures are too few for {trainer.world_size} processes: raise "
+                "loader.n_valid, or take fewer trainer.devices"
+            )
+        dataset: Any = self._valid  # it is indexed like a Dataset
+        own: Subset[Mixture] = Subset(dataset, range(trainer.global_rank, n_valid, trainer.world_size))
+        return DataLoader(own, batch_size=None, generator=torch.Generator())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        # A Mixture stays where it is: separate() takes it to the separator.
+        # A Mixture is not moved: separate() moves it to the device of the separator.
         return batch.to(device, non_blocking=True) if isinstance(batch, Batch) else batch
 
     def _attached(self) -> pl.Trainer:

@@ -1,4 +1,4 @@
-"""Keeps the run folder loadable: the best weights so far are written after each validation."""
+"""Write the best weights so far into the run folder, so that it can be loaded during the training."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from sepnet.training.task import SCORE, SeparationTask
+from sepnet.training.task import SI_SDRI, SeparationTask
 
 
 class ExportBest(Callback):
-    """Writes the run folder whenever the validation is the best so far.
+    """Writes the run folder whenever a validation has the best score so far.
 
-    save: sepnet.artifact.save; config is handed to it as it is. score: what the validation
-    logs under ``val/``; one other than SI-SDRi is named in the metrics, as ``score``. Stands before a
-    callback that averages weights, which puts the plain ones back at the end of the validation.
+    It has to come before a callback that averages weights, which restores the original weights at the end of
+    the validation.
+
+    Args:
+        folder: The run folder.
+        config: The configuration of the run; it is passed on to ``save``.
+        data_fingerprint: Identifies the training mixtures.
+        save: ``sepnet.artifact.save``.
+        score: The name of the validation score, without ``val/``. A score other than SI-SDRi is named in the
+            metrics, under ``score``.
+
+    Attributes:
+        best: The best score so far.
+        audio_hours: The length of all mixtures that were trained on, in hours.
     """
 
     def __init__(
@@ -27,7 +38,7 @@ class ExportBest(Callback):
         config: Any,
         data_fingerprint: str,
         save: Callable[..., None],
-        score: str = SCORE,
+        score: str = SI_SDRI,
     ) -> None:
         self.folder, self.config, self.data_fingerprint, self.save = folder, config, data_fingerprint, save
         self.score = score
@@ -45,10 +56,10 @@ class ExportBest(Callback):
     ) -> None:
         self.audio_hours += batch.seconds * trainer.world_size / 3600
         if 0 < trainer.max_steps <= trainer.global_step:
-            trainer.should_stop = True  # which validates the last weights, too; max_steps alone does not
+            trainer.should_stop = True  # unlike max_steps, this also validates the last weights
 
-    def _reached(self) -> dict[str, Any]:
-        if self.score == SCORE:
+    def _best_metrics(self) -> dict[str, Any]:
+        if self.score == SI_SDRI:
             return {"si_sdri_db": self.best}
         return {"score": self.score, self.score: self.best}
 
@@ -65,7 +76,7 @@ class ExportBest(Callback):
             self.folder,
             config=self.config,
             metrics={
-                **self._reached(),
+                **self._best_metrics(),
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch,
                 "hours_of_audio": self.audio_hours,

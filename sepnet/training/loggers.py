@@ -1,4 +1,7 @@
-"""Where a run's numbers go. A CSV file is always beside whatever else is chosen."""
+"""The loggers of a run. Except for ``none``, each choice includes a CSV file.
+
+Each function takes the run folder and the resolved configuration, and returns loggers for Lightning.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,21 @@ from sepnet.types import SepnetError
 
 
 def none(*, folder: Path, config: Mapping[str, Any]) -> list[Logger]:
-    """No logger, not even the CSV file."""
+    """Log nothing, not even to the CSV file."""
     return []
 
 
 def only_csv(*, folder: Path, config: Mapping[str, Any]) -> list[Logger]:
-    """``csv/version_<n>/metrics.csv`` in the run folder: one file for the start and for each resumption."""
+    """Log to ``csv/version_<n>/metrics.csv`` in the run folder: one for the start and each restart."""
     return [CSVLogger(folder, name="csv")]
 
 
 def tensorboard(*, folder: Path, config: Mapping[str, Any]) -> list[Logger]:
-    """TensorBoard beside the CSV file. Raises SepnetError where it is not installed."""
+    """Log to TensorBoard and the CSV file.
+
+    Raises:
+        SepnetError: TensorBoard is not installed.
+    """
     try:
         board = TensorBoardLogger(folder / "tensorboard", name="", version="")
     except ModuleNotFoundError as error:
@@ -40,21 +47,27 @@ def tensorboard(*, folder: Path, config: Mapping[str, Any]) -> list[Logger]:
 
 
 def wandb(*, folder: Path, config: Mapping[str, Any], project: str, entity: str | None) -> list[Logger]:
-    """wandb beside the CSV file: online with a key and a network, else offline, and it never asks.
+    """Log to wandb and the CSV file: online with a key and a connection, else offline, and without questions.
 
-    The best checkpoints are sent as artifacts where it is online. WANDB_MODE=offline and
-    WANDB_MODE=disabled do as they say.
+    Online, the best checkpoints are sent as artifacts. WANDB_MODE=offline and WANDB_MODE=disabled are
+    followed.
+
+    Args:
+        folder: The run folder; its name is that of the run.
+        config: The resolved configuration of the run.
+        project: The project on wandb.
+        entity: The user or team on wandb; None for the user's default.
     """
-    beside = only_csv(folder=folder, config=config)
+    csv_loggers = only_csv(folder=folder, config=config)
     mode = os.environ.get("WANDB_MODE", "online")
     if mode == "disabled" or not first_process():
-        return beside
+        return csv_loggers
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")
     run = partial(
         _wandb_logger,
         name=folder.name,
-        id=folder.name,  # a resumed run goes on in the same place
+        id=folder.name,  # a resumed run continues the same run of wandb
         save_dir=folder,
         project=project,
         entity=entity,
@@ -63,25 +76,26 @@ def wandb(*, folder: Path, config: Mapping[str, Any], project: str, entity: str 
     if mode == "online" and has_key() and reachable():
         online = run(resume="allow", log_model=True)
         if _starts(online):
-            return [*beside, online]
+            return [*csv_loggers, online]
     print(f"wandb: offline, the run is kept in {folder / 'wandb'} (`wandb sync` sends it)")
-    return [*beside, run(offline=True, resume=None)]
+    return [*csv_loggers, run(offline=True, resume=None)]
 
 
 def first_process() -> bool:
-    """Whether this process is the one that writes and speaks for all."""
-    return not getattr(rank_zero_only, "rank", 0)
+    """Tell whether this process has rank 0, the one that writes files and prints."""
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it when it is imported
+    return rank == 0
 
 
 def close() -> None:
-    """End the run of wandb, if there is one, so that the next of this process gets its own."""
+    """End the run of wandb, if there is one, so that the next run of this process gets its own."""
     module = sys.modules.get("wandb")
     if module is not None and module.run is not None:
         module.finish()
 
 
 def has_key() -> bool:
-    """Whether a key for wandb is set: found where wandb looks for it, but without its questions."""
+    """Tell whether there is a key for wandb, in the places where wandb looks for it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -91,24 +105,28 @@ def has_key() -> bool:
 
 
 def reachable(seconds: float = 3.0) -> bool:
-    """Whether wandb's server answers within so many seconds."""
-    answers: list[bool] = []
+    """Tell whether wandb's server can be reached.
+
+    Args:
+        seconds: The time after which the answer is no.
+    """
+    connected = threading.Event()
 
     def connect() -> None:
         with contextlib.suppress(OSError):
             socket.create_connection((_host(), 443), timeout=seconds).close()
-            answers.append(True)
+            connected.set()
 
-    # On a thread, because looking up a name may take as long as it likes.
+    # In a thread, because the lookup of a host name has no time limit.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(answers)
+    return connected.is_set()
 
 
 def _wandb_logger(**keywords: Any) -> WandbLogger:
     logger = WandbLogger(**keywords)
-    logger._wandb_init.pop("anonymous", None)  # None as it is, wandb warns of it at each start
+    logger._wandb_init.pop("anonymous", None)  # it is None, but wandb warns about it at each start
     return logger
 
 
@@ -117,7 +135,7 @@ def _host() -> str:
 
 
 def _starts(logger: WandbLogger) -> bool:
-    """Whether the server takes the run: it may not know the key, or not let it write there."""
+    """Whether the server accepts the run; it may refuse the key, or writing to the project."""
     from wandb.errors import Error
 
     try:

@@ -1,9 +1,9 @@
 """Muon for the matrices of a network, AdamW for the rest, in one optimizer.
 
 K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024
-(https://kellerjordan.github.io/posts/muon); the size of the steps after J. Liu et al., "Muon is scalable
-for LLM training", 2025, eq. 4. torch.optim.Muon takes two-dimensional parameters alone; here the kernel of
-a convolution is the matrix (out channels, in channels x taps).
+(https://kellerjordan.github.io/posts/muon). The size of the steps is that of J. Liu et al., "Muon is scalable
+for LLM training", 2025, eq. 4. Unlike torch.optim.Muon, which takes two-dimensional parameters only, this one
+treats the kernel of a convolution as the matrix (out channels, in channels x taps).
 """
 
 from __future__ import annotations
@@ -19,15 +19,23 @@ from torch.optim import Optimizer
 from sepnet.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Probability
 from sepnet.training.precision import has_fast_bfloat16
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, by Jordan et al.: steepest at zero
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic by Jordan et al., which is steep at zero
 
 
 class Muon(Optimizer):
-    """Steps of orthogonal matrices: the momentum U S V' of a weight becomes U V'.
+    """Optimizer whose steps are orthogonal matrices: the momentum U S V' of a weight becomes U V'.
 
-    Biases, scales, and kernels of one channel in or out (depthwise ones, say) take AdamW's steps (betas,
-    eps). lr and weight_decay serve both: a step of Muon is scaled to the RMS that AdamW's has. momentum: of
-    Nesterov's kind. n_iterations: of Newton and Schulz.
+    Biases, scales, and kernels with one input or output channel (such as depthwise ones) take the steps of
+    AdamW. A step of Muon is scaled to the RMS of a step of AdamW, so both share the learning rate.
+
+    Args:
+        params: The parameters.
+        lr: Learning rate of both.
+        weight_decay: Decoupled weight decay of both.
+        momentum: Nesterov momentum of Muon.
+        n_iterations: Newton-Schulz iterations of Muon.
+        betas: Decay rates of AdamW's averages.
+        eps: Added to AdamW's denominator.
     """
 
     def __init__(
@@ -40,9 +48,9 @@ class Muon(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        every = list(params)
-        matrices = [parameter for parameter in every if _is_matrix(parameter)]
-        others = [parameter for parameter in every if not _is_matrix(parameter)]
+        parameters = list(params)
+        matrices = [parameter for parameter in parameters if _is_matrix(parameter)]
+        others = [parameter for parameter in parameters if not _is_matrix(parameter)]
         common = {"lr": lr, "weight_decay": weight_decay}
         groups: list[dict[str, Any]] = [
             {"params": matrices, "momentum": momentum, "n_iterations": n_iterations},
@@ -52,17 +60,24 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step along the gradients; ``closure`` computes them, where given."""
+        """Take one step.
+
+        Args:
+            closure: Computes the gradients and returns the loss; None if the gradients are computed already.
+
+        Returns:
+            The loss of the closure.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            move = self._orthogonal_step if "momentum" in group else self._adamw_step
+            take_step = self._orthogonal_step if "momentum" in group else self._adamw_step
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    move(parameter, parameter.grad, group)
+                    take_step(parameter, parameter.grad, group)
         return loss
 
     def _orthogonal_step(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
@@ -72,7 +87,7 @@ class Muon(Optimizer):
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
         update = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
         scale = 0.2 * max(update.shape) ** 0.5
-        update = orthogonalised(update, n_iterations=group["n_iterations"])
+        update = orthogonalise(update, n_iterations=group["n_iterations"])
         parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"] * scale)
 
     def _adamw_step(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
@@ -84,18 +99,26 @@ class Muon(Optimizer):
         first, second = group["betas"]
         state["mean"].lerp_(gradient, 1 - first)
         state["square"].lerp_(gradient.square(), 1 - second)
-        count = float(state["step"])
-        spread = (state["square"] / (1 - second**count)).sqrt_().add_(group["eps"])
-        parameter.addcdiv_(state["mean"], spread, value=-group["lr"] / (1 - first**count))
+        n_steps = float(state["step"])
+        denominator = (state["square"] / (1 - second**n_steps)).sqrt_().add_(group["eps"])
+        parameter.addcdiv_(state["mean"], denominator, value=-group["lr"] / (1 - first**n_steps))
 
 
-def orthogonalised(
+def orthogonalise(
     matrix: Float[Tensor, "row column"], *, n_iterations: int = 5
 ) -> Float[Tensor, "row column"]:
-    """About U V' of the matrix U S V': singular values up to a hundred times apart are brought to 0.7 to 1.2.
+    """Replace a matrix U S V' by approximately U V'.
 
-    Smaller ones grow by the same factor, some 3.4 to the power of n_iterations. In bfloat16 where that is
-    fast, which is as good here.
+    Singular values that differ by a factor of up to a hundred become values from 0.7 to 1.2. Smaller ones are
+    multiplied by about 3.4^n_iterations. Computed in bfloat16 on devices where that is fast; the precision
+    suffices.
+
+    Args:
+        matrix: (row, column).
+        n_iterations: Newton-Schulz iterations.
+
+    Returns:
+        (row, column).
     """
     a, b, c = COEFFICIENTS
     x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix

@@ -1,4 +1,4 @@
-"""A few validation mixtures to hear and to look at, in the loggers that can show them."""
+"""Send a few separated validation mixtures to the loggers that can play and display them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from sepnet.data.dataset import MixtureSet
 from sepnet.figures.spectrogram import pixels, spectrogram_db
-from sepnet.training.task import aligned
-from sepnet.types import Scored
+from sepnet.training.task import SeparationTask, aligned_estimates
+from sepnet.types import Separator
 
 
 class Samples(Callback):
-    """Sends estimates of the first validation mixtures, sound and spectrogram, to wandb and TensorBoard.
+    """Sends sounds and spectrograms of the first validation mixtures to wandb and TensorBoard.
 
-    The mixtures and their references are sent once, with the first estimates. n_mixtures: how many;
-    seconds: how much of each. Stands before a callback that averages weights, as ExportBest.
+    The estimates are sent after each validation, the mixtures and references once. Like ``ExportBest``, the
+    callback has to come before one that averages weights.
+
+    Args:
+        n_mixtures: The number of mixtures.
+        seconds: The length of each that is sent, from its start.
     """
 
     def __init__(self, *, n_mixtures: int = 3, seconds: float = 6.0) -> None:
@@ -29,30 +34,36 @@ class Samples(Callback):
         self._sent = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        able = [one for one in trainer.loggers if isinstance(one, WandbLogger | TensorBoardLogger)]
-        separates = not isinstance(pl_module.separator, Scored)
-        if trainer.sanity_checking or not able or not trainer.is_global_zero or not separates:
+        loggers = [
+            logger for logger in trainer.loggers if isinstance(logger, WandbLogger | TensorBoardLogger)
+        ]
+        assert isinstance(pl_module, SeparationTask)
+        separator = pl_module.separator
+        if trainer.sanity_checking or not loggers or not trainer.is_global_zero:
+            return
+        if not isinstance(separator, Separator):  # a part of one, such as a tagger
             return
         loader: Any = trainer.val_dataloaders
         valid: MixtureSet = loader.dataset.dataset
         sounds = {
             f"{index}/{name}": sound[: int(self.seconds * valid.sample_rate)]
             for index in range(min(self.n_mixtures, len(valid)))
-            for name, sound in self._sounds(pl_module, valid, index)
+            for name, sound in self._sounds(separator, valid, index)
         }
         self._sent = True
-        for logger in able:
+        for logger in loggers:
             if isinstance(logger, WandbLogger):
                 self._to_wandb(logger, sounds, valid.sample_rate, trainer.global_step)
             else:
                 self._to_tensorboard(logger, sounds, valid.sample_rate, trainer.global_step)
 
     def _sounds(
-        self, module: pl.LightningModule, valid: MixtureSet, index: int
+        self, separator: Separator, valid: MixtureSet, index: int
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        mixture, separator = valid[index], module.separator
+        """The sounds to send of one mixture, with their names."""
+        mixture = valid[index]
         assert mixture.references is not None
-        signals = {"estimate": aligned(separator, mixture)}  # type: ignore[arg-type]
+        signals = {"estimate": aligned_estimates(separator, mixture)}
         if not self._sent:
             signals |= {"mixture": mixture.audio[:1], "reference": mixture.references}
         for name, group in signals.items():
@@ -65,7 +76,7 @@ class Samples(Callback):
         logged: dict[str, Any] = {"trainer/global_step": step}
         for name, sound in sounds.items():
             logged[f"audio/{name}"] = wandb.Audio(sound.numpy(), sample_rate=rate)
-            logged[f"spectrogram/{name}"] = wandb.Image(picture(sound, rate))
+            logged[f"spectrogram/{name}"] = wandb.Image(spectrogram_image(sound, rate))
         logger.experiment.log(logged)
 
     def _to_tensorboard(
@@ -73,10 +84,20 @@ class Samples(Callback):
     ) -> None:
         for name, sound in sounds.items():
             logger.experiment.add_audio(f"audio/{name}", sound, step, sample_rate=rate)
-            logger.experiment.add_image(f"spectrogram/{name}", picture(sound, rate), step, dataformats="HWC")
+            logger.experiment.add_image(
+                f"spectrogram/{name}", spectrogram_image(sound, rate), step, dataformats="HWC"
+            )
 
 
-def picture(sound: torch.Tensor, sample_rate: int) -> np.ndarray:
-    """A spectrogram in dB below its own peak, as colours (row, frame, 3), low frequencies below."""
+def spectrogram_image(sound: Float[torch.Tensor, " time"], sample_rate: int) -> np.ndarray:
+    """Draw a spectrogram in dB relative to its peak.
+
+    Args:
+        sound: (time,).
+        sample_rate: In Hz.
+
+    Returns:
+        Colours (row, frame, 3); the lowest frequency is in the last row.
+    """
     levels_db = spectrogram_db(sound, sample_rate)
     return pixels(levels_db, float(levels_db.max()))

@@ -1,4 +1,4 @@
-"""How far a run is, and the learning rate that follows from it."""
+"""The progress of a run, and the learning rate that depends on it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,44 @@ from lightning.pytorch.trainer.states import RunningStage
 
 
 def progress(trainer: pl.Trainer) -> float:
-    """The share of the run that is done, 0 to 1: of its steps, its epochs or its time, whichever is further.
+    """Compute which share of the run is done: of its steps, its epochs or its time, the largest of these.
 
-    All three survive a restart: they are kept in the checkpoint.
+    All three continue after a restart, because they are in the checkpoint.
+
+    Args:
+        trainer: The trainer of the run.
+
+    Returns:
+        0 to 1.
     """
     shares = [0.0]
     if trainer.max_steps > 0:
         shares.append(trainer.global_step / trainer.max_steps)
-    batches = trainer.num_training_batches  # infinite before the loader is there
-    if trainer.max_epochs is not None and trainer.max_epochs > 0 and math.isfinite(batches):
-        steps = math.ceil(batches / trainer.accumulate_grad_batches)  # the last batch always makes a step
-        shares.append(trainer.global_step / max(trainer.max_epochs * steps, 1))
+    n_batches = trainer.num_training_batches  # infinite before there is a data loader
+    if trainer.max_epochs is not None and trainer.max_epochs > 0 and math.isfinite(n_batches):
+        n_steps = math.ceil(n_batches / trainer.accumulate_grad_batches)  # the last batch always makes a step
+        shares.append(trainer.global_step / max(trainer.max_epochs * n_steps, 1))
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for timer in callbacks:
-        if isinstance(timer, Timer) and (left := timer.time_remaining(RunningStage.TRAINING)) is not None:
+        if (
+            isinstance(timer, Timer)
+            and (remaining := timer.time_remaining(RunningStage.TRAINING)) is not None
+        ):
             elapsed = timer.time_elapsed(RunningStage.TRAINING)
-            shares.append(elapsed / max(elapsed + left, 1e-9))
+            shares.append(elapsed / max(elapsed + remaining, 1e-9))
     return min(max(shares), 1.0)
 
 
 class LearningRate(Callback):
-    """Warm-up over steps, then decay over the run's progress, whatever it is counted in.
+    """Sets the learning rate: a linear warm-up over steps, then a decay over the progress of the run.
 
-    The optimizer's own rate is the peak. decay: cosine, linear or none, from the share ``decay_from`` of
-    the run on; final: the share of the peak that is left at the end.
+    The peak is the rate in the configuration of the optimizer.
+
+    Args:
+        warmup_steps: The number of steps of the warm-up.
+        decay: The shape of the decay.
+        decay_from: The share of the run after which the decay starts, 0 to 1.
+        final: The rate at the end of the run, as a share of the peak.
     """
 
     def __init__(
@@ -49,14 +63,22 @@ class LearningRate(Callback):
         self._peaks: list[list[float]] = []
 
     def factor(self, step: int, done: float) -> float:
-        """The share of the peak rate at a step (from 0), with the share ``done`` of the run behind."""
+        """Compute the factor of the peak rate.
+
+        Args:
+            step: The number of steps before this one.
+            done: The share of the run that is done, 0 to 1.
+
+        Returns:
+            0 to 1.
+        """
         warmup = min((step + 1) / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
-        gone = min(max(done - self.decay_from, 0.0) / max(1 - self.decay_from, 1e-9), 1.0)
-        left = {"cosine": 0.5 * (1 + math.cos(math.pi * gone)), "linear": 1 - gone, "none": 1.0}[self.decay]
-        return warmup * (self.final + (1 - self.final) * left)
+        phase = min(max(done - self.decay_from, 0.0) / max(1 - self.decay_from, 1e-9), 1.0)
+        shapes = {"cosine": 0.5 * (1 + math.cos(math.pi * phase)), "linear": 1 - phase, "none": 1.0}
+        return warmup * (self.final + (1 - self.final) * shapes[self.decay])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # The configuration's rates: the optimizers are fresh here, a checkpoint is read into them later.
+        # The rates in the configuration: a checkpoint is only read into the optimizers after this.
         self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
 
     def on_train_batch_start(

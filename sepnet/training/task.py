@@ -1,4 +1,4 @@
-"""The one LightningModule: it trains whatever has a loss, and knows no separator by name."""
+"""The only LightningModule: it trains every module with a loss, and knows no separator by name."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ from contextlib import contextmanager
 
 import lightning.pytorch as pl
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sepnet.metrics import align, improvement, is_silent, si_sdr
 from sepnet.types import Batch, Mixture, Scored, Separator, SepnetError, Trainable, visible_hints
 
-SCORE = "si_sdri"  # what separators are validated by
+SI_SDRI = "si_sdri"  # the validation score of separators
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class DivergedError(SepnetError):
-    """The loss or its gradient is no longer a number worth following: the step and the batch's ids."""
+    """The loss or its gradient is not finite or too large; the message names the step and the mixtures."""
 
 
 class SeparationTask(pl.LightningModule):
-    """Minimises ``separator.loss`` and validates with the very ``separate`` that users call.
+    """Minimises ``separator.loss``, and validates with the same ``separate`` that users call.
 
-    optimizer: called with the parameters. max_loss: a training loss above this counts as exploded.
+    Logs ``train/*`` (all that the loss returns), ``train/grad_norm`` and ``val/si_sdri`` in dB: the mean over
+    mixtures of the mean over sources, without silent references. A part of a separator (``Scored``) has its
+    own score under ``val/``.
 
-    Logs ``train/*`` (whatever the loss returns), ``train/grad_norm`` and ``val/si_sdri`` in dB: the mean
-    over mixtures of the mean over sources, silent references left out. What is ``Scored`` instead of a
-    separator has its own score under ``val/``. Raises DivergedError with the step and the mixtures' ids.
+    Args:
+        separator: The module to train.
+        optimizer: Makes the optimizer from the parameters.
+        max_loss: A training loss above this counts as divergence.
+
+    Raises:
+        SepnetError: The separator is no module, so it has nothing to train.
+        DivergedError: In training: the loss or its gradient is not finite or too large.
     """
 
     def __init__(self, *, separator: Trainable, optimizer: OptimizerFactory, max_loss: float = 1e6) -> None:
@@ -38,14 +46,14 @@ class SeparationTask(pl.LightningModule):
             raise SepnetError(f"{type(separator).__name__} has nothing to train: choose a trainable model")
         self.separator = separator
         self.optimizer_factory, self.max_loss = optimizer, max_loss
-        self._where = ""
+        self._position = ""  # of the batch or mixture, for messages
 
     def configure_optimizers(self) -> Optimizer:
         return self.optimizer_factory(p for p in self.parameters() if p.requires_grad)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        self._where = f"in the batch of [{', '.join(batch.ids)}]"
-        with self._found_where():
+        self._position = f"in the batch of [{', '.join(batch.ids)}]"
+        with self._nan_as_divergence():
             losses = self.separator.loss(batch)
         loss = losses["loss"]
         value = float(loss.detach())
@@ -58,25 +66,25 @@ class SeparationTask(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        scaled = self.trainer.precision == "16-mixed"  # its scaler leaves out such steps
-        if not bool(torch.isfinite(norm)) and not scaled:
+        is_scaled = self.trainer.precision == "16-mixed"  # its gradient scaler skips such steps
+        if not bool(torch.isfinite(norm)) and not is_scaled:
             raise self._diverged(f"the norm of the gradient is {float(norm):.4g}")
         self.log("train/grad_norm", norm)
 
     def validation_step(self, mixture: Mixture, index: int) -> None:
-        self._where = f"in mixture {index} of the validation"
-        with self._found_where():
+        self._position = f"in mixture {index} of the validation"
+        with self._nan_as_divergence():
             score = validation_score(self.separator, mixture)
         if score is not None:
             name = f"val/{score_name(self.separator)}"
             self.log(name, score, prog_bar=True, batch_size=1, sync_dist=True)
 
-    def _diverged(self, what: str) -> DivergedError:
-        return DivergedError(f"{what} at step {self.global_step}, {self._where}")
+    def _diverged(self, reason: str) -> DivergedError:
+        return DivergedError(f"{reason} at step {self.global_step}, {self._position}")
 
     @contextmanager
-    def _found_where(self) -> Iterator[None]:
-        """Say where NaN was found: an assignment of sources that meets it knows no step and no batch."""
+    def _nan_as_divergence(self) -> Iterator[None]:
+        """Add step and batch to an error about NaN, which is raised where neither is known."""
         try:
             yield
         except SepnetError as error:
@@ -86,44 +94,71 @@ class SeparationTask(pl.LightningModule):
 
 
 def score_name(trained: object) -> str:
-    """What a trained module is validated by: its own score, or for a separator ``si_sdri``."""
-    return trained.score_name if isinstance(trained, Scored) else SCORE
+    """Return the name of the validation score of a module.
+
+    Args:
+        trained: A separator, whose score is ``si_sdri``, or a part of one with a score of its own.
+    """
+    return trained.score_name if isinstance(trained, Scored) else SI_SDRI
 
 
 def validation_score(trained: object, mixture: Mixture) -> Tensor | None:
-    """Its own score of a mixture, or for a separator the SI-SDRi; None if there is nothing to judge."""
+    """Score a module on one mixture.
+
+    Args:
+        trained: A separator, or a part of one with a score of its own.
+        mixture: With references.
+
+    Returns:
+        The SI-SDRi in dB, or the module's own score; None if the mixture cannot be scored.
+    """
     if not isinstance(trained, Scored):
         assert isinstance(trained, Separator)
         return si_sdr_gain(trained, mixture)
-    with _plainly(mixture):
+    with _full_precision(mixture):
         return trained.score(mixture)
 
 
 @contextmanager
-def _plainly(mixture: Mixture) -> Iterator[None]:
-    """In full precision, and not compiled: clips have any length, and each would be compiled for anew."""
+def _full_precision(mixture: Mixture) -> Iterator[None]:
+    """Compute in full precision, and uncompiled, because each new length of a clip would be compiled."""
     with torch.autocast(mixture.audio.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
         yield
 
 
-def aligned(separator: Separator, mixture: Mixture) -> Tensor:
-    """The estimates (source, time) of a mixture in the order of its references, as evaluated."""
+def aligned_estimates(separator: Separator, mixture: Mixture) -> Float[Tensor, "source time"]:
+    """Separate a mixture, and bring the estimates into the order of its references as an evaluation does.
+
+    Args:
+        separator: The separator.
+        mixture: With references.
+
+    Returns:
+        (source, time).
+    """
     assert mixture.references is not None
-    with _plainly(mixture):
+    with _full_precision(mixture):
         separation = separator.separate(visible_hints(separator, mixture))
     return align(separation, mixture.references, needs=separator.info.needs, labels=mixture.labels)[0]
 
 
 def si_sdr_gain(separator: Separator, mixture: Mixture) -> Tensor | None:
-    """The mean SI-SDR improvement in dB over a mixture's sources; None if there is nothing to judge.
+    """Compute the mean SI-SDR improvement over the sources of a mixture.
 
-    Left out are silent sources, one that is all of its mixture, and those that no query asks for.
+    Silent sources, a source that is the whole mixture, and sources without a query are left out.
+
+    Args:
+        separator: The separator.
+        mixture: With references.
+
+    Returns:
+        The mean in dB; None if no source is left.
     """
     references = mixture.references
     assert references is not None
-    estimates, references = aligned(separator, mixture).double(), references.double()
+    estimates, references = aligned_estimates(separator, mixture).double(), references.double()
     gains = improvement(si_sdr, estimates, references, mixture.audio[:1].double().expand_as(references))
-    judged = ~(is_silent(references) | is_silent(mixture.audio[:1] - references))
+    is_scored = ~(is_silent(references) | is_silent(mixture.audio[:1] - references))
     if mixture.is_target is not None:
-        judged &= torch.tensor(mixture.is_target, device=judged.device)
-    return gains[judged].mean() if bool(judged.any()) else None
+        is_scored &= torch.tensor(mixture.is_target, device=is_scored.device)
+    return gains[is_scored].mean() if bool(is_scored.any()) else None
