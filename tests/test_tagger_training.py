@@ -1,4 +1,4 @@
-"""scripts/train.py model=ast_tagger: a score of its own, exact resumption, and a run that is no separator."""
+"""`sepnet train model=ast_tagger`: its own score, exact resumption, and a run that is no separator."""
 
 from __future__ import annotations
 

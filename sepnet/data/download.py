@@ -121,8 +121,8 @@ def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -
         if (digest := _sha256(part)) != sha256:
             part.unlink()
             raise SepnetError(
-                f"the download of {url} has SHA-256 {digest}, not {sha256}; it was deleted. Run again; if that "
-                f"doesn't help, download it elsewhere and put it at {target}"
+                f"the download of {url} has SHA-256 {digest}, not {sha256}; it was deleted. Run again; if "
+                f"that doesn't help, download it elsewhere and put it at {target}"
             )
         part.replace(target)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A separator as a graph that can be exported, or the reason why it can't be one."""
+"""Make a graph that can be exported from a separator, or give the reason why there is none."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ def build_graph(separator: Separator, *, head: bool = False, step: bool = False)
     """Make the graph of a separator, on the CPU.
 
     Args:
-        separator: A trained separator; it is copied, and left as it is.
-        head: Whether to take the mask head of deep clustering, in place of k-means.
-        step: Whether to take the step of a causal mask estimator, which serves live audio.
+        separator: A trained separator; it is copied, and not changed.
+        head: Whether to export the mask head of deep clustering, instead of k-means.
+        step: Whether to export the step of a causal mask estimator, for live audio.
+
+    Returns:
+        The graph.
 
     Raises:
         CannotSeparate: ``step`` is set, but the model can't run live.
-        SepnetError: The separator is no fixed graph; the message says why.
+        SepnetError: The separator has no fixed graph; the message gives the reason.
     """
     name = type(separator).__name__
     if step and not isinstance(separator, MaskEstimator):
@@ -46,12 +49,14 @@ def build_graph(separator: Separator, *, head: bool = False, step: bool = False)
 
 @singledispatch
 def _build(separator: Separator, *, head: bool, step: bool) -> Graph:
-    """By the type of the separator; this one refuses all other types."""
+    """Make the graph of a type of separator; this function refuses all types without one of their own."""
     name = type(separator).__name__
     if "references" in separator.info.needs:
         raise SepnetError(f"{name} needs the true sources, which other programs don't have: {EXPORTABLE}")
     if isinstance(separator, nn.Module) and any(True for _ in separator.parameters()):
-        raise SepnetError(f"{name} optimises each mixture in steps that no fixed graph holds: {EXPORTABLE}")
+        raise SepnetError(
+            f"{name} optimises each mixture in steps that a fixed graph cannot express: {EXPORTABLE}"
+        )
     raise SepnetError(f"{name} processes each mixture anew, without a trained network: {EXPORTABLE}")
 
 
@@ -79,13 +84,13 @@ def _mask_estimator(separator: MaskEstimator, *, head: bool, step: bool) -> Grap
 def _mask_head(separator: DeepClustering, *, head: bool, step: bool) -> Graph:
     if not separator.head_sources:
         raise SepnetError(
-            "deep clustering ends in k-means, whose steps no fixed graph holds, and this model has no mask "
-            "head to export instead: train one with model.head_sources=2"
+            "deep clustering ends in k-means, whose steps a fixed graph cannot express, and this model "
+            "has no mask head to export instead: train one with model.head_sources=2"
         )
     if not head:
         raise SepnetError(
-            "deep clustering ends in k-means, whose steps no fixed graph holds: head=true exports the mask "
-            f"head instead, for {separator.head_sources} sources"
+            "deep clustering ends in k-means, whose steps a fixed graph cannot express: head=true exports "
+            f"the mask head instead, for {separator.head_sources} sources"
         )
     separator = _frozen_copy(separator)
     separator.use_head = True

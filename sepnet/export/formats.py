@@ -29,12 +29,15 @@ def encode_graph(graph: Graph, file_format: str, metadata: Mapping[str, Any]) ->
     """Trace a graph, and make the content of its file.
 
     Args:
-        graph: What is traced.
+        graph: The graph to trace.
         file_format: ``onnx`` or ``torch``.
         metadata: Written into the file, as JSON.
 
+    Returns:
+        The content.
+
     Raises:
-        SepnetError: A package is missing, or the model has a part that this format can't hold.
+        SepnetError: A package is missing, or a part of the model can't be written in this format.
     """
     with _quiet():
         try:
@@ -51,7 +54,7 @@ def open_graph(content: bytes, file_format: str) -> Run | None:
     """Open the content of a file as a function of its inputs.
 
     Args:
-        content: Of the file.
+        content: The content of the file.
         file_format: ``onnx`` or ``torch``.
 
     Returns:

@@ -1,7 +1,7 @@
-"""The modules that are traced: the whole computation from mixture to sources, on tensors alone.
+"""The modules that are traced: the whole computation from mixture to sources, with tensors only.
 
 Each is a thin module around the public parts of a separator. It has no hints, no complex numbers and no
-branches that depend on the samples, so that a graph that is traced once is right for any mixture.
+branches that depend on the samples, so that a graph that is traced once is correct for any mixture.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ def run_once(run: Run, inputs: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """A module to be traced, with all that the file says about it.
+    """A module to be traced, with the description that goes into the file.
 
     Attributes:
-        module: What is traced.
+        module: The module.
         examples: An example of each input, by name.
         dynamic: For each input, the names of the axes that may have any length.
         outputs: Names of the outputs; the first is the sources, (batch, source, time).
         sources: A name for each source.
-        sample_rate: Hz.
-        window_samples: Of the transform.
-        latency_seconds: None if the whole clip is needed.
-        separate: The separator itself, to compare with: from a clip (time,) for each input to
-            (source, time).
-        apply: How clips (batch, time) are put through the graph.
-        hop_samples: Of a live step: the length of its input.
-        lag_samples: Of a live step: how far its output lags behind its input.
+        sample_rate: In Hz.
+        window_samples: The window of the transform.
+        latency_seconds: The latency; None if the whole clip is needed.
+        separate: The separator itself, for comparison: from a clip (time,) for each input to (source, time).
+        apply: Runs the graph on clips (batch, time).
+        hop_samples: The length of the input of a live step; None for other graphs.
+        lag_samples: The number of samples by which the output of a live step lags behind its input; None for
+            other graphs.
     """
 
     module: nn.Module
@@ -133,6 +133,9 @@ def silent_where_mixture_is(mixture: Float[Tensor, "batch time"], sources: Estim
     Args:
         mixture: (batch, time).
         sources: (batch, source, time).
+
+    Returns:
+        (batch, source, time).
     """
     is_audible = mixture.abs().amax(dim=-1) > 0  # (batch,)
     return torch.where(is_audible[:, None, None], sources, torch.zeros_like(sources))

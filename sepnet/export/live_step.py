@@ -1,4 +1,4 @@
-"""The step of a live separator as a graph: from a hop and a state to a hop of each source and a new state."""
+"""Make a graph of the step of a live separator: a hop and a state to a hop of each source and a new state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def live_step_graph(
     Args:
         estimator: A causal mask estimator.
         sources: A name for each source.
-        separate: The estimator on a whole clip, to compare with.
+        separate: Separates a whole clip with the estimator, for comparison.
+
+    Returns:
+        The graph.
 
     Raises:
         CannotSeparate: The estimator can't run live.
@@ -49,7 +52,16 @@ def live_step_graph(
 def apply_hop_by_hop(
     hop_samples: int, lag_samples: int, state: Sequence[Tensor]
 ) -> Callable[[Run, Sequence[Tensor]], Tensor]:
-    """Make a function that puts a clip (1, time) through a step hop by hop, and cuts off the lag."""
+    """Make a function that runs a step on a clip hop by hop, and removes the lag.
+
+    Args:
+        hop_samples: The length of a hop.
+        lag_samples: The number of samples to remove at the start of the output.
+        state: The initial state.
+
+    Returns:
+        A function from the step and a clip (1, time) to sources (1, source, time).
+    """
 
     def apply(run: Run, inputs: Sequence[Float[Tensor, "1 time"]]) -> Tensor:
         (clip,), current_state = inputs, list(state)

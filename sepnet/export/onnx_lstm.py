@@ -1,4 +1,4 @@
-"""LSTMs as ONNX's operator; otherwise PyTorch would unroll them to the length of the example."""
+"""Write LSTMs as ONNX's operator; otherwise PyTorch would unroll them to the length of the example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OnnxLSTM(nn.Module):
     computes nothing itself.
 
     Args:
-        lstm: With biases, without projections.
+        lstm: An LSTM with biases, without projections.
     """
 
     def __init__(self, lstm: nn.LSTM) -> None:
@@ -28,12 +28,12 @@ class OnnxLSTM(nn.Module):
             directions = [f"l{layer}", f"l{layer}_reverse"][: self.n_directions]
             for name in ("weight_ih", "weight_hh"):
                 weights = torch.stack(
-                    [_reordered(getattr(lstm, f"{name}_{direction}")) for direction in directions]
+                    [_reordered(lstm.get_parameter(f"{name}_{direction}")) for direction in directions]
                 )
                 self.register_buffer(f"{name}_{layer}", weights)  # (direction, 4 hidden, n_in)
             biases = [
                 torch.cat(
-                    [_reordered(getattr(lstm, f"{name}_{direction}")) for name in ("bias_ih", "bias_hh")]
+                    [_reordered(lstm.get_parameter(f"{name}_{direction}")) for name in ("bias_ih", "bias_hh")]
                 )
                 for direction in directions
             ]
@@ -48,9 +48,9 @@ class OnnxLSTM(nn.Module):
                 "LSTM",
                 (
                     states,
-                    getattr(self, f"weight_ih_{layer}"),
-                    getattr(self, f"weight_hh_{layer}"),
-                    getattr(self, f"bias_{layer}"),
+                    self.get_buffer(f"weight_ih_{layer}"),
+                    self.get_buffer(f"weight_hh_{layer}"),
+                    self.get_buffer(f"bias_{layer}"),
                 ),
                 {
                     "hidden_size": self.hidden,
@@ -64,7 +64,14 @@ class OnnxLSTM(nn.Module):
 
 
 def with_onnx_lstms(module: nn.Module) -> nn.Module:
-    """Copy a module with every LSTM replaced by an ``OnnxLSTM``."""
+    """Copy a module with every LSTM replaced by an ``OnnxLSTM``.
+
+    Args:
+        module: The module; it is not changed.
+
+    Returns:
+        The copy.
+    """
     replaced = copy.deepcopy(module)
     for parent in list(replaced.modules()):
         for name, child in list(parent.named_children()):

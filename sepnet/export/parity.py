@@ -1,4 +1,4 @@
-"""Whether a file computes what the separator computes, on clips of five lengths."""
+"""Compare the results of a file with those of the separator, on clips of five lengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_DEVIATION = 1e-4  # of full scale, or of the loudest estimate
 
 
 def compared_lengths(graph: Graph) -> tuple[int, int, int, int, int]:
-    """Lengths in samples: one, less than a window, one more than a window, about 1 and about 3 seconds."""
+    """Choose lengths in samples: one, less than a window, one more than a window, about 1 and 3 seconds."""
     window, rate = graph.window_samples, graph.sample_rate
     return 1, window // 2 + 1, window + 1, rate - rate % 2 + 1, 3 * rate + 2
 

@@ -36,7 +36,7 @@ from sepnet.separators.examples import checked_examples, example_labels
 from sepnet.types import Mixture, Query, Separation, SeparatorInfo, SepnetError
 
 TAGGER_RMS = 0.04  # -28 dBFS, the level of the sounds that taggers are trained with
-MIN_TARGET_ENERGY_SHARE = 1e-6  # of the mixture's energy, -60 dB: less is no target
+MIN_TARGET_ENERGY_SHARE = 1e-6  # of the mixture's energy, -60 dB: a target with less counts as empty
 
 LossEmbedding = Literal["start", "tagger", "none"]
 
@@ -46,21 +46,21 @@ class AstDgmo(nn.Module):
 
     Args:
         tagger: The tagger of stage 1; it is frozen.
-        start: What makes the first mask.
-        preset: Of the detection: ``balanced``, ``selective`` or ``inclusive``.
+        start: Makes the first mask.
+        preset: The preset of the detection: ``balanced``, ``selective`` or ``inclusive``.
         detector: Settings of ``Detector`` that replace those of the preset.
-        dgmo: The optimisation; None: the first mask is the final one.
-        masking: The transform of masks; None: the default one at the tagger's rate.
+        dgmo: The optimisation; None to use the first mask.
+        masking: The transform of masks; None for the default one, at the tagger's rate.
         window_seconds: Length of the windows of the mixture that are tagged.
         hop_seconds: Distance between their starts.
-        max_query_seconds: Of a longer query only the loudest part of this length is used.
-        min_probability: Of a query's most probable class, from which on the detection uses that class as well
-            as the similarity.
+        max_query_seconds: Of a longer query, only the loudest section of this length is used.
+        min_probability: The detection uses the most probable class of the query, besides the similarity, if
+            its probability is at least this.
         loss_embedding: The embedding in which the loss of the optimisation compares target and query: that of
-            the ``start``, of the ``tagger``, or ``none``. The guard compares embeddings of the tagger; with
-            ``none``, spectra.
-        half_precision: Whether the tagger computes in bfloat16: worthwhile for large ones, on machines with
-            instructions for it.
+            the ``start``, of the ``tagger``, or ``none``. The guard compares embeddings of the tagger, or
+            with ``none`` spectra.
+        half_precision: Whether the tagger computes in bfloat16, which is faster for large taggers on machines
+            with instructions for it.
 
     Raises:
         SepnetError: A setting is out of range, or does not fit another one.
@@ -109,14 +109,20 @@ class AstDgmo(nn.Module):
 
     @property
     def info(self) -> SeparatorInfo:
-        """It needs an example of each sound to find."""
+        """The description of the separator: it needs an example of each sound."""
         return SeparatorInfo(needs=frozenset({"queries"}), sample_rate=self.sample_rate)
 
     def separate(self, mixture: Mixture) -> Separation:
         """Separate the target of each query; with a single query also the residual.
 
-        A target that was not found is silent. But a start that works without the detection, such as a
-        network, may find what the tagger does not recognise; then its mask is used.
+        The target is silent if the sound was not detected. But a start that works without detection, such as
+        a network, may extract a sound that the tagger does not recognise; then its mask is used.
+
+        Args:
+            mixture: A mixture with one or more queries.
+
+        Returns:
+            A source for each query; for a single query also the residual.
 
         Raises:
             CannotSeparate: The mixture has another sample rate than the tagger, or a query cannot be used.
@@ -129,7 +135,17 @@ class AstDgmo(nn.Module):
 
     @torch.no_grad()
     def find(self, mixture: Mixture) -> tuple[Event, ...]:
-        """Find the sound of each query, one event for each. Raises as ``separate``."""
+        """Find the sound of each query.
+
+        Args:
+            mixture: A mixture with one or more queries.
+
+        Returns:
+            An event for each query.
+
+        Raises:
+            CannotSeparate: As ``separate``.
+        """
         require_rate(mixture, self.sample_rate, made="the tagger was")
         queries = checked_examples(mixture, min_seconds=MIN_QUERY_SECONDS, max_seconds=MAX_QUERY_SECONDS)
         return tuple(self._find_one(mixture.audio[0], query) for query in queries)

@@ -17,12 +17,12 @@ from sepnet.types import Query
 
 @dataclass(frozen=True)
 class QueryContext:
-    """One mixture and one query, with all that is known before there is a mask.
+    """One mixture and one query, with the results of tagging and detection.
 
     Attributes:
-        mixture: (time,), at the level that the tagger was given.
-        mel_powers: Of the mixture, (frame, mel).
-        query: The example, at the level that the tagger was given.
+        mixture: (time,), at the level of the tagger's input.
+        mel_powers: Mel powers of the mixture, (frame, mel).
+        query: The example, at the level of the tagger's input.
         query_tags: Tags of the example.
         mixture_tags: Tags of the mixture over time.
         detection: When the sound of the query occurs in the mixture.

@@ -1,4 +1,4 @@
-"""The result of a query: whether and when its sound was found, and the target with the mask that gave it."""
+"""The result of a query: whether and when its sound occurs, the target, and the mask that extracts it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Event:
     """The result of one query; target and residual sum to the mixture.
 
     Attributes:
-        name: The label of the query; without one the class that the tagger gives it.
-        query: The example as it was used, at the level that the tagger was given.
+        name: The label of the query; without one, the class that the tagger assigns to it.
+        query: The example as it was used, at the level of the tagger's input.
         tags: Tags of the example.
-        class_known: Whether the tagger was sure enough of the example's class to search for it; otherwise the
-            detection used similarity alone.
+        class_known: Whether the tagger recognised the class of the example with enough confidence to search
+            for it; otherwise the detection used only similarity.
         detection: When the sound occurs, and with what confidence.
         start_mask: The first mask, (frame, mel).
         mask: The final mask, (frame, mel).
         mask_linear: The final mask as it was applied, (bin, frame).
-        optimisation: How the mask was optimised; None where it was not.
+        optimisation: The optimisation of the mask; None if the mask was not optimised.
         target: The sound of the query, (time,).
         residual: The rest of the mixture, (time,).
-        compute_seconds: Time that each stage took.
+        compute_seconds: {stage: duration}.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Event:
 
 @runtime_checkable
 class EventFinder(Separator, Protocol):
-    """A separator that also tells when the sound of each query occurs, and with what confidence."""
+    """A separator that also detects when the sound of each query occurs, and with what confidence."""
 
     def find(self, mixture: Mixture) -> tuple[Event, ...]:
         """Find the sound of each query, one event for each. Raises as ``separate``."""

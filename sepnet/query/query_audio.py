@@ -1,4 +1,4 @@
-"""The audio of a query: how long it may be, and the part of a long one that is used."""
+"""The audio of a query: its allowed length, and the part of a long one that is used."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ MIN_QUERY_SECONDS, MAX_QUERY_SECONDS = 0.1, 30.0
 def loudest_part(
     audio: Float[Tensor, " time"], seconds: float, sample_rate: int
 ) -> Float[Tensor, " excerpt"]:
-    """Select the stretch with the most energy.
+    """Select the section with the largest energy.
 
     Args:
         audio: (time,).
-        seconds: Length of the stretch.
+        seconds: Length of the section.
         sample_rate: In Hz.
 
     Returns:
-        The stretch; all of the audio where it is not longer.
+        The section; all of the audio if it is not longer.
     """
     n_samples = round(seconds * sample_rate)
     if len(audio) <= n_samples:

@@ -88,7 +88,7 @@ class QueryMask(nn.Module):
 
     @property
     def info(self) -> SeparatorInfo:
-        """It needs an example of each sound to find."""
+        """The description of the separator: it needs an example of each sound."""
         return SeparatorInfo(needs=frozenset({"queries"}), sample_rate=self.sample_rate)
 
     def forward(

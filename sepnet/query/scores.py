@@ -27,19 +27,19 @@ LOWEST_RATING = "poor"
 class QueryScores:
     """The scores of a target.
 
-    The mixture itself may score well, so the improvements say most.
+    The mixture itself may have high scores, so the improvements are the most informative ones.
 
     Attributes:
         si_sdr_mixture_db: SI-SDR of the mixture.
         si_sdr_db: SI-SDR of the target.
-        si_sdr_improvement_db: Of the target over the mixture.
+        si_sdr_improvement_db: SI-SDR of the target minus that of the mixture.
         sdr_mixture_db: SDR of the mixture.
         sdr_db: SDR of the target.
-        sdr_improvement_db: Of the target over the mixture.
-        spectral_convergence: An error: 0 is perfect.
-        cross_correlation: 0 to 1.
-        energy_ratio_db: Of the target over the reference; 0 where the level is right.
-        rating: Of the SI-SDR, in a word.
+        sdr_improvement_db: SDR of the target minus that of the mixture.
+        spectral_convergence: An error; 0 is perfect.
+        cross_correlation: 0 to 1; 1 is perfect.
+        energy_ratio_db: The energy of the target over that of the reference; 0 if the level is right.
+        rating: The SI-SDR, rated in a word.
     """
 
     si_sdr_mixture_db: float
@@ -110,8 +110,8 @@ def spectral_convergence(
     Args:
         estimate: (time,).
         reference: (time,).
-        window_samples: Of the STFT (Hann).
-        hop_samples: Of the STFT.
+        window_samples: Length of the window of the STFT (Hann).
+        hop_samples: Hop of the STFT.
 
     Returns:
         0 for a perfect estimate, 1 for a silent one.
@@ -137,7 +137,7 @@ def cross_correlation(estimate: Signal, reference: Signal) -> float:
         reference: (time,).
 
     Returns:
-        0 to 1; 0 where either is silent.
+        0 to 1; 0 if one of them is silent.
     """
     e, s = estimate.double(), reference.double()
     norm = float(torch.linalg.norm(e) * torch.linalg.norm(s))

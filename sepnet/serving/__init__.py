@@ -5,10 +5,10 @@
     with running(["nmf"]) as address:
         ...
 
-A request passes through these in turn:
+A request passes through these modules in turn:
 
 request_filter  which addresses exist, and how much may be sent
-routes          plain HTTP: the API, and what the page fetches
+routes          plain HTTP: the API, and the files of the page
 page, handlers  the page and its events, made with Gradio
 job_queue       when a request is computed
 separation      a request with its uploads -> its sources, through ``inference.Pipeline``
@@ -16,7 +16,7 @@ result_files    sources as WAV files, a manifest and a zip archive
 result_store    the files of results, in memory for a while
 mixer, waveform a result as HTML: waveforms, spectrograms, a player, scores
 
-models, limits and uploads hold what they share; app puts all together, server runs it at an address.
+models, limits and uploads are shared by these; app combines them, and server runs the app at an address.
 """
 
 from sepnet.serving.limits import Limits

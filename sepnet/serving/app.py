@@ -1,4 +1,4 @@
-"""The web application: request filter, plain HTTP and page put together."""
+"""The web application: request filter, plain HTTP and page combined."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ def make_app(
     """Make the application.
 
     Args:
-        names: Of the models to serve.
-        limits: What clients may ask for.
-        uploads: Where Gradio keeps uploads.
+        names: The names of the models to serve.
+        limits: The limits of requests.
+        uploads: The folder of Gradio's uploads.
         with_examples: Whether the page offers examples.
+
+    Returns:
+        An ASGI application.
 
     Raises:
         SepnetError: A model can't be served; see ``Models``.

@@ -17,7 +17,7 @@ from sepnet.types import SepnetError
 
 log = logging.getLogger(__name__)
 SECONDS = 4.0
-# The models that suit each example, the best first.
+# Models for each example, the best first.
 VOICE_MODELS = ("pit-2spk-8k", "deep-clustering-8k", "nmf")
 MUSIC_MODELS = ("hpss", "nmf")
 QUERY_MODELS = ("energy_reference", "ast_dgmo", "query-mask-esc10", "nmf")
@@ -32,12 +32,12 @@ class Example:
     """The files of one example.
 
     Attributes:
-        title: On its button.
-        models: Names of models that suit it, the best first.
+        title: The text of its button.
+        models: Names of suitable models, the best first.
         mixture: Path of the recording.
         references: Paths of the true sources.
         query: Path of an example of one source.
-        n_sources: In the mixture.
+        n_sources: The number of sources in the mixture.
     """
 
     title: str
@@ -49,10 +49,13 @@ class Example:
 
 
 def make_examples(uploads: UploadFolder) -> list[Example]:
-    """Make two voices, where eSpeak NG is installed; chords and a drum; and a bell over a hum, with a query.
+    """Synthesise the examples: two voices (with eSpeak NG), chords and a drum, and a bell over a hum.
 
     Args:
-        uploads: Where their files are written.
+        uploads: The folder for their files.
+
+    Returns:
+        The examples, in the order of their buttons.
     """
     examples = []
     try:

@@ -1,4 +1,4 @@
-"""What happens when a button of the page is pressed, or Gradio's client calls."""
+"""The functions behind the buttons of the page and the endpoint for Gradio's client."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Handlers:
     """The functions behind the page.
 
     Args:
-        service: Separates.
-        jobs: Decides when.
-        results: Keeps the files of results that the page shows.
+        service: Separates recordings.
+        jobs: The queue of requests.
+        results: Stores the files of results that the page shows.
         uploads: The folder of uploads.
     """
 
@@ -44,7 +44,7 @@ class Handlers:
         self._page_uploads: defaultdict[str, set[str]] = defaultdict(set)  # that each open page has used
 
     def close_page(self, request: gr.Request) -> None:
-        """Remove the uploads that a page has used; others expire."""
+        """Remove the uploads that a page has used; other uploads expire."""
         for path in self._page_uploads.pop(request.session_hash or "", ()):
             self.uploads.remove(path)
 

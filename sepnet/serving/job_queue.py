@@ -1,4 +1,4 @@
-"""When a request is computed: a few at the same time, a bounded queue, and a clear error when it is full."""
+"""The queue of requests: a few are computed at the same time, a limited number waits, others are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class JobQueue:
     It belongs to one event loop; waiting requests use no thread.
 
     Args:
-        limits: How many run and wait, and for how long.
+        limits: The numbers of running and waiting jobs, and the waiting time.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -47,16 +47,16 @@ class JobQueue:
         is_disconnected: IsDisconnected | None = None,
         report: ReportProgress | None = None,
     ) -> Result:
-        """Run a job when its turn comes.
+        """Run a job as soon as a thread is free.
 
         Args:
-            job: Called in a thread.
-            is_disconnected: Whether the client has left, which ends the waiting.
-            report: Called every quarter of a second with whether the job has begun, and the seconds since
-                then, or since it began to wait.
+            job: The job; it is called in a thread.
+            is_disconnected: Tells whether the client has disconnected, which ends the waiting.
+            report: Called every quarter of a second with whether the job has begun, and the seconds since it
+                began, or since it started to wait.
 
         Returns:
-            What ``job`` returns; what it raises is raised.
+            The result of the job. An exception of the job is raised again.
 
         Raises:
             ServerBusy: Too many requests are waiting, or no job ended in time.

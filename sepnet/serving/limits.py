@@ -1,4 +1,4 @@
-"""How much a client may ask for."""
+"""The limits of requests."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MB = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request, and all of them together, may take.
+    """The largest values for one request, and for all requests together.
 
     Attributes:
-        upload_mb: Size of one request.
+        upload_mb: Size of one request, in MB.
         seconds: Duration of one sound file.
-        channels: Of one sound file.
-        sources: Largest number of sources that can be asked for.
-        jobs: Separations that run at the same time.
-        waiting: Requests that may wait for them.
-        wait_seconds: How long each may wait.
-        keep_minutes: How long a result can be fetched, and an upload of the page used again.
-        results_mb: Memory for all results.
-        folder_mb: Disk space for all uploads of the page.
-        connections: Open at the same time.
+        channels: Number of channels of one sound file.
+        sources: Number of sources of one request.
+        jobs: Number of separations that run at the same time.
+        waiting: Number of requests that wait for them.
+        wait_seconds: Waiting time of a request.
+        keep_minutes: Time for which a result can be fetched, and an upload of the page used again.
+        results_mb: Memory for all results, in MB.
+        folder_mb: Disk space for all uploads of the page, in MB.
+        connections: Number of open connections.
     """
 
     upload_mb: PositiveFloat = 50.0
@@ -52,7 +52,10 @@ class Limits:
         return round(self.upload_mb * MB)
 
     def check_n_sources(self, n_sources: int) -> None:
-        """Check a number of sources that is asked for.
+        """Check the number of sources of a request.
+
+        Args:
+            n_sources: The number.
 
         Raises:
             SepnetError: It is out of range.

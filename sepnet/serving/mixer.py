@@ -1,4 +1,4 @@
-"""The result as HTML: mixture and sources below each other, to play together, solo, mute and download.
+"""Render a result as HTML: mixture and sources below each other, to play, solo, mute and download.
 
 static/mixer.html is the template, static/mixer.js the player.
 """
@@ -26,10 +26,10 @@ class Track:
     """One signal of the mixer.
 
     Attributes:
-        name: As it is displayed.
-        file: Name of its stored files, without suffix.
-        waveform: SVG.
-        muted: ``true`` or ``false``, at first.
+        name: The name that is displayed.
+        file: The name of its stored files, without suffix.
+        waveform: The waveform as SVG.
+        muted: Whether it is muted at first, ``true`` or ``false``.
     """
 
     name: str
@@ -39,22 +39,25 @@ class Track:
 
 
 def style() -> str:
-    """CSS of the page."""
+    """Return the CSS of the page."""
     levels = f":root {{ --levels: linear-gradient(90deg, {spectrogram.css_gradient()}); }}\n"
     return (STATIC / "page.css").read_text("utf-8") + levels
 
 
 def script() -> str:
-    """JavaScript for the head of the page."""
+    """Return the JavaScript for the head of the page."""
     files = (STATIC / "mixer.js", STATIC / "recorder.js")
     return "".join(f"<script>{file.read_text('utf-8')}</script>" for file in files)
 
 
 def spectrograms(result: SeparationResult) -> dict[str, bytes]:
-    """Draw the mixture and each source, all on one scale, whose 0 dB is the loudest point of any.
+    """Draw spectrograms of the mixture and each source, with 0 dB at the loudest point of all.
+
+    Args:
+        result: The result.
 
     Returns:
-        PNG files by name.
+        {file name: content of the PNG}.
     """
     signals = [result.mixture, *result.sources]
     levels = [
@@ -69,8 +72,11 @@ def html(result: SeparationResult, token: str) -> str:
     """Render the mixer and the table of scores.
 
     Args:
-        result: What to show.
-        token: Under which the files are stored.
+        result: The result.
+        token: The token under which its files are stored.
+
+    Returns:
+        HTML.
     """
     signals = [result.mixture, *result.sources]
     names = ["mixture", *(label.replace("_", " ") for label in result.labels)]
@@ -92,7 +98,7 @@ def html(result: SeparationResult, token: str) -> str:
 
 
 def _summary(result: SeparationResult) -> str:
-    """How the result was made, and what its levels mean."""
+    """A sentence about how the result was made, and about its levels."""
     settings = result.pipeline
     channels = "the average of the channels" if settings["channels"] == "mean" else "all channels"
     chunks = f", in chunks of {settings['chunk_seconds']:g} s" if _is_chunked(result) else ""

@@ -1,4 +1,4 @@
-"""The models that the operator allowed: the only ones that a request can name."""
+"""The models that the operator has chosen; requests can use no others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from sepnet.types import Separator, SeparatorInfo, SepnetError
 
 
 def summarise(info: SeparatorInfo) -> str:
-    """Describe in a sentence or two what a separator does and needs, for the page and the API."""
+    """Describe in a sentence or two what a separator does and needs, for the page and the API.
+
+    Args:
+        info: The description of the separator.
+    """
     if "queries" in info.needs:
         task = "Extracts the sound that you give an example of."
     elif info.labels:
@@ -68,11 +72,11 @@ class Models:
 
     @property
     def default(self) -> str:
-        """The name of the model that is used if a request names none: the first."""
+        """The name of the model for requests that name none: the first."""
         return next(iter(self._separators))
 
     def describe(self) -> list[dict[str, object]]:
-        """What can be chosen, as JSON."""
+        """Describe all models, in plain containers for JSON."""
         return [
             {
                 "name": name,

@@ -22,7 +22,7 @@ SCROLL_TO_RESULT = (
 
 
 def theme() -> gr.themes.Base:
-    """The theme of the page, light or dark as the reader's system is."""
+    """Return the theme of the page, which is light or dark like the reader's system."""
     base = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONOSPACE)
     return base.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
 
@@ -32,7 +32,10 @@ def build(handlers: Handlers, examples: Sequence[Example]) -> gr.Blocks:
 
     Args:
         handlers: The functions behind its buttons.
-        examples: Offered below the recording.
+        examples: The examples to offer; none are offered if it is empty.
+
+    Returns:
+        The page.
     """
     models, limits = handlers.service.models, handlers.service.limits
     info = models[models.default].info

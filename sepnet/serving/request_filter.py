@@ -1,8 +1,8 @@
-"""The first check of every request: which addresses exist, how much may be sent, and which files it names.
+"""The first check of every request: its address, its size, and the files that it names.
 
 Gradio has many more routes than this page needs (a proxy, a converter of recordings, monitoring), and accepts
-paths and URLs of files from its clients. Here only the routes that the page needs pass, and only files of the
-upload folder, whatever Gradio itself checks.
+paths and URLs of files from its clients. This filter lets only the routes pass that the page needs, and only
+files of the upload folder, independently of Gradio's own checks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class RequestRefused(Exception):  # noqa: N818
     """A request that is answered with an error.
 
     Args:
-        status: Of HTTP.
+        status: The HTTP status.
         message: One sentence for the client.
     """
 
@@ -57,8 +57,8 @@ class RequestFilter:
 
     Args:
         app: The application.
-        limits: Of the size of a request.
-        uploads: The only files that a request may name.
+        limits: The limits of requests.
+        uploads: The folder of uploads; requests may name no other files.
     """
 
     def __init__(self, app: ASGIApp, *, limits: Limits, uploads: UploadFolder) -> None:
@@ -129,7 +129,7 @@ class RequestFilter:
 
 
 def _limited(receive: Receive, max_bytes: int) -> Receive:
-    """Receive a body, and raise RequestRefused where it is too long, or stops arriving."""
+    """Receive a body; raise RequestRefused if it is too long, or if no more data arrives."""
     n_bytes, is_complete = 0, False
 
     async def receive_limited() -> Message:

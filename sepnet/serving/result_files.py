@@ -1,6 +1,6 @@
-"""A result as files: the sources s1.wav, s2.wav and so on, and manifest.json, which describes them.
+"""Write a result as files: the sources s1.wav, s2.wav and so on, and manifest.json, which describes them.
 
-The names are fixed: nothing that a client sent becomes part of one.
+The names are fixed, and contain nothing that a client has sent.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ PIECE_BYTES = 1 << 20
 def files(result: SeparationResult) -> dict[str, bytes]:
     """Encode a result: its manifest, and its sources as WAV files of 32-bit floats.
 
+    Args:
+        result: The result.
+
     Returns:
-        Contents by file name.
+        {file name: content}.
     """
     sources = {_name(k): encode(source, result.sample_rate) for k, source in enumerate(result.sources)}
     return {MANIFEST: (json.dumps(manifest(result), indent=2) + "\n").encode(), **sources}
 
 
 def manifest(result: SeparationResult) -> dict[str, object]:
-    """Describe the files, as JSON."""
+    """Describe the files of a result, in plain containers for JSON.
+
+    Args:
+        result: The result.
+    """
     return {
         "model": result.model,
         "pipeline": dict(result.pipeline),
@@ -47,7 +54,7 @@ def zipped(contents: Mapping[str, bytes]) -> Iterator[bytes]:
     """Yield a zip archive of files piece by piece, so that the whole archive is never in memory.
 
     Args:
-        contents: Of the files, by name.
+        contents: {file name: content}.
     """
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:

@@ -1,4 +1,4 @@
-"""The files of results, kept in memory for a while under tokens that can't be guessed."""
+"""Store the files of results in memory, for a limited time, under tokens that can't be guessed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ResultStore:
     """Files by token, in memory; the oldest results make room for new ones.
 
     Args:
-        limits: How much is kept, and for how long.
+        limits: The size of all results, and the time for which they are stored.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -28,13 +28,13 @@ class ResultStore:
         """Store the files of a result.
 
         Args:
-            files: Contents by name.
+            files: {file name: content}.
 
         Returns:
-            The token to fetch them by.
+            The token for fetching them.
 
         Raises:
-            SepnetError: They are too large.
+            SepnetError: The files are too large.
         """
         size, max_size = _size(files), self._limits.results_mb * MB
         if size > max_size:
@@ -49,7 +49,7 @@ class ResultStore:
         return token
 
     def get(self, token: str) -> Mapping[str, bytes] | None:
-        """The files of a token; None if there are none, or no longer."""
+        """Return the files of a token; None if the token is unknown or has expired."""
         with self._lock:
             self._discard(self._limits.results_mb * MB)
             entry = self._stored.get(token)

@@ -1,4 +1,4 @@
-"""Plain HTTP: POST /api/separate, GET /api/models, and what the page fetches.
+"""Plain HTTP: POST /api/separate, GET /api/models, and the files of the page.
 
 Errors are {"error": "one sentence"}: 400 for bad input, 413 for too much of it, 422 if the method can't serve
 the recording, 503 with Retry-After if the server is busy, 500 for its own faults, which it logs.
@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from starlette.datastructures import FormData, UploadFile
@@ -29,6 +30,7 @@ from sepnet.types import CannotSeparate, SepnetError
 Endpoint = Callable[[Request], Awaitable[Response]]
 RETRY_SECONDS = 30
 FIELDS = {"file", "model", "n_sources", "query", "reference", "channels"}
+PUBLIC_LIMITS = ("upload_mb", "seconds", "channels", "sources")
 MEDIA_TYPES = {
     ".wav": "audio/wav",
     ".png": "image/png",
@@ -43,9 +45,9 @@ class Routes:
     """The endpoints of plain HTTP; ``all`` lists them.
 
     Args:
-        service: Separates.
-        jobs: Decides when.
-        results: Keeps the files of results that the page shows.
+        service: Separates recordings.
+        jobs: The queue of requests.
+        results: Stores the files of results that the page shows.
         uploads: The folder for uploads of the page and of Gradio's client.
     """
 
@@ -56,7 +58,7 @@ class Routes:
 
     @property
     def all(self) -> list[Route]:
-        """To be put before the routes of the page."""
+        """All routes; they have to come before those of the page."""
         return [
             Route("/api/models", _errors_as_json(self.models), methods=["GET"]),
             Route("/api/separate", _errors_as_json(self.separate), methods=["POST"]),
@@ -68,8 +70,7 @@ class Routes:
 
     async def models(self, request: Request) -> Response:
         """Describe the models and the limits."""
-        names = ("upload_mb", "seconds", "channels", "sources")
-        limits = {name: getattr(self.service.limits, name) for name in names}
+        limits = {name: value for name, value in asdict(self.service.limits).items() if name in PUBLIC_LIMITS}
         return JSONResponse({"models": self.service.models.describe(), "limits": limits})
 
     async def separate(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Screenshots of the page in a headless Chromium, for the documents and for a look after a change."""
+"""Take screenshots of the page in a headless Chromium, for the documentation and to check changes."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ def browser_path() -> str:
 
 
 def take_screenshots(path: Path, models: Sequence[str], limits: Limits) -> list[Path]:
-    """Separate the example of two voices on the page, and take a picture of it on a desktop and on a phone.
+    """Separate the example of two voices on the page, and take screenshots at the width of a desktop and a
+    phone.
 
     Args:
-        path: Of the picture at a desktop's width, in the light theme. The one at a phone's width, in the dark
+        path: The screenshot at a desktop's width, in the light theme. The one at a phone's width, in the dark
             theme, is written beside it as ``<stem>-phone``.
-        models: To serve.
-        limits: Of the server.
+        models: The models to serve.
+        limits: The limits of the server.
 
     Returns:
-        The paths of both.
+        The paths of both screenshots.
 
     Raises:
         SepnetError: Playwright or Chromium is missing.

@@ -1,4 +1,4 @@
-"""A request with its uploads in, its sources out, in memory: what the page and both APIs do."""
+"""Separate the recording of a request, in memory; the page and both APIs use this."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ CHANNELS: Mapping[str, Literal["mean", "all"]] = {"mean": "mean", "all": "all"}
 
 @dataclass(frozen=True, kw_only=True)
 class SeparationRequest:
-    """What a client asks for.
+    """A request of a client.
 
     Attributes:
         mixture: The recording.
         model: Name of a model.
-        n_sources: For models that need it; others ignore it.
+        n_sources: The number of sources, for models that need it; others ignore it.
         query: An example of the sound to extract, for models that need one; others ignore it.
         references: The true sources, for scores.
-        channels: ``mean`` separates the average of all channels; ``all`` hands on all of them, for methods
-            that compare microphones.
+        channels: ``mean`` separates the average of all channels; ``all`` uses all of them, for methods that
+            compare microphones.
     """
 
     mixture: ReadUpload
@@ -47,7 +47,15 @@ class SeparationRequest:
 
 @dataclass(frozen=True)
 class Score:
-    """Scores of one reference, in dB, with the output that belongs to it; both are counted from 1."""
+    """The scores of one reference.
+
+    Attributes:
+        reference: Its number, from 1.
+        output: The number of the output that is assigned to it, from 1.
+        si_sdr: SI-SDR in dB.
+        si_sdri: SI-SDR improvement in dB.
+        sdr: SDR in dB.
+    """
 
     reference: int
     output: int
@@ -58,19 +66,19 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class SeparationResult:
-    """Sources with all that is said about them.
+    """The sources of a request, with their description.
 
     Attributes:
         model: Name of the model.
         pipeline: The settings of the pipeline; see ``PipelineSettings``.
         sample_rate: Hz.
-        mixture: (time,), what the sources should sum to.
+        mixture: (time,), the signal to which the sources should sum.
         sources: (source, time).
         labels: A name for each source.
         scores: One for each reference.
-        residual_db: Level of mixture - sum of sources relative to the mixture; None: rounding errors alone.
-        compute_seconds: Without decoding.
-        warnings: What was wrong with the files, in sentences, such as that one is cut off.
+        residual_db: Level of mixture - sum of sources relative to the mixture; None for rounding errors only.
+        compute_seconds: Time of the separation, without decoding.
+        warnings: Defects of the files, in sentences, such as that one is cut off.
     """
 
     model: str
@@ -91,21 +99,27 @@ class SeparationResult:
 
 
 class SeparationService:
-    """Separates recordings of requests, within limits. It keeps nothing of a request.
+    """Separates recordings of requests, within limits. It stores nothing of a request.
 
     Args:
-        models: Which can be asked for.
-        limits: Of each request.
+        models: The models that requests can use.
+        limits: The limits of each request.
     """
 
     def __init__(self, models: Models, limits: Limits) -> None:
         self.models, self.limits = models, limits
 
     def separate(self, request: SeparationRequest) -> SeparationResult:
-        """Decode, separate and score.
+        """Decode the recording, separate it, and score the sources if there are references.
+
+        Args:
+            request: The request.
+
+        Returns:
+            The sources and their description.
 
         Raises:
-            CannotSeparate: The model can't serve this recording.
+            CannotSeparate: The model can't separate this recording.
             SepnetError: The request can't be used; the message is for the client.
         """
         separator = self.models[request.model]
@@ -138,7 +152,7 @@ class SeparationService:
         )
 
     def _settings(self, separator: Separator, request: SeparationRequest) -> PipelineSettings:
-        """Check what is missing or too much, before anything is decoded. Raises SepnetError."""
+        """The settings of the pipeline. Raises SepnetError, before anything is decoded, for a bad request."""
         needs = separator.info.needs
         if request.channels not in CHANNELS:
             raise SepnetError(f"channels is {request.channels[:20]!r}: give {' or '.join(CHANNELS)}")

@@ -1,4 +1,4 @@
-"""Runs the application at an address."""
+"""Run the application at an address."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise SepnetError(
             f"can't serve at {host}:{port} ({reason}): stop the program that uses it, or give another port="
         ) from error
@@ -93,10 +93,10 @@ def serve(
     """Serve until Ctrl-C.
 
     Args:
-        models: What ``sepnet.load`` takes; the first is the default.
-        host: Address to listen at; 0.0.0.0: all addresses of this machine.
-        port: 0: any that is free.
-        limits: What clients may ask for.
+        models: Names for ``sepnet.load``; the first is the default.
+        host: The address to listen at; 0.0.0.0 for all addresses of this machine.
+        port: The port; 0 for any free one.
+        limits: The limits of requests; None for the defaults.
         examples: Whether the page offers examples.
 
     Raises:
@@ -121,7 +121,7 @@ def serve(
 def running(
     models: Sequence[str], *, port: int = 0, limits: Limits | None = None, examples: bool = False
 ) -> Iterator[str]:
-    """Serve in the background of a program.
+    """Serve in the background of a program, at an address of this machine.
 
     Args:
         models: As for ``serve``.

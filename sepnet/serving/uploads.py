@@ -1,4 +1,4 @@
-"""The private folder for uploads of the page and of Gradio's client; everything else stays in memory."""
+"""The private folder for uploads of the page and of Gradio's client; all other data stay in memory."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sepnet.serving.limits import MB, Limits
 
 @runtime_checkable
 class Readable(Protocol):
-    """A stream that an upload is read from."""
+    """A stream from which an upload is read."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
+        """Read the next bytes."""
         ...
 
 
 class UploadFolder:
-    """A folder that other users can't read. Old files are deleted, and in the end the folder itself.
+    """A folder that other users can't read. Old files are deleted, and finally the folder itself.
 
     Args:
-        limits: How much it may hold, and for how long.
+        limits: The size of all uploads, and the time for which they are stored.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -38,7 +38,15 @@ class UploadFolder:
         self._permanent.mkdir()
 
     def add_permanent(self, name: str, data: bytes) -> Path:
-        """Write a file of the server itself, such as an example, which never expires."""
+        """Write a file of the server itself, such as an example, which never expires.
+
+        Args:
+            name: The name of the file.
+            data: Its content.
+
+        Returns:
+            Its path.
+        """
         path = self._permanent / name
         path.write_bytes(data)
         return path
@@ -47,11 +55,11 @@ class UploadFolder:
         """Write an upload to a new file.
 
         Args:
-            stream: Its content.
-            suffix: Of the client's file name; dropped unless it is one of a sound file.
+            stream: The content of the upload.
+            suffix: The suffix of the client's file name; it is left out unless it is that of a sound file.
 
         Returns:
-            The path, whose other parts are chosen here.
+            The path; nothing else of it comes from the client.
         """
         known_suffix = suffix.lower() if suffix.lower() in SUFFIXES else ""
         path = self.path / secrets.token_urlsafe(16) / f"sound{known_suffix}"
@@ -61,7 +69,7 @@ class UploadFolder:
         return path
 
     def contains(self, path: str | Path) -> bool:
-        """Whether a path, with links resolved, is a file in the folder."""
+        """Tell whether a path, with links resolved, is a file in the folder."""
         with contextlib.suppress(OSError, ValueError):  # ValueError: a null byte
             resolved = Path(path).resolve(strict=True)
             return resolved.is_file() and resolved.is_relative_to(self.path)
@@ -69,6 +77,12 @@ class UploadFolder:
 
     def read(self, path: str | Path) -> bytes:
         """Read an upload.
+
+        Args:
+            path: Its path.
+
+        Returns:
+            Its content.
 
         Raises:
             FileNotFoundError: It does not exist, or is outside of the folder.
@@ -87,7 +101,7 @@ class UploadFolder:
                 Path(path).parent.rmdir()
 
     def is_full(self) -> bool:
-        """Whether no further upload can be accepted at the moment."""
+        """Tell whether no further upload can be accepted at the moment."""
         return sum(_size(path) for path in self._files()) > self._limits.folder_mb * MB
 
     def remove_expired(self) -> None:

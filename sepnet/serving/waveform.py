@@ -1,4 +1,4 @@
-"""Waveforms as SVG, which fits any width and both themes of the page."""
+"""Draw waveforms as SVG, which fits any width and both themes of the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def waveform_svg(signal: Float[np.ndarray, " time"], peak: float) -> str:
 
     Args:
         signal: (time,).
-        peak: The amplitude that reaches the edges.
+        peak: The amplitude at the upper and lower edge.
+
+    Returns:
+        SVG.
     """
     edges = np.linspace(0, len(signal), min(MAX_COLUMNS, len(signal)) + 1).astype(int)[:-1]
     scale = 49.0 / peak if peak > 0 else 0.0

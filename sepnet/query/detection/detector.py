@@ -42,16 +42,16 @@ class Detector:
             ``min_threshold`` and ``max_threshold``. The faithful modes compare the probability (without one
             the similarity): ``percentile`` with its own ``percentile``, ``fixed`` with
             ``probability_threshold`` (or ``cosine_threshold``).
-        probability_threshold: Of ``fixed``.
-        percentile: Of ``percentile``, 0 to 100.
+        probability_threshold: The threshold of ``fixed``.
+        percentile: The percentile of ``percentile``, 0 to 100.
         use_cosine_gate: Whether in the faithful modes the similarity has to reach ``cosine_threshold``, too.
         cosine_threshold: See ``use_cosine_gate`` and ``threshold``.
-        min_threshold: Lowest threshold of the score; the threshold itself where the score is not bimodal.
+        min_threshold: Lowest threshold of the score, and its threshold if the score is not bimodal.
         max_threshold: Highest threshold of the score.
         min_mode_gap: Least difference between the means of low and high scores that are called bimodal.
         min_duration_ms: Shortest segment.
         merge_gap_ms: Longest gap between two segments that become one.
-        segment_padding_ms: By how much a segment is extended at both ends.
+        segment_padding_ms: The time by which a segment is extended at both ends.
         time_mask_sharpening: Exponent of the soft gate.
 
     Raises:
@@ -83,11 +83,16 @@ class Detector:
                 f"min_threshold={self.min_threshold} has to be above 0 and at most "
                 f"max_threshold={self.max_threshold}"
             )
-        for name in (
-            "min_duration_ms", "merge_gap_ms", "segment_padding_ms", "time_mask_sharpening", "min_mode_gap",
-        ):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise SepnetError(f"{name}={getattr(self, name)} must not be negative")
+        not_negative = {
+            "min_duration_ms": self.min_duration_ms,
+            "merge_gap_ms": self.merge_gap_ms,
+            "segment_padding_ms": self.segment_padding_ms,
+            "time_mask_sharpening": self.time_mask_sharpening,
+            "min_mode_gap": self.min_mode_gap,
+        }
+        for name, value in not_negative.items():
+            if value < 0:
+                raise SepnetError(f"{name}={value} must not be negative")
 
     @classmethod
     def preset(cls, name: str = "balanced", **numbers: Any) -> Detector:
@@ -123,13 +128,13 @@ class Detector:
 
         Args:
             track: The tags of the mixture over time.
-            embedding: Of the query, (embedding,).
-            index: Which class of the tagger the query has; None for one that it does not know.
+            embedding: The embedding of the query, (embedding,).
+            index: The index of the query's class in the tagger; None for a class that it does not know.
             seconds: Length of the mixture.
-            own_probability: Of that class in the query itself, to which the confidence is relative.
+            own_probability: The probability of that class in the query itself, which scales the confidence.
 
         Returns:
-            The segments, and all the numbers that led to them.
+            The segments, and all numbers from which they follow.
         """
         similarity = functional.cosine_similarity(track.tags.embeddings, embedding[None], dim=-1)
         probability = None if index is None else track.tags.probabilities[:, index]

@@ -13,12 +13,12 @@ from sepnet.query.detection.segments import Segment, interpolate
 
 @dataclass(frozen=True)
 class NearestMiss:
-    """The window with the highest score, where nothing was detected.
+    """The window with the highest score, if nothing was detected.
 
     Attributes:
-        start: Where it begins, in seconds.
-        end: Where it ends, in seconds.
-        probability: Of the query's class; None for a class that the tagger does not know.
+        start: Its start in seconds.
+        end: Its end in seconds.
+        probability: The probability of the query's class; None for a class that the tagger does not know.
         similarity: Cosine similarity of its embedding to that of the query.
     """
 
@@ -33,16 +33,17 @@ class Detection:
     """When a sound occurs in a mixture, and with what confidence.
 
     Attributes:
-        times: (window, 2), where each window begins and ends, in seconds.
-        probability: (window,), of the query's class; None for a class that the tagger does not know.
+        times: (window, 2), the start and end of each window in seconds.
+        probability: (window,), that of the query's class; None for a class that the tagger does not know.
         similarity: (window,), cosine similarity to the query.
         score: (window,), see sepnet.query.detection.detector.
         gate: (window,), whether the centre of the window lies in a segment.
-        threshold: Of the score; in the faithful modes of the probability, or of the similarity.
-        segments: Where the sound occurs; in order, without overlap.
+        threshold: The threshold of the score; in the faithful modes that of the probability or the
+            similarity.
+        segments: The segments in which the sound occurs, in order, without overlap.
         confidence: 0 to 1, the mean score within the segments relative to that of the query itself; without
             segments the highest score.
-        nearest_miss: Where it would have been detected first; None where something was detected.
+        nearest_miss: The most similar window; None if something was detected.
         seconds: Length of the mixture.
         sharpening: Exponent of the soft gate, see ``time_mask``.
     """
@@ -75,14 +76,14 @@ class Detection:
         """Make a soft gate over frames.
 
         Args:
-            n_frames: How many frames.
+            n_frames: The number of frames.
             hop_samples: Distance between their starts, in samples.
             sample_rate: In Hz.
-            edge_seconds: How long the gate takes to close outside a segment, along half a Hann window.
+            edge_seconds: The time in which the gate closes outside a segment, along half a Hann window.
 
         Returns:
-            0 to 1 for each frame: within a segment r^sharpening with r the score relative to its maximum, and
-            0 everywhere where nothing was detected.
+            0 to 1 for each frame: r^sharpening within a segment, with r the score relative to its maximum;
+            all 0 if nothing was detected.
         """
         at = torch.arange(n_frames) * (hop_samples / sample_rate)
         if not self.segments:

@@ -1,4 +1,4 @@
-"""Segments of time: from a score at the centres of windows to points on a fine grid, and to segments."""
+"""Make segments of time from a score at the centres of windows, through points on a fine grid."""
 
 from __future__ import annotations
 

@@ -37,14 +37,14 @@ def descend(
     descent stops before the step whose loss or gradient is not finite.
 
     Args:
-        parameters: Of the mask; they are changed.
+        parameters: The parameters of the mask; they are changed.
         loss: A scalar, as a function of the mask (frame, mel).
-        steps: How many steps.
+        steps: The number of steps.
         lr: Learning rate.
         lr_decay: Whether it decreases linearly, to lr / steps in the last step.
 
     Returns:
-        The loss before each step; the last one is NaN where the descent stopped early.
+        The loss before each step; the last one is NaN if the descent stopped early.
     """
     free = list(parameters.parameters())
     adam = torch.optim.Adam(free, lr=lr)
@@ -55,7 +55,9 @@ def descend(
         with torch.enable_grad():
             value = loss(parameters.render())
             gradients = torch.autograd.grad(value, free)
-        finite = bool(torch.isfinite(value)) and all(bool(each.isfinite().all()) for each in gradients)
+        finite = bool(torch.isfinite(value)) and all(
+            bool(gradient.isfinite().all()) for gradient in gradients
+        )
         losses.append(value.item() if finite else float("nan"))
         if not finite:
             break

@@ -27,8 +27,6 @@ from sepnet.query.optimisation.task import Mask, OptimisationTask
 from sepnet.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, Seconds
 from sepnet.types import SepnetError
 
-TERMS = ("reference", "tv", "sat", "proximity", "target", "residual", "negative")
-
 
 @dataclass(frozen=True)
 class OptimisedMask:
@@ -36,10 +34,10 @@ class OptimisedMask:
 
     Attributes:
         mask: (frame, mel), the optimised mask where the guard accepted it, otherwise the start.
-        decision: Of the guard, with its reason.
-        losses: The loss before each step; the last one is NaN where the descent stopped early.
-        terms: Each weighted term of the loss by its name, before each step; they sum to the loss.
-        seconds: Time that it took to compute.
+        decision: The decision of the guard, with its reason.
+        losses: The loss before each step; the last one is NaN if the descent stopped early.
+        terms: {name: weighted term of the loss before each step}; they sum to the loss.
+        seconds: Duration of the optimisation.
     """
 
     mask: Mask
@@ -54,8 +52,8 @@ class DGMO:
     """The optimiser: Adam on the parameters of a mask, then the guard.
 
     Attributes:
-        parameters: What the mask is a function of: free values, or a mixture of Gaussians.
-        opt_steps: Steps of Adam.
+        parameters: The parameters of the mask: free values, or a mixture of Gaussians.
+        opt_steps: Number of steps of Adam.
         lr: Learning rate.
         lr_decay: Whether it decreases linearly towards zero.
         lambda_reference: Weight of the log-mel distance to the reference, where the task has one.
@@ -65,14 +63,14 @@ class DGMO:
         lambda_target: Weight of the dissimilarity of target and query, where the task has an embedder.
         lambda_residual: Weight of the similarity of residual and query, where the task has an embedder.
         lambda_negative: Weight of both for the negative query, with target and residual exchanged.
-        mask_floor: Of equation (1).
+        mask_floor: The floor in equation (1).
         floor_db: Floor of log-mel powers, in dB below the loudest cell of the mixture.
         window_seconds: Length of the windows that are embedded.
         hop_seconds: Distance between their starts.
-        max_windows: How many windows are embedded, those of the largest weights; None: all.
+        max_windows: The number of windows that are embedded, those with the largest weights; None for all.
         guard: Whether the guard decides; the task then needs an in/out score.
         max_mean_change: Largest mean change of the mask that the guard accepts.
-        min_score_gain: By more than this the in/out score has to rise.
+        min_score_gain: The in/out score has to rise by more than this.
 
     Raises:
         SepnetError: A setting is out of range.
@@ -151,7 +149,15 @@ class DGMO:
         )
 
     def _weights(self) -> dict[str, float]:
-        return {name: getattr(self, f"lambda_{name}") for name in TERMS}
+        return {
+            "reference": self.lambda_reference,
+            "tv": self.lambda_tv,
+            "sat": self.lambda_sat,
+            "proximity": self.lambda_proximity,
+            "target": self.lambda_target,
+            "residual": self.lambda_residual,
+            "negative": self.lambda_negative,
+        }
 
     def _loss_config(self, sample_rate: int) -> LossConfig:
         return LossConfig(

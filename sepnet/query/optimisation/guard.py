@@ -15,11 +15,11 @@ class GuardDecision:
     """Whether an optimised mask is used, and the numbers that decided it.
 
     Attributes:
-        accepted: Whether it replaces the start.
+        accepted: Whether the optimised mask replaces the start.
         reason: One sentence.
         mean_change: Mean of |optimised mask - start|.
-        score_before: In/out score of the start; NaN where it was not computed.
-        score_after: In/out score of the optimised mask; NaN where it was not computed.
+        score_before: In/out score of the start; NaN if it was not computed.
+        score_after: In/out score of the optimised mask; NaN if it was not computed.
     """
 
     accepted: bool
@@ -34,7 +34,7 @@ class Guard:
     """Conditions for an optimised mask.
 
     Attributes:
-        enabled: Without it, every mask is accepted whose loss was finite.
+        enabled: If not, every mask with a finite loss is accepted.
         max_mean_change: Largest mean of |optimised mask - start|.
         min_score_gain: The in/out score has to rise by more than this.
     """
@@ -48,8 +48,8 @@ class Guard:
         """Decide about a mask.
 
         Args:
-            task: With an ``in_out_score``, unless the guard is disabled.
-            mask: The optimised one, (frame, mel).
+            task: The task; it has an ``in_out_score``, unless the guard is disabled.
+            mask: The optimised mask, (frame, mel).
             losses: The loss before each step of the optimisation.
 
         Returns:

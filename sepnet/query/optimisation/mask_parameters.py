@@ -1,8 +1,8 @@
 """The parameters of a mask: a free value for each cell, or a mixture of Gaussians.
 
-The parameters of Gaussians are moves away from where the mask started. Adam moves each parameter by about the
-same amount in a step; their units make that a step of similar effect in all of them: half a standard
-deviation for means, 0.3 for log scales and rotations, 1 for logits.
+The parameters of Gaussians are differences to the Gaussians at the start. Adam changes each parameter by
+about the same amount in a step; their units give these steps a similar effect: half a standard deviation for
+means, 0.3 for log scales and rotations, 1 for logits.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class GaussianMixture(nn.Module):
     def __init__(self, start: Gaussians, *, n_frames: int, n_mels: int) -> None:
         super().__init__()
         self.n_frames, self.n_mels = n_frames, n_mels
-        for name in ("logits", "means", "log_scales", "rotations"):
-            self.register_buffer(name, getattr(start, name).detach().clone())
+        for name, tensor in vars(start).items():
+            self.register_buffer(name, tensor.detach().clone())
         self.moves = nn.Parameter(torch.zeros(len(start.logits), 6).to(start.means))
 
     @property
@@ -100,14 +100,17 @@ def gaussian_mixture(
     fit_steps: int = 30,
     fit_lr: float = 0.28,
 ) -> GaussianMixture:
-    """Parameterise a mask by Gaussians: found by ``matching_pursuit``, then fitted by ``fit_mask``.
+    """Parameterise a mask by Gaussians, which ``matching_pursuit`` places and ``fit_mask`` fits.
 
     Args:
         start: The mask, (frame, mel).
         weights: Weight of each cell, not negative; None: all are equal.
-        n_gaussians: How many Gaussians.
-        fit_steps: Steps of the fit.
-        fit_lr: Its learning rate.
+        n_gaussians: The number of Gaussians.
+        fit_steps: The number of steps of the fit.
+        fit_lr: The learning rate of the fit.
+
+    Returns:
+        The parameters.
 
     Raises:
         SepnetError: The mask is empty or has values outside [0, 1], or there are no Gaussians.
@@ -127,10 +130,10 @@ def fit_mask(
     """Fit the parameters to a mask in place: Adam on the weighted squared error, the rate falling to zero.
 
     Args:
-        parameters: They are changed.
+        parameters: The parameters; they are changed.
         target: The mask to approach, (frame, mel).
         weights: Weight of each cell, not negative; None: all are equal.
-        steps: How many steps.
+        steps: The number of steps.
         lr: Learning rate.
 
     Returns:

@@ -41,7 +41,7 @@ def matching_pursuit(mask: Mask, n_gaussians: int, weights: Mask | None = None) 
 
     Args:
         mask: (frame, mel) in [0, 1].
-        n_gaussians: How many. Where fewer suffice, the rest have a height of nearly 0 and are spread evenly,
+        n_gaussians: Their number. If fewer suffice, the rest have a height of nearly 0 and are spread evenly,
             so that a descent may still use them.
         weights: Weight of each cell, not negative; None: all are equal.
 

@@ -23,12 +23,12 @@ class LossConfig:
     """How the terms of the loss are computed: as in ``DGMO``, but with lengths in samples.
 
     Attributes:
-        weights: Weight of each term, by its name.
+        weights: {name of the term: weight}.
         mask_floor: Lowest value of the mask in the loss.
         floor_db: Floor of log-mel powers, in dB below the loudest cell of the mixture.
         window_samples: Length of the windows that are embedded.
         hop_samples: Distance between their starts.
-        max_windows: How many windows are embedded, those of the largest weights; None: all.
+        max_windows: The number of windows that are embedded, those with the largest weights; None for all.
     """
 
     weights: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""The weighted mean of several first masks: where their errors differ, the mean has smaller ones."""
+"""The weighted mean of several first masks, which has smaller errors where theirs differ."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class BlendedStart(nn.Module):
     """The weighted mean of masks.
 
     Args:
-        starts: What makes the masks.
-        weights: One for each of them, not negative; they need not sum to one.
+        starts: The methods that make the masks.
+        weights: One for each method, not negative; they need not sum to one.
 
     Raises:
         SepnetError: There is not one weight for each start, one is negative, or all are zero.
@@ -50,7 +50,7 @@ class BlendedStart(nn.Module):
         return torch.stack(masks).sum(dim=0)
 
     def embedder(self, context: QueryContext) -> QueryEmbedder:
-        """That of the first start that has one. Raises SepnetError where none has."""
+        """Return the embedder of the first start that has one. Raises SepnetError if none has."""
         for start in self.starts:
             if isinstance(start, HasEmbedder) and start.provides_embedder:
                 return start.embedder(context)

@@ -15,7 +15,8 @@ class NetworkStart(nn.Module):
 
     Args:
         network: The trained network.
-        gate: How far the detection closes the mask where the query does not occur: 0 not at all, 1 fully.
+        gate: How much the detection attenuates the mask where the query does not occur: 0 not at all, 1
+            fully.
     """
 
     needs_detection = False

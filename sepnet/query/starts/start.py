@@ -1,4 +1,4 @@
-"""What the first masks have in common, and what some of them offer beside the mask."""
+"""The interface of the methods that make a first mask, and what some of them offer besides the mask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Start(Protocol):
 
     @property
     def needs_detection(self) -> bool:
-        """Whether the mask is to be empty where the detection found nothing."""
+        """Whether the mask has to be empty if nothing was detected."""
         ...
 
     def __call__(self, context: QueryContext) -> Float[Tensor, "frame mel"]:
@@ -45,11 +45,11 @@ class HasEmbedder(Protocol):
 
     @property
     def provides_embedder(self) -> bool:
-        """Whether there is one; a start that is made of others has it only where one of them has."""
+        """Whether it has one; a blend of starts has one only if one of its parts has."""
         ...
 
     def embedder(self, context: QueryContext) -> QueryEmbedder:
-        """The embedder, and the embedding of the query. Raises SepnetError where there is none."""
+        """Return the embedder with the embedding of the query. Raises SepnetError if there is none."""
         ...
 
 
@@ -58,7 +58,7 @@ class HasReference(Protocol):
     """A start with mel powers that the target should have."""
 
     def reference(self, context: QueryContext) -> Float[Tensor, "frame mel"]:
-        """These mel powers."""
+        """Compute these mel powers, (frame, mel)."""
         ...
 
 

@@ -23,7 +23,7 @@ class AstNetwork:
     Attributes:
         network: An ``ASTForAudioClassification``.
         labels: The class of each output.
-        n_mels: How many mel bands its features have.
+        n_mels: The number of mel bands of its features.
         mean: Mean of the log-mel features that it was trained with.
         std: Their standard deviation.
     """
@@ -96,9 +96,10 @@ def new_ast(
         label2id={name: k for k, name in names.items()},
     )
     network = ASTForAudioClassification(config)
+    embeddings: nn.Module = network.audio_spectrogram_transformer.embeddings
     for token in ("cls_token", "distillation_token", "position_embeddings"):
-        # transformers initialises them to zero: then all columns are alike, and so are the two tokens.
-        nn.init.trunc_normal_(getattr(network.audio_spectrogram_transformer.embeddings, token), std=0.02)
+        # transformers initialises them to zero, which makes all columns alike, and the two tokens as well.
+        nn.init.trunc_normal_(embeddings.get_parameter(token), std=0.02)
     return AstNetwork(network, labels, n_mels)
 
 

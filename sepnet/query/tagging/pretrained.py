@@ -34,7 +34,7 @@ def read_sepnet_tagger(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         The arguments of ``Tagger``, and its weights by name.
 
     Raises:
-        SepnetError: The folder holds something else, or one of its files is missing or damaged.
+        SepnetError: The folder contains something else, or one of its files is missing or damaged.
     """
     try:
         model = dict(yaml.safe_load((folder / CONFIG).read_text())["model"])
@@ -60,7 +60,8 @@ def read_public_tagger(name: str) -> AstNetwork:
         The network with its labels and the normalisation of its features.
 
     Raises:
-        SepnetError: It cannot be found, has no weights, lacks some of them, or is another architecture.
+        SepnetError: The tagger cannot be found, has no weights, lacks some of them, or is of another
+            architecture.
     """
     from transformers import ASTForAudioClassification  # takes seconds to import
 

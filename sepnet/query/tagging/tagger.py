@@ -39,14 +39,14 @@ WINDOWS_PER_BATCH = 32  # in one forward pass over a recording
 
 
 class Tagger(nn.Module):
-    """An AST with its features. It is no separator: query by example uses it to find sounds.
+    """An AST with its features. It is not a separator; query by example uses it to find sounds.
 
     Args:
         pretrained: A network of transformers, by its name on the hub or its folder; or one that sepnet has
-            trained, by the name of shipped weights or its run folder. None makes a new one.
-        labels: The classes of a new one.
+            trained, by the name of shipped weights or its run folder. None for a new network.
+        labels: The classes of a new network.
         sample_rate: In Hz; a tagger works at 16 kHz only.
-        n_mels: Mel bands of the features of a new one; their frames are 10 ms apart.
+        n_mels: Mel bands of the features of a new network; their frames are 10 ms apart.
         patch: Side of a patch, in bands and in frames.
         frequency_stride: Distance between two patches, in bands.
         time_stride: Distance between two patches, in frames.
@@ -54,9 +54,9 @@ class Tagger(nn.Module):
         n_layers: Transformer layers.
         n_heads: Attention heads of each layer.
         dropout: Probability of dropout in training.
-        max_seconds: Length of the longest window that a new one takes.
-        augmentation: Of the training examples; None for the default one.
-        audible_dbfs: RMS level from which on a source counts as present in training, in dB of full scale.
+        max_seconds: Length of the longest window of a new network.
+        augmentation: The augmentation of training examples; None for the default one.
+        audible_dbfs: The RMS level at which a source counts as present in training, in dB of full scale.
 
     Raises:
         SepnetError: The pretrained network cannot be read, or the sizes do not fit together.
@@ -119,17 +119,17 @@ class Tagger(nn.Module):
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest window that it takes, which is one patch long."""
+        """The number of samples of the shortest window, which is one patch long."""
         return min_samples_of(self.network.config.patch_size)
 
     @property
     def max_seconds(self) -> float:
-        """Seconds of the longest window that the network has positions for."""
+        """The length in seconds of the longest window for which the network has positions."""
         # The last frame is 15 ms longer than a hop.
         return float(self.network.config.max_length * 10 + 15) / 1000
 
     def class_index(self, label: str | None) -> int | None:
-        """Look up a class by its name; None where the tagger does not know it."""
+        """Return the index of a class by its name; None if the tagger does not know it."""
         return self.labels.index(label) if label in self.labels else None
 
     def features(self, windows: Float[Tensor, "window sample"]) -> Float[Tensor, "window frame mel"]:
@@ -240,7 +240,10 @@ class Tagger(nn.Module):
         return {"loss": functional.binary_cross_entropy_with_logits(logits, targets)}
 
     def score(self, mixture: Mixture) -> Tensor | None:
-        """Score a mixture of one sound: 1 where its class is the most probable one, else 0.
+        """Score a mixture of one sound: 1 if its class is the most probable one, else 0.
+
+        Args:
+            mixture: A mixture with labels.
 
         Returns:
             The score; None for several sounds, and for a class that the tagger does not know.
@@ -275,7 +278,7 @@ class Tagger(nn.Module):
 def audible_sources(
     sources: Float[Tensor, "batch source time"], min_level_dbfs: float
 ) -> Float[Tensor, "batch source"]:
-    """Tell which sources are audible: 1 where the RMS is at least ``min_level_dbfs``, else 0."""
+    """Tell which sources are audible: 1 if the RMS level is at least ``min_level_dbfs``, else 0."""
     rms = sources.square().mean(dim=-1).sqrt()
     return (rms >= 10 ** (min_level_dbfs / 20)).to(sources)
 

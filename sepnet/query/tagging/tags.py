@@ -35,7 +35,7 @@ class TagTrack:
     """The tags of a recording over time.
 
     Attributes:
-        times: (window, 2), where each window begins and ends, in seconds.
+        times: (window, 2), the start and end of each window in seconds.
         tags: The tags of the windows.
     """
 
