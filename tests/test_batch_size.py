@@ -73,7 +73,7 @@ def test_it_is_the_largest_that_fits_with_room_to_spare(
 
 
 def test_on_a_cpu_it_wants_a_number(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(SepnetError, match=r"loader\.batch_size=auto finds what fits into a GPU"):
+    with pytest.raises(SepnetError, match=r"loader\.batch_size=auto fills the memory of a GPU"):
         train(compose(settings(corpus, tmp_path, "loader.batch_size=auto")))
     assert not list(tmp_path.glob("runs/*"))
 

@@ -104,7 +104,7 @@ def test_a_corpus_that_no_variable_names_is_refused_with_the_remedy(
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         node = hydra.compose("train", overrides=[f"data={name}"]).data
     with pytest.raises(
-        SepnetError, match=rf"{variable} is not set: say `export {variable}=.*, or set .*corpus.root"
+        SepnetError, match=rf"{variable} is not set: run `export {variable}=.*, or set .*corpus.root"
     ):
         artifact.build(node)
     monkeypatch.setenv(variable, "/somewhere")

@@ -61,7 +61,7 @@ def test_figure_is_the_same_each_time(tmp_path: Path) -> None:
 
 def test_a_run_without_validations_is_refused(tmp_path: Path) -> None:
     start(tmp_path, 0, [])
-    with pytest.raises(SepnetError, match="holds no validation"):
+    with pytest.raises(SepnetError, match="has no validation"):
         read_curve(tmp_path)
 
 
