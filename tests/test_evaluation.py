@@ -559,7 +559,7 @@ def test_rows_of_other_data_measures_settings_or_versions_are_refused(tmp_path: 
 def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     floor = contender("floor")
     for match, contenders, options in (
-        ("more than once", [floor, floor], {}),
+        ("several are called", [floor, floor], {}),
         ("another process", [Contender("floor", lambda: Identity())], {}),
         ("no measure", [floor], {"measures": ("si_sdri",)}),
         ("nothing to score", [floor], {"limit": 0}),
