@@ -23,7 +23,7 @@ from sepnet.training.batch_size import largest_batch
 from sepnet.training.checkpoints import LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
-from sepnet.training.progress import told_score
+from sepnet.training.progress import score_text
 from sepnet.training.run_folder import find_run, new_run_folder
 from sepnet.training.settings import TrainSettings, trainer_arguments
 from sepnet.training.task import SeparationTask, score_name
@@ -176,7 +176,7 @@ class Training:
                 self.data,
                 device=trainer.strategy.root_device,
                 precision=trainer.precision_plugin.forward_context,
-                most=self.data.epoch_size // trainer.world_size,
+                max_size=self.data.epoch_size // trainer.world_size,
             )
             os.environ[BATCH_SIZE] = str(size)
             print(f"{size} mixtures a step fit into memory")
@@ -211,7 +211,7 @@ class Training:
 
 def _conclude(trainer: pl.Trainer, last: LastCheckpoint, export: ExportBest, folder: Path) -> None:
     """Say what was reached."""
-    best = told_score(export.score, export.best)
+    best = score_text(export.score, export.best)
     reached = f"{trainer.global_step} steps, {best} on the validation set at best"
     if last.n_batches == 0:
         print(
