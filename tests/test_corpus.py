@@ -16,6 +16,7 @@ import pytest
 from sepnet.data import audio, indexing
 from sepnet.data.corpus import Corpus
 from sepnet.data.indexing import index
+from sepnet.data.librimix import DrawnList
 from sepnet.data.manifest import Manifest, SkippedFile, Utterance, summarize
 from sepnet.data.splits import assign_splits
 from sepnet.types import SepnetError
@@ -467,3 +468,35 @@ def test_real_classes_have_folds_and_recordings() -> None:
     assert (len(manifest), skipped, len(manifest.labels)) == (320, (), 10)
     assert manifest.splits == ("fold1", "fold2", "fold3", "fold4")
     manifest.check_disjoint()
+
+
+# --- classes and links --------------------------------------------------------------------------------
+
+
+def test_each_class_has_a_clip_in_each_split(tmp_path: Path) -> None:
+    """36 clips of 12 classes, three of each: every class is in every split."""
+    make(tmp_path, *(f"{name}/{take}.wav" for name in "abcdefghijkl" for take in range(3)))
+    manifest = assign_splits(indexed(tmp_path, layout="classes")[0], {"train": 0.5, "dev": 0.2, "test": 0.3})
+    for name in ("train", "dev", "test"):
+        assert manifest.split(name).labels == tuple("abcdefghijkl")
+
+
+def test_folders_of_classes_with_the_names_of_esc_are_no_speakers(tmp_path: Path) -> None:
+    make(tmp_path, "dog/1-100-A-0.wav", "dog/2-101-A-0.wav", "rain/1-102-A-10.wav", "rain/3-103-B-10.wav")
+    manifest, _ = indexed(tmp_path)
+    assert manifest.labels == ("dog", "rain")
+    assert manifest.splits == ("fold1", "fold2", "fold3")
+    recipe = DrawnList(split="fold2", n_mixtures=1, n_sources=2, labels=("dog", "rain"), seed=0)
+    with pytest.raises(SepnetError, match=r"\(split fold2\) has nothing of the class rain"):
+        recipe.mixtures(manifest)
+
+
+def test_links_that_lead_nowhere_are_listed(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.wav", "b/1.wav")
+    (tmp_path / "a" / "2.wav").symlink_to("gone.wav")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    manifest = Corpus(root=tmp_path, index_dir=tmp_path / ".index", progress=False)
+    assert [u.path for u in manifest.manifest()] == ["a/1.wav", "b/1.wav"]
+    skipped = {bad.path: bad.reason for bad in manifest.skipped()}
+    assert skipped["a/2.wav"] == "is a link to gone.wav, which does not exist"
+    assert "which is searched already" in skipped["b/up"]

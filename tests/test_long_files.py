@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -418,3 +421,109 @@ def test_rates_that_have_hardly_a_divisor_in_common(rate: int, tmp_path: Path) -
     separated(tmp_path / "odd.wav", model="pit-2spk-8k")
     one, other = parts(tmp_path, "odd_s1.wav", "odd_s2.wav")
     np.testing.assert_allclose(one + other, sound(1), atol=1e-5)
+
+
+# Files that are bad, linked, cut off or hard to name
+
+
+def test_bad_files_do_not_stop_the_others_and_are_listed_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "m", "z"):
+        soundfile.write(tmp_path / f"{name}.wav", sound(0.3), RATE)
+    (tmp_path / "b.wav").write_bytes(b"")
+    (tmp_path / "c.mp3").write_bytes(b"no sound" * 10)
+    message = refusal(capsys, tmp_path, f"out={tmp_path}/out", status=1)
+    assert message.splitlines()[-3].startswith("error: 2 of 5 recordings could not be separated:")
+    assert f"{tmp_path}/b.wav is empty" in message.splitlines()[-2]
+    assert f"{tmp_path}/c.mp3 (80 bytes) can't be read as audio" in message.splitlines()[-1]
+    assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"a", "m", "z"}
+
+
+def test_linked_folders_are_followed_once_and_what_is_left_out_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("in/a.wav", "elsewhere/b.wav"):
+        (tmp_path / name).parent.mkdir()
+        soundfile.write(tmp_path / name, sound(0.3), RATE)
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "itself.wav").symlink_to("itself.wav")
+    (tmp_path / "in" / "gone.wav").symlink_to("nowhere.wav")
+    separated(tmp_path / "in", f"out={tmp_path}/out")
+    message = capsys.readouterr().err
+    assert f"left out: {tmp_path}/in/gone.wav is a link to nowhere.wav, which does not exist" in message
+    assert f"{tmp_path}/in/loop leads to the folder {tmp_path}/in, which is searched already" in message
+    assert f"left out: {tmp_path}/in/itself.wav" in message
+    assert {name for name in names(tmp_path / "out") if name.endswith("json")} == {
+        "a_separation.json",
+        "linked/b_separation.json",
+    }
+    assert "is a link to nowhere.wav" in refusal(capsys, tmp_path / "in" / "gone.wav")
+
+
+def test_what_is_there_of_a_cut_recording_is_separated_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cut.wav"
+    soundfile.write(path, sound(4), RATE, subtype="FLOAT")
+    path.write_bytes(path.read_bytes()[:-64_000])  # two of four seconds
+    told = "its header promises 32000 samples (4.00 s), but 16000 (2.00 s) can be read"
+    assert told in refusal(capsys, path, "strict=true")
+    assert names(tmp_path) == {"cut.wav"}
+    separated(path)
+    assert f"warning: {path} is cut off or damaged: {told}" in capsys.readouterr().err
+    record = json.loads((tmp_path / "cut_separation.json").read_text())
+    assert told in record["defect"]
+    both = parts(tmp_path, "cut_harmonic.wav", "cut_percussive.wav")
+    np.testing.assert_allclose(sum(both), sound(4)[:16000], atol=1e-6)
+
+
+def test_a_name_too_long_for_its_results_is_told_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"{'a' * 246}.wav"
+    soundfile.write(path, sound(0.3), RATE)
+    assert "File name too long; give a name shorter than its 262 bytes" in refusal(capsys, path)
+    assert names(tmp_path) == {path.name}
+
+
+@pytest.mark.parametrize("kind", ["state.json", "1.safetensors"])
+def test_a_disk_that_fills_up_while_the_state_is_saved_is_told(
+    kind: str, mixture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.replace
+
+    def failing(self: Path, replaced: Path) -> Path:
+        if replaced.name == kind:
+            raise OSError(28, "No space left on device")
+        return rename(self, replaced)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    message = refusal(capsys, mixture, *SHORT_CHUNKS)
+    assert "No space left on device" in message
+    assert "MB are free there: make room" in message
+    assert names(mixture.parent) == {"mix.wav"}
+
+
+def test_piped_input_is_removed_when_the_program_is_ended(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    program = (
+        "from sepnet.inference.files import recordings\n"
+        "from sepnet.atomic import exit_on_sigterm\n"
+        "with exit_on_sigterm(), recordings(['-'], None): pass"
+    )
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, env=environment)
+    assert process.stdin is not None
+    process.stdin.write(b"RIFF" * 100_000)
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not list(temporary.rglob("stdin.wav")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(temporary.rglob("stdin.wav"))
+    process.terminate()
+    assert process.wait(60) == 143
+    process.stdin.close()
+    assert list(temporary.iterdir()) == []

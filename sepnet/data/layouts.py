@@ -252,6 +252,13 @@ def _can_place(place: Callable[[PurePosixPath], Place | str | None], files: Sequ
     return _is_majority(not isinstance(place(PurePosixPath(path)), str) for path in files)
 
 
+def _are_classes(root: Path, files: Sequence[str]) -> bool:
+    has_table = any((root / name).is_file() for name in CLASS_TABLES)
+    return has_table or _is_majority(
+        "/" in path and ESC_NAME.fullmatch(PurePosixPath(path).stem) is not None for path in files
+    )
+
+
 def _are_stems(root: Path, files: Sequence[str]) -> bool:
     paths = [PurePosixPath(path) for path in files]
     folders = {path.parent for path in paths}
@@ -261,8 +268,9 @@ def _are_stems(root: Path, files: Sequence[str]) -> bool:
 
 LAYOUTS: dict[str, Layout] = {
     "classes": Layout(
-        f"one of the tables {', '.join(CLASS_TABLES)}, or (never chosen by itself) <class>/*.wav",
-        lambda root, files: any((root / name).is_file() for name in CLASS_TABLES),
+        f"one of the tables {', '.join(CLASS_TABLES)}, or <class>/*.wav with the names of ESC-50 (chosen by "
+        "itself only with such names)",
+        _are_classes,
         _classes,
         speech=False,
     ),

@@ -98,7 +98,7 @@ def _draw_mixtures(
     if n_groups < n_sources:
         raise SepnetError(
             f"{n_sources} {'speakers' if labels is None else 'classes'} are needed for a mixture, but "
-            f"{manifest.root} has {n_groups} ({len(utterances)} utterances of {recipe.min_seconds} s or more "
+            f"{manifest.described} has {n_groups} ({len(utterances)} files of {recipe.min_seconds} s or more "
             f"of {len(manifest)}): index more or lower n_sources"
         )
     namer = UniqueNames()
@@ -117,7 +117,7 @@ def check_labels(manifest: Manifest, labels: Sequence[str] | None) -> None:
     """Raise SepnetError if a corpus lacks one of these classes."""
     if missing := sorted({*(labels or ())} - {*manifest.labels}):
         raise SepnetError(
-            f"{manifest.root} has nothing of the class {', '.join(missing)}; it has "
+            f"{manifest.described} has nothing of the class {', '.join(missing)}; it has "
             f"{', '.join(manifest.labels) or 'none'}"
         )
 

@@ -90,6 +90,12 @@ class Manifest:
         return tuple(sorted({u.split for u in self.utterances} - {""}))
 
     @property
+    def described(self) -> str:
+        """The root and the splits, for messages."""
+        names = ", ".join(self.splits)
+        return f"{self.root}{f' (split {names})' if names else ''}"
+
+    @property
     def speakers(self) -> tuple[str, ...]:
         """The speakers (recordings, tracks), sorted."""
         return tuple(sorted({u.speaker for u in self.utterances}))
