@@ -55,9 +55,11 @@ def spectrogram(seed: int, n_items: int = 1, n_bins: int = 12, n_frames: int = 1
 # ---------------------------------------------------------------- the updates
 
 
-@pytest.mark.parametrize("sparsity", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("sparsity", "algorithm"), [(0.0, "multiplicative"), (0.3, "multiplicative"), (0.0, "accelerated")]
+)
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_the_objective_never_rises(divergence: Any, sparsity: float) -> None:
+def test_the_objective_never_rises(divergence: Any, sparsity: float, algorithm: Any) -> None:
     # 300 problems at once: dense, with zeros, with empty bins and frames, one of them all zero.
     X = torch.cat([spectrogram(0, 100), spectrogram(1, 100), uniform(100, 12, 17, seed=2)])
     X[100:200] *= uniform(100, 12, 17, seed=3) > 0.4
@@ -77,12 +79,47 @@ def test_the_objective_never_rises(divergence: Any, sparsity: float) -> None:
             n_iterations=1,
             tolerance=0,
             sparsity=sparsity,
+            algorithm=algorithm,
         )
         assert found.objective.isfinite().all()
         assert (found.objective <= before * (1 + 1e-12) + 1e-12 * first).all()
         before = found.objective
     assert (before[:100] < 0.7 * first[:100]).all()
     assert min(found.dictionary.min(), found.activations.min()) >= 0
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_more_accelerated_iterations_are_never_worse(divergence: Any) -> None:
+    X = torch.cat([spectrogram(0, 20), uniform(20, 12, 17, seed=2)])
+    X[30:] *= uniform(10, 12, 17, seed=3) > 0.4
+    start = nmf.random_start(X, 5, torch.Generator().manual_seed(0))
+    before = nmf.objective(X, *start, divergence=divergence)
+    first = before
+    for count in range(1, 60):
+        found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=count, tolerance=0)
+        assert (found.objective <= before * (1 + 1e-12) + 1e-12 * first).all()
+        before = found.objective
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_accelerated_updates_reach_the_objective_of_the_textbook_in_fewer_iterations(divergence: Any) -> None:
+    low_rank = uniform(8, 40, 6, seed=1) ** 3 @ uniform(8, 6, 60, seed=2) ** 3
+    X = low_rank * (0.5 + uniform(8, 40, 60, seed=3)) + 1e-3
+    start = nmf.random_start(X, 8, torch.Generator().manual_seed(0))
+    settings: Any = {"divergence": divergence, "tolerance": 0}
+    textbook = nmf.factorise_from(X, *start, n_iterations=200, algorithm="multiplicative", **settings)
+    found = nmf.factorise_from(X, *start, n_iterations=80, **settings)
+    assert (found.objective / textbook.objective).mean() < 1.0
+
+
+@pytest.mark.parametrize("divergence", ["frobenius", "kullback_leibler"])
+def test_both_algorithms_find_the_activations_of_a_convex_problem(divergence: Any) -> None:
+    X, dictionary = uniform(2, 20, 15, lowest=0.01), uniform(2, 20, 4, seed=1, lowest=0.01)
+    textbook, accelerated = (
+        nmf.activate(X, dictionary, divergence=divergence, n_iterations=5000, algorithm=algorithm)
+        for algorithm in ("multiplicative", "accelerated")
+    )
+    torch.testing.assert_close(accelerated, textbook, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
@@ -135,7 +172,9 @@ def sklearn(X: Tensor, W: Tensor, H: Tensor, divergence: str, **settings: Any) -
 def test_it_equals_scikit_learn_from_the_same_start(divergence: Any, seed: int) -> None:
     X = uniform(1, 30, 40, seed=seed, lowest=0.01)
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(seed))
-    found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=60, tolerance=0)
+    found = nmf.factorise_from(
+        X, *start, divergence=divergence, n_iterations=60, tolerance=0, algorithm="multiplicative"
+    )
     W, H, _ = sklearn(X[0], start[0][0], start[1][0], divergence)
     torch.testing.assert_close(found.dictionary[0], W, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.activations[0], H, atol=1e-5, rtol=1e-5)
@@ -147,7 +186,9 @@ def test_it_equals_scikit_learn_where_there_are_zeros(divergence: Any) -> None:
     X[X < 0.3] = 0
     X[0, 4] = X[0, :, 7] = 0
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
-    found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=60, tolerance=0)
+    found = nmf.factorise_from(
+        X, *start, divergence=divergence, n_iterations=60, tolerance=0, algorithm="multiplicative"
+    )
     W, H, _ = sklearn(X[0], start[0][0], start[1][0], divergence)
     torch.testing.assert_close(found.model[0], W @ H, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.dictionary[0], W, atol=1e-5, rtol=1e-5)
@@ -157,7 +198,9 @@ def test_it_equals_scikit_learn_where_there_are_zeros(divergence: Any) -> None:
 def test_it_stops_where_scikit_learn_stops(divergence: Any) -> None:
     X = torch.cat([uniform(1, 30, 40, lowest=0.01), uniform(1, 30, 3, lowest=0.01) @ uniform(1, 3, 40)])
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
-    found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=400, tolerance=1e-3)
+    found = nmf.factorise_from(
+        X, *start, divergence=divergence, n_iterations=400, tolerance=1e-3, algorithm="multiplicative"
+    )
     for item in range(2):
         W, H, count = sklearn(X[item], start[0][item], start[1][item], divergence, tol=1e-3, max_iter=400)
         assert found.n_iterations[item] == count < 400
@@ -189,7 +232,14 @@ def test_with_a_given_dictionary_sparsity_is_that_of_scikit_learn(divergence: An
     )
     torch.testing.assert_close(found.activations[0], activations.mT, atol=1e-5, rtol=1e-5)
     plain = nmf.factorise_from(
-        X, dictionary, start, divergence=divergence, n_iterations=60, tolerance=0, n_fixed=6
+        X,
+        dictionary,
+        start,
+        divergence=divergence,
+        n_iterations=60,
+        tolerance=0,
+        n_fixed=6,
+        algorithm="multiplicative",
     )
     assert found.activations.sum() < 0.98 * plain.activations.sum()
 
@@ -309,7 +359,9 @@ def test_nndsvd_is_that_of_scikit_learn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         W = begin.fit_transform(X[0].numpy())
-    found = nmf.factorise_from(X, *nmf.nndsvd(X, 5), divergence="frobenius", n_iterations=1, tolerance=0)
+    found = nmf.factorise_from(
+        X, *nmf.nndsvd(X, 5), divergence="frobenius", n_iterations=1, tolerance=0, algorithm="multiplicative"
+    )
     torch.testing.assert_close(found.dictionary[0], torch.from_numpy(W), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
         found.activations[0], torch.from_numpy(begin.components_), atol=1e-4, rtol=1e-4

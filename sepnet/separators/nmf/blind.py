@@ -155,6 +155,7 @@ class NMF:
             tolerance=0,
             sparsity=self.sparsity,
             seed=self.seed,
+            algorithm="multiplicative",
         )
 
     def _magnitudes(self, spectrogram: Tensor) -> Tensor:

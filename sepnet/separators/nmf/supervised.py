@@ -161,6 +161,7 @@ class SupervisedNMF(nn.Module):
                 tolerance=0,
                 sparsity=self.sparsity,
                 seed=self.seed + number,
+                algorithm="multiplicative",
             )
             dictionary = factors.dictionary[0]
             self.dictionaries[number] = dictionary / dictionary.norm(dim=0).clamp_min(MIN_NORM)
@@ -292,6 +293,7 @@ class SupervisedNMF(nn.Module):
             tolerance=0,
             sparsity=self.sparsity,
             n_fixed=n_known,
+            algorithm="multiplicative",
         )
         return factors.dictionary
 
