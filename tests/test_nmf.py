@@ -822,7 +822,7 @@ def test_the_given_number_of_validation_mixtures_is_scored(corpus: Path, tmp_pat
         ("model.n_groups=9", "9 groups can't be learnt from 4 speakers"),
         ("model.sample_rate=16000", "data.sample_rate is 8000 Hz, but model.sample_rate 16000 Hz"),
         ("data.valid.n_sources=4", "can't|are needed|separates"),
-        ("loader.n_valid=0", "loader.n_valid=0 of 2 validation mixtures"),
+        ("loader.n_valid=0", "loader.n_valid is 0: give a whole number from 1"),
         ("model.labels=[drums, bass, voice]", "no clips of drums, bass, voice"),
     ],
 )

@@ -10,7 +10,8 @@ The objective is equation (1) of sepnet.dsp.nmf without sparsity. Three means ar
 2. Kullback-Leibler and Itakura-Saito: near a good model both are weighted squares, with the weights 1 / v and
    1 / v^2. With the weights of a rank-one model of X, 1 / (r_f c_n), the first iteration consists of
    ``N_WARM`` iterations of 1. on X / (r c)^(1/2), whose factors are then raised to ``MIN_SHARE`` of their
-   mean. All further iterations are multiplicative updates (sepnet.dsp.nmf_updates).
+   mean. All further iterations are multiplicative updates (sepnet.dsp.nmf_updates). Where some spectra are
+   fixed and others learnt, these begin at once: least squares could trap the latter in a poor minimum.
 3. Extrapolation (A. M. S. Ang, N. Gillis, "Accelerating nonnegative matrix factorization algorithms using
    extrapolation", Neural Computation 31(2), 2019): each update is continued in the direction of the last
    change, in logarithms for multiplicative updates, where an entry whose direction turned starts anew.
@@ -70,7 +71,7 @@ class AcceleratedUpdates:
             rate = torch.where(self.is_plain, 0.0, self.rate) if self.n_done else 0.0
             self._squares([self.problem.W, self.problem.H], rate)
         else:
-            if self.n_done == 0:
+            if self.n_done == 0 and not 0 < self.problem.n_fixed < self.problem.n_components:
                 self._warm()
             else:
                 self._multiply(0)
