@@ -146,17 +146,18 @@ def check_value(key: str, annotation: Any, value: Any) -> Any:
     raise SepnetError(f"{key} is {_shown(value)}: give {describe(annotation)}")
 
 
-def check_fields(instance: Any) -> None:
+def check_fields(instance: Any, prefix: str = "") -> None:
     """Check the fields of a settings dataclass by their annotations, for ``__post_init__``.
 
     Args:
         instance: Of the dataclass.
+        prefix: What precedes the names in messages, with its dot.
 
     Raises:
         SepnetError: A field has a value that it may not have.
     """
     for field in _fields(instance):
-        check_value(field.name, _hints(type(instance))[field.name], getattr(instance, field.name))
+        check_value(f"{prefix}{field.name}", _hints(type(instance))[field.name], getattr(instance, field.name))
 
 
 def describe(annotation: Any) -> str:

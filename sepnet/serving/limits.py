@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sepnet.data.audio.memory import SoundLimits
 from sepnet.ranges import NonNegativeInt, NumberOfSources, PositiveFloat, PositiveInt, Seconds
+from sepnet.settings import check_fields
 from sepnet.types import SepnetError
 
 MB = 1_000_000
@@ -40,6 +41,9 @@ class Limits:
     results_mb: PositiveFloat = 500.0
     folder_mb: PositiveFloat = 1000.0
     connections: PositiveInt = 256
+
+    def __post_init__(self) -> None:
+        check_fields(self, "limits.")
 
     @property
     def sound(self) -> SoundLimits:
