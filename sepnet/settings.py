@@ -157,7 +157,9 @@ def check_fields(instance: Any, prefix: str = "") -> None:
         SepnetError: A field has a value that it may not have.
     """
     for field in _fields(instance):
-        check_value(f"{prefix}{field.name}", _hints(type(instance))[field.name], getattr(instance, field.name))
+        check_value(
+            f"{prefix}{field.name}", _hints(type(instance))[field.name], getattr(instance, field.name)
+        )
 
 
 def describe(annotation: Any) -> str:
