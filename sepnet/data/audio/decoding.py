@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import stat
 from pathlib import Path
@@ -125,8 +126,17 @@ def _open(source: Path | bytes, name: Path | str, n_bytes: int, track: int) -> D
 def _is_trusted(file: soundfile.SoundFile, source: Path | bytes) -> bool:
     """Whether the length that libsndfile gives is that of the samples."""
     if file.format == "FLAC":
-        return count_flac_frames(open_source(source)) == int(file.frames)
+        if isinstance(source, bytes):
+            return count_flac_frames(open_source(source)) == int(file.frames)
+        status = source.stat()
+        return _count_flac_once(source.absolute(), status.st_size, status.st_mtime_ns) == int(file.frames)
     return file.subtype in UNCOMPRESSED
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _count_flac_once(path: Path, n_bytes: int, modified: int) -> int:
+    """As ``count_flac_frames``, but again only for a file that has changed."""
+    return count_flac_frames(open_source(path))
 
 
 def open_source(source: Path | bytes) -> io.BufferedIOBase:
