@@ -366,11 +366,13 @@ def test_thirty_two_clients_at_once_each_get_their_own(address, client, tmp_path
 
 
 def test_models_are_the_operators_alone(tmp_path):
-    (tmp_path / "nmf").mkdir()
+    run_folder = tmp_path / "nmf"
+    run_folder.mkdir()
+    (run_folder / "config.yaml").write_text("model: {_target_: sepnet.separators.identity.Identity}\n")
     for names, told in (
         ([], "the list is empty"),
         (["irm"], "is an oracle"),
-        (["nmf", str(tmp_path / "nmf")], "two models are named 'nmf'"),
+        (["nmf", str(run_folder)], "two models are named 'nmf'"),
         (["nmff"], "did you mean 'nmf'"),
     ):
         with pytest.raises(SepnetError, match=told):

@@ -69,7 +69,7 @@ def explain_omegaconf(error: OmegaConfBaseException) -> str:
     if match := re.search(r"Environment variable '(\w+)' not found", first_line):
         key = getattr(error, "full_key", None) or "the setting that it stands for"
         return (
-            f"the environment variable {match[1]} is not set: say `export {match[1]}=/path/to/the/corpus`, "
+            f"the environment variable {match[1]} is not set: run `export {match[1]}=/path/to/the/corpus`, "
             f"or set {key} (data/README.md says which corpus this is)"
         )
     return f"the settings can't be used: {first_line}"
