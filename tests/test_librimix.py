@@ -343,7 +343,7 @@ def test_a_peak_over_the_limit_lowers_all_gains_together(tmp_path: Path) -> None
 
 def test_too_few_speakers_are_told_with_the_counts(tmp_path: Path) -> None:
     manifest = corpus(tmp_path, n_speakers=1)
-    with pytest.raises(SepnetError, match=r"2 speakers are needed .* has 1 \(4 utterances"):
+    with pytest.raises(SepnetError, match=r"2 speakers are needed .* has 1 \(4 files"):
         draw_list(manifest, ListRecipe(n_mixtures=1))
     several = corpus(tmp_path / "more", n_speakers=3)
     with pytest.raises(SepnetError, match=r"has 0 \(0 utterances of 9 s or more of 12\)"):
@@ -377,7 +377,7 @@ def test_sources_of_different_classes_at_the_same_power(tmp_path: Path) -> None:
         assert mixture.labels == tuple(path.split("/")[0] for path, _ in row.sources)
     with pytest.raises(SepnetError, match=r"nothing of the class howl; it has bark, bell, rain"):
         draw_list(manifest, ListRecipe(n_mixtures=1, labels=["bark", "howl"]))
-    with pytest.raises(SepnetError, match=r"3 classes are needed .* has 2 \(6 utterances"):
+    with pytest.raises(SepnetError, match=r"3 classes are needed .* has 2 \(6 files"):
         draw_list(manifest, ListRecipe(n_mixtures=1, n_sources=3, labels=["bark", "bell"]))
 
 
