@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-MARKED = re.compile(r"^( *```bash) no-run$", re.MULTILINE)
+MARKED = re.compile(r"^( *```(?:bash|python)) no-run$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page, with ```bash in the place of ```bash no-run: MkDocs' hook."""
+    """The page, with the marks no-run of its fences left out: MkDocs' hook."""
     return MARKED.sub(r"\1", markdown)
