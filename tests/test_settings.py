@@ -16,7 +16,9 @@ from training_fixtures import compose
 
 from sepnet import artifact
 from sepnet.artifact import hub
-from sepnet.cli import app, evaluate, export, prepare, publish, serve, train
+from sepnet.cli import app, export, publish, serve, train
+from sepnet.cli.evaluate_settings import EvalSettings
+from sepnet.cli.prepare_settings import PrepareSettings
 from sepnet.cli.quoting import quoted
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.ranges import Location, NameOrPath, PathSetting, PositiveInt, Probability
@@ -149,9 +151,9 @@ def try_every_leaf(config: Any, check: Callable[[dict[str, Any]], Any]) -> None:
     ("name", "settings", "overrides"),
     [
         ("separate", SeparateSettings, []),
-        ("eval", evaluate.EvalSettings, ["data=toy"]),
+        ("eval", EvalSettings, ["data=toy"]),
         ("serve", serve.ServeSettings, []),
-        ("prepare", prepare.PrepareSettings, ["corpus=toy"]),
+        ("prepare", PrepareSettings, ["corpus=toy"]),
         ("export", export.ExportSettings, []),
         ("publish", publish.PublishSettings, ["weights=pit-2spk-8k"]),
         ("train", train.TrainSettings, ["data=toy"]),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Len
 from omegaconf import DictConfig
 
 from sepnet import artifact
 from sepnet.cli import app
+from sepnet.cli.evaluate_settings import EvalSettings
 from sepnet.data.dataset import MixtureData
 from sepnet.evaluation import evaluate
 from sepnet.evaluation.contenders import contenders
@@ -20,44 +18,9 @@ from sepnet.evaluation.join import join
 from sepnet.evaluation.listening import listening
 from sepnet.evaluation.publish import terminal_table
 from sepnet.evaluation.scoring import available_measures
-from sepnet.inference.pipeline import PipelineSettings
-from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt, Seconds
 from sepnet.types import SepnetError
 
 RUN = "run"  # in the list of separators: the run of ckpt
-Measure = Literal["si_sdr", "sdr", "snr", "sd_sdr", "pesq", "stoi", "estoi"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalSettings:
-    """The settings of conf/eval.yaml."""
-
-    data: Node | None = None
-    separators: Annotated[list[NameOrPath], Len(1)]
-    ckpt: NameOrPath | None
-    runs: PathSetting
-    limit: PositiveInt | None
-    measures: Annotated[list[Measure], Len(1)] | None
-    cost_mixtures: NonNegativeInt
-    retry_failed: bool
-    listen: PositiveInt | None
-    compare: Annotated[list[PathSetting], Len(1)] | None
-    chunk_seconds: Seconds
-    overlap_seconds: Seconds
-    full_band: bool
-    consistent: bool
-    n_processes: Annotated[int, Ge(0), Le(1024)] | None
-    out: PathSetting | None
-    pipeline: PipelineSettings = field(init=False)
-
-    def __post_init__(self) -> None:
-        pipeline = PipelineSettings(
-            chunk_seconds=self.chunk_seconds,
-            overlap_seconds=self.overlap_seconds,
-            full_band=self.full_band,
-            consistent=self.consistent,
-        )
-        object.__setattr__(self, "pipeline", pipeline)
 
 
 def main() -> None:
