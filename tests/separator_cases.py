@@ -124,6 +124,7 @@ SEPARATORS = [
     Case("energy_live", {"descent": {"steps": 8}}),
     Case("nmf_online", {"n_components": 4, "n_iterations": 5}),
     Case("pit", TINY_TCN),
+    Case("enhance", {**TINY_TCN, "n_sources": 2}, consistent=False),  # two voices in noise
     Case("pit_blstm", {"network": {"n_hidden": 8, "n_layers": 1}}),
     Case("conv_tasnet", {**TINY_TCN, "filterbank": {"n_filters": 16}}, consistent=False),
     Case(

@@ -466,7 +466,7 @@ def test_set_has_to_be_a_mapping(sounds: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as ended:
         separated(sounds, "model=ast_contrast", f"query={sounds / 'bark.wav'}", "set=5")
     assert ended.value.code == 2
-    assert "set=5 names no setting" in capsys.readouterr().err
+    assert "set is 5: give a mapping or null" in capsys.readouterr().err
 
 
 def test_a_reference_needs_a_method_that_finds(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ import torch
 from training_fixtures import compose, make_corpus, only_run, settings
 
 from sepnet import artifact
-from sepnet.cli import train as command
 from sepnet.cli.train import train
 from sepnet.data.dataset import MixtureData
+from sepnet.training import run as training_run
 from sepnet.training.batch_size import largest_batch
 from sepnet.types import Batch, SeparatorInfo, SepnetError
 
@@ -82,7 +82,7 @@ def test_a_run_keeps_the_size_that_was_found(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = iter([8])
-    monkeypatch.setattr(command, "largest_batch", lambda *_, **__: next(sizes))
+    monkeypatch.setattr(training_run, "largest_batch", lambda *_, **__: next(sizes))
     automatic = settings(corpus, tmp_path, "loader.batch_size=auto")
     train(compose([*automatic, "trainer.max_epochs=1"]))
     folder = only_run(tmp_path)

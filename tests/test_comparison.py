@@ -286,6 +286,7 @@ def test_results_are_joined_from_the_command_line(tmp_path: Path, capsys: pytest
         str(evaluation(tmp_path / name, three(name, gain))) for name, gain in (("one", 5.0), ("two", 7.0))
     ]
     config = OmegaConf.load(config_folder() / "eval.yaml")
+    del config["defaults"]
     config.compare = paths
     with pytest.raises(SepnetError, match="out="):
         evaluate.run(config)

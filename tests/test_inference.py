@@ -132,7 +132,7 @@ def test_the_number_of_sources_has_to_be_that_of_the_model(model: MaskEstimator)
     with pytest.raises(CannotSeparate, match="made for 2 sources, not 3"):
         sepnet.separate(noise(100), RATE, model, n_sources=3)
     for wrong in (0, -1):
-        with pytest.raises(SepnetError, match=f"n_sources={wrong}: give 1 or more"):
+        with pytest.raises(SepnetError, match=f"n_sources is {wrong}: give a whole number from 1"):
             sepnet.separate(noise(100), RATE, "identity", n_sources=wrong)
 
 

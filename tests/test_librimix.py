@@ -346,7 +346,7 @@ def test_too_few_speakers_are_told_with_the_counts(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match=r"2 speakers are needed .* has 1 \(4 files"):
         draw_list(manifest, ListRecipe(n_mixtures=1))
     several = corpus(tmp_path / "more", n_speakers=3)
-    with pytest.raises(SepnetError, match=r"has 0 \(0 utterances of 9 s or more of 12\)"):
+    with pytest.raises(SepnetError, match=r"has 0 \(0 files of 9 s or more of 12\)"):
         draw_list(several, ListRecipe(n_mixtures=1, min_seconds=9))
     with pytest.raises(SepnetError, match="0 mixtures"):
         draw_list(several, ListRecipe(n_mixtures=0))

@@ -468,7 +468,7 @@ def test_a_batch_that_processes_can_t_share_is_refused(corpus: Path, tmp_path: P
         accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False
     )
     with pytest.raises(
-        SepnetError, match="batch_size=3 can't be shared by 2 processes: take a multiple of 2"
+        SepnetError, match="batch_size=3 can't be shared by 2 processes: give a multiple of 2"
     ):
         module.train_dataloader()
     for wrong in ({"batch_size": 21}, {"batch_size": 0}, {"n_workers": -1}, {"n_valid": 0}):
