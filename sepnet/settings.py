@@ -252,7 +252,9 @@ def _describes_objects(value: Any) -> bool:
 def _is_verbatim(annotation: Any) -> bool:
     if any(isinstance(mark, Verbatim) for mark in getattr(annotation, "__metadata__", ())):
         return True
-    return get_origin(annotation) is not None and any(_is_verbatim(part) for part in get_args(annotation))
+    if get_origin(annotation) in (None, dict):  # a mapping is written in Hydra's grammar
+        return False
+    return any(_is_verbatim(part) for part in get_args(annotation))
 
 
 def _phrases(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:

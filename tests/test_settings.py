@@ -210,6 +210,7 @@ def test_paths_and_other_texts_need_no_quotes() -> None:
     assert verbatim["out"] is False
     assert verbatim["files"] is True
     assert "n_sources" not in verbatim
+    assert "evaluations" not in verbatim_names(publish.PublishSettings)
     for value in ("josé", "日本", "/home/me/Übung", "R&B", "it's", "a(b)", "a,b", "2024", "1e5", "x y", "[x]",
                   "c:\\new", "ends\\", "\\'", "{x", "a=b", "#1", "100%", "x: y", "!important"):  # fmt: skip
         config = compose_words([quoted(f"out={value}", verbatim)])
