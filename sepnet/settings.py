@@ -52,8 +52,6 @@ def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
     """
     chosen: dict[str, Any] = {}
     for field in _fields(cls):
-        if not field.init:
-            continue
         annotation = _hints(cls)[field.name]
         if field.metadata.get("flat"):
             own = {each.name for each in _fields(cls)}

@@ -19,7 +19,7 @@ from sepnet.artifact import hub
 from sepnet.cli import app, export, publish, serve, train
 from sepnet.cli.evaluate_settings import EvalSettings
 from sepnet.cli.prepare_settings import PrepareSettings
-from sepnet.cli.quoting import quoted
+from sepnet.cli.quoting import quoted, unquoted
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.ranges import Location, NameOrPath, PathSetting, PositiveInt, Probability
 from sepnet.settings import FLAT, check_arguments, check_names, check_value, describe, parse, verbatim_names
@@ -237,3 +237,11 @@ def test_other_values_are_quoted_where_the_grammar_cannot_read_them() -> None:
     word = quoted("data.corpus.root=/home/me/Übung (neu)", {})
     assert compose(["data=folder", word]).data.corpus.root == "/home/me/Übung (neu)"
     assert quoted("runs=a,b", {"runs": False}, sweep=True) == "runs=a,b"
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [("null", None), ("'a b'", "a b"), ('"a"', "a"), ("it's", "it's"), ("'", "'"), ("", "")],
+)
+def test_values_that_hydra_does_not_see_are_read_as_they_were_typed(typed: str, value: str | None) -> None:
+    assert unquoted(typed) == value

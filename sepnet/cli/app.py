@@ -21,7 +21,7 @@ from sepnet import settings
 from sepnet.artifact import config_folder, explain_omegaconf
 from sepnet.cli.help import SUMMARIES, command_help
 from sepnet.cli.overrides import check, clashes, key_of, search_path
-from sepnet.cli.quoting import quoted
+from sepnet.cli.quoting import quoted, unquoted
 from sepnet.types import SepnetError
 
 T = TypeVar("T")
@@ -53,27 +53,28 @@ def run(
     if not {"-h", "--help"}.isdisjoint(sys.argv[1:]) and config_name in SUMMARIES:
         print(command_help(config_name))
         return
-    typed = get_args_parser().parse_args()
-    verbatim = {} if settings_class is None else settings.verbatim_names(settings_class)
-    substitutes = {word: quoted(word, verbatim, sweep=typed.multirun) for word in typed.overrides}
-    sys.argv[1:] = [substitutes.get(word, word) for word in sys.argv[1:]]
     arguments = get_args_parser().parse_args()
     name = arguments.config_name or config_name
     plain_words = [word for word in arguments.overrides if clashes(key_of(word), name, folder)]
+    verbatim = {} if settings_class is None else settings.verbatim_names(settings_class)
+    words = {
+        word: quoted(word, verbatim, sweep=arguments.multirun)
+        for word in arguments.overrides
+        if word not in plain_words
+    }
 
     def guarded(config: DictConfig) -> None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         with one_sentence():
             for word in plain_words:
-                value = word.partition("=")[2]
-                OmegaConf.update(config, key_of(word), None if value == "null" else value.strip("'"))
+                OmegaConf.update(config, key_of(word), unquoted(word.partition("=")[2]))
             OmegaConf.set_struct(config, True)
             main(config)
 
     with one_sentence():
-        overrides = [word for word in arguments.overrides if word not in plain_words]
-        check(name, overrides, sweep=arguments.multirun, folder=folder)
-    sys.argv[1:] = [*(word for word in sys.argv[1:] if word not in plain_words), *search_path(folder)]
+        check(name, list(words.values()), sweep=arguments.multirun, folder=folder)
+    rest = [words.get(word, word) for word in sys.argv[1:] if word not in plain_words]
+    sys.argv[1:] = [*rest, *search_path(folder)]
     hydra.main(config_path=str(folder or config_folder()), config_name=config_name, version_base="1.3")(
         guarded
     )()

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le, Len
 
 from sepnet.inference.pipeline import PipelineSettings
-from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt, Seconds
+from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt
+from sepnet.settings import FLAT
 
 Measure = Literal["si_sdr", "sdr", "snr", "sd_sdr", "pesq", "stoi", "estoi"]
 
@@ -27,19 +28,6 @@ class EvalSettings:
     retry_failed: bool
     listen: PositiveInt | None
     compare: Annotated[list[PathSetting], Len(1)] | None
-    chunk_seconds: Seconds
-    overlap_seconds: Seconds
-    full_band: bool
-    consistent: bool
     n_processes: Annotated[int, Ge(0), Le(1024)] | None
     out: PathSetting | None
-    pipeline: PipelineSettings = field(init=False)
-
-    def __post_init__(self) -> None:
-        pipeline = PipelineSettings(
-            chunk_seconds=self.chunk_seconds,
-            overlap_seconds=self.overlap_seconds,
-            full_band=self.full_band,
-            consistent=self.consistent,
-        )
-        object.__setattr__(self, "pipeline", pipeline)
+    pipeline: PipelineSettings = field(metadata=FLAT)

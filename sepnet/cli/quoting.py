@@ -35,6 +35,18 @@ def quoted(word: str, verbatim: Mapping[str, bool], *, sweep: bool = False) -> s
     return word if _is_readable(word) else f"{name}={_quote_list(value)}"
 
 
+def unquoted(value: str) -> str | None:
+    """Read a value that Hydra does not see: null is None, and quotes around a text are left out.
+
+    Args:
+        value: As it was typed.
+    """
+    if value == "null":
+        return None
+    is_quoted = len(value) > 1 and value.startswith(QUOTES) and value[-1] == value[0]
+    return value[1:-1] if is_quoted else value
+
+
 def _quote_list(value: str) -> str:
     """Quote each item of a list, or a value that is none."""
     if not (value.startswith("[") and value.endswith("]")):
