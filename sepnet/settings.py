@@ -10,21 +10,13 @@ import dataclasses
 import difflib
 import inspect
 import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import (
-    ConfigDict,
-    PydanticSchemaGenerationError,
-    PydanticUserError,
-    TypeAdapter,
-    ValidationError,
-)
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic import ValidationError
 
+from sepnet.annotations import describe, type_adapter
 from sepnet.ranges import Verbatim
 from sepnet.types import SepnetError
 
@@ -32,7 +24,6 @@ FLAT = {"flat": True}
 """The metadata of a field that is a dataclass whose own fields are settings of the same level."""
 TARGET = "_target_"
 T = TypeVar("T")
-OBJECT = f"a part of the configuration with a {TARGET}"
 MAX_SHOWN = 80  # characters of a refused value
 
 
@@ -135,7 +126,7 @@ def check_value(key: str, annotation: Any, value: Any) -> Any:
     Raises:
         SepnetError: The annotation does not allow the value.
     """
-    adapter = _adapter(annotation)
+    adapter = type_adapter(annotation)
     try:
         if adapter is not None:
             return adapter.validate_json(json.dumps(value), strict=True)
@@ -158,18 +149,6 @@ def check_fields(instance: Any, prefix: str = "") -> None:
         check_value(
             f"{prefix}{field.name}", _hints(type(instance))[field.name], getattr(instance, field.name)
         )
-
-
-def describe(annotation: Any) -> str:
-    """What a type allows, in words: ``a whole number from 1 to 64, or auto``."""
-    adapter = _adapter(annotation)
-    if adapter is None:
-        return OBJECT
-    try:
-        schema = adapter.json_schema()
-    except PydanticInvalidForJsonSchema:
-        return OBJECT
-    return _join(list(dict.fromkeys(_phrases(schema, schema.get("$defs", {})))))
 
 
 def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
@@ -228,18 +207,6 @@ def _resolved_hints(target: Any) -> dict[str, Any]:
     return get_type_hints(target, include_extras=True)
 
 
-@cache
-def _adapter(annotation: Any) -> Any:
-    """The TypeAdapter of a type, or of its alternatives that plain values can have; None without any."""
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        if get_origin(annotation) not in (Union, UnionType):
-            return None
-    plain = [part for part in get_args(annotation) if _adapter(part) is not None]
-    return _adapter(Union[tuple(plain)]) if plain else None  # noqa: UP007
-
-
 def _describes_objects(value: Any) -> bool:
     """Whether a value is, or holds, a mapping with a ``_target_``."""
     if isinstance(value, Mapping):
@@ -253,54 +220,6 @@ def _is_verbatim(annotation: Any) -> bool:
     if get_origin(annotation) in (None, dict):  # a mapping is written in Hydra's grammar
         return False
     return any(_is_verbatim(part) for part in get_args(annotation))
-
-
-def _phrases(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
-    """What a JSON schema allows, in words, one for each alternative."""
-    if "$ref" in schema:
-        yield from _phrases(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    elif "anyOf" in schema:
-        for part in schema["anyOf"]:
-            yield from _phrases(part, definitions)
-    elif "enum" in schema or "const" in schema:
-        yield from (str(value) for value in schema.get("enum", [schema.get("const")]))
-    elif (kind := schema.get("type")) in ("integer", "number"):
-        yield f"{'a whole number' if kind == 'integer' else 'a number'}{_range(schema)}"
-    elif kind == "array":
-        inner: Any = schema.get("items") or next(iter(schema.get("prefixItems", [])), {})
-        items = f" of {_length(schema)}values, each {_join(list(_phrases(inner, definitions)))}"
-        yield f"a list{items if inner else ''}"
-    else:
-        names = {"boolean": "true or false", "null": "null", "object": "a mapping", "string": _text(schema)}
-        yield names.get(str(kind), OBJECT)
-
-
-def _text(schema: Mapping[str, Any]) -> str:
-    return {None: "a text", "path": "a path"}.get(schema.get("format"), str(schema.get("format")))
-
-
-def _length(schema: Mapping[str, Any]) -> str:
-    low, high = schema.get("minItems"), schema.get("maxItems")
-    if low == high:
-        return "" if low is None else f"{low} "
-    return f"{low} or more " if high is None else f"{low or 0} to {high} "
-
-
-def _range(schema: Mapping[str, Any]) -> str:
-    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
-    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f" from {_number(low)} to {_number(high)}"
-    bounds = {" of at least": low, " above": above, " of at most": high, " below": below}
-    return " and".join(f"{words} {_number(bound)}" for words, bound in bounds.items() if bound is not None)
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if math.isfinite(value) and value == int(value) else f"{value:g}"
-
-
-def _join(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _shown(value: Any) -> str:

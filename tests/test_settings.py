@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from training_fixtures import compose
 
 from sepnet import artifact
+from sepnet.annotations import describe
 from sepnet.artifact import hub
 from sepnet.cli import app, export, publish, serve, train
 from sepnet.cli.evaluate_settings import EvalSettings
@@ -22,7 +23,7 @@ from sepnet.cli.prepare_settings import PrepareSettings
 from sepnet.cli.quoting import quoted, unquoted
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.ranges import Location, NameOrPath, PathSetting, PositiveInt, Probability
-from sepnet.settings import FLAT, check_arguments, check_names, check_value, describe, parse, verbatim_names
+from sepnet.settings import FLAT, check_arguments, check_names, check_value, parse, verbatim_names
 from sepnet.types import SepnetError
 
 CONF = artifact.config_folder()
