@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 import sepnet
 from sepnet import artifact
-from sepnet.artifact.formats import convert
+from sepnet.artifact.formats import convert, pickled
 from sepnet.artifact.formats.plain_yaml import Tagged, read_plain_yaml
 from sepnet.evaluation.contenders import contender
 from sepnet.types import Batch, Mixture, Separator, SepnetError
@@ -172,6 +173,16 @@ def setting(**values: Any) -> Callable[[dict[str, Any]], object]:
     return lambda package: package["model_args"].update(values)
 
 
+def trained_at(sample_rate: object) -> Callable[[dict[str, Any]], object]:
+    """The rate of the training configuration, which counts where the settings have none."""
+
+    def edit(package: dict[str, Any]) -> None:
+        package["model_args"].pop("sample_rate")
+        package["infos"]["training_config"]["data"]["sample_rate"] = sample_rate
+
+    return edit
+
+
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another network": (
         lambda package: package.update(model_name="DCUNet"),
@@ -179,6 +190,11 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "no settings": (lambda package: package.pop("model_args"), "not model_name, model_args, state_dict"),
     "settings that are none": (lambda package: package.update(model_args=3), "has to be a mapping"),
+    "a name that is no text": (
+        lambda package: package.update(model_name=["ConvTasNet"]), "which sepnet does not have: it reads",
+    ),
+    "no rate": (trained_at(float("nan")), "sample_rate=nan has to be a number from 1 to 768000"),
+    "half a sample": (trained_at(8000.5), "sample_rate=8000.5 has to be a number from 1 to 768000"),
     "an unknown setting": (setting(attention=True), "the setting 'attention' is unknown"),
     "too many layers": (setting(n_repeats=10**9), "n_repeats=1000000000 has to be a number from 1 to 256"),
     "too many filters": (setting(n_filters=10**7), "n_filters=10000000 has to be a number from 1 to 8192"),
@@ -198,6 +214,18 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "words for tensors": (
         lambda package: package["state_dict"].update(a="b"), "holds a str as a, not a tensor",
     ),
+    "a tensor without numbers": (
+        lambda package: package["state_dict"].update(a=torch.zeros(1, device="meta")),
+        "holds a tensor a that is not of real numbers",
+    ),
+    "a sparse tensor": (
+        lambda package: package["state_dict"].update(a=torch.eye(2).to_sparse()),
+        "holds a tensor a that is not of real numbers",
+    ),
+    "complex numbers": (
+        lambda package: package["state_dict"].update(a=torch.zeros(1, dtype=torch.complex64)),
+        "holds a tensor a that is not of real numbers",
+    ),
     "a tensor larger than its file": (
         lambda package: package["state_dict"].update(huge=torch.zeros(1).expand(10**12)),
         "the tensors of .* would take 4000.0 GB: refused",
@@ -215,6 +243,19 @@ def test_other_contents_are_refused_in_a_sentence(edit: str, tmp_path: Path) -> 
         sepnet.load(folder)
     assert "\n" not in str(raised.value)
     assert not list((tmp_path / "home").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("key", ["task", "dataset", "licenses"])
+def test_remarks_that_are_no_text_are_left_out(key: str, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "asteroid_conv_tasnet", folder)
+    (folder / "README.md").unlink()
+    odd = torch.zeros(2)
+    change(folder, lambda package: package.update({key: [{"license": odd}] if key == "licenses" else odd}))
+    path = artifact.resolve(folder).path
+    origin = json.loads((path / "provenance.json").read_text())["published"]
+    assert key not in origin
+    assert origin["licence"] == ("unknown" if key == "licenses" else "derived from data under CC BY 4.0")
 
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
@@ -245,6 +286,18 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
         sepnet.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [("MAX_FILE_BYTES", "more than the 0.0 GB allowed"), ("MAX_PICKLE_BYTES", "MB beside its tensors")],
+)
+def test_a_file_that_is_too_large_is_refused(
+    limit: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickled, limit, 1000)
+    with pytest.raises(SepnetError, match=reason):
+        load("asteroid_conv_tasnet")
+
+
 def test_an_unknown_format_is_refused_with_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     with pytest.raises(
@@ -273,6 +326,11 @@ def test_what_differs_from_the_hub_s_checksum_is_refused(tmp_path: Path) -> None
     (tmp_path / "snapshot" / "pytorch_model.bin").symlink_to(blob)
     with pytest.raises(SepnetError, match="its SHA-256 is not the one that the hub announced"):
         sepnet.load(tmp_path / "snapshot")
+    announced = blob.with_name(hashlib.sha256(blob.read_bytes()).hexdigest())
+    blob.rename(announced)
+    (tmp_path / "snapshot" / "pytorch_model.bin").unlink()
+    (tmp_path / "snapshot" / "pytorch_model.bin").symlink_to(announced)
+    sepnet.load(tmp_path / "snapshot")
 
 
 DUAL_PATH = "speechbrain.lobes.models.dual_path"
@@ -335,6 +393,9 @@ BOMB = "a: &a [x]\n" + "\n".join(
         ("[" * 5000, "can't be read as settings"),
         ("- 1", "holds a list, not settings by name"),
         ("a: 'b", "can't be read as settings"),
+        ("a: !!int ''", "can't be read as settings"),
+        ("a: !!bool maybe", "can't be read as settings"),
+        ("a: !!timestamp now", "can't be read as settings"),
         (f"a: {'x' * 2**20}", "too much for settings"),
     ],
 )

@@ -1,7 +1,9 @@
 """Folders of other toolkits, read as models of sepnet.
 
-published.py    what a reader returns, and the safe reading of pickled tensors and of settings
-plain_yaml.py   the safe reading of YAML
+published.py    what a reader returns
+settings.py     the settings of a model, checked as they are taken
+pickled.py      the safe reading of files of torch.save
+plain_yaml.py   the safe reading of YAML, and of the head of a card
 asteroid.py     asteroid: pytorch_model.bin
 speechbrain.py  speechbrain: hyperparams.yaml, encoder.ckpt, masknet.ckpt, decoder.ckpt
 convert.py      writes what a reader returned as a run folder, once for each content

@@ -11,18 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from sepnet.artifact.formats.published import (
+from sepnet.artifact.formats.pickled import load_pickled, take_tensors
+from sepnet.artifact.formats.published import PublishedModel, Renaming, mask_estimator, rename
+from sepnet.artifact.formats.settings import (
     MAX_CHANNELS,
     MAX_LAYERS,
+    MAX_SAMPLE_RATE,
     MAX_SOURCES,
-    PublishedModel,
-    Renaming,
     Settings,
-    load_pickled,
-    rename,
-    take_tensors,
 )
 from sepnet.types import SepnetError
 
@@ -34,9 +30,19 @@ ACTIVATIONS: dict[str | None, str] = {name: name for name in ("sigmoid", "relu",
 ENCODER_ACTIVATIONS: dict[str | None, str] = {None: "", "linear": "", "relu": "relu"}
 FILTERBANKS: dict[str | None, str] = {"free": "", "FreeFB": ""}
 
-FILTERS: Renaming = [(r"(encoder|decoder)\.filterbank\._filters", r"filterbank.\1.filterbank._filters")]
-
 NORM = re.compile(r"network\.(bottleneck\.0|blocks\.\d+\.body\.[25])\.(weight|bias)")
+
+
+def _norm(theirs: str, ours: str) -> Renaming:
+    """The rules of a norm, whose gain and offset asteroid calls gamma and beta."""
+    return [(rf"{theirs}\.gamma", f"{ours}.weight"), (rf"{theirs}\.beta", f"{ours}.bias")]
+
+
+FILTERS: Renaming = [(r"(encoder|decoder)\.filterbank\._filters", r"filterbank.\1.filterbank._filters")]
+BOTTLENECK: Renaming = [
+    *_norm(r"masker\.bottleneck\.0", "network.bottleneck.0"),
+    (r"masker\.bottleneck\.1\.(weight|bias)", r"network.bottleneck.1.\1"),
+]
 
 
 def recognises(folder: Path) -> bool:
@@ -62,28 +68,29 @@ def read(folder: Path) -> PublishedModel:
         found = ", ".join(sorted(map(str, package))[:5]) if isinstance(package, Mapping) else type(package)
         raise SepnetError(f"{path} holds {found}, not {', '.join(KEYS)} as a model of asteroid does")
     name = package["model_name"]
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise SepnetError(
             f"{path} holds asteroid's {str(name)[:40]}, which sepnet does not have: it reads "
             f"{', '.join(NETWORKS)}"
         )
     settings = Settings(package["model_args"], f"{path}, model_args of {name}")
     infos = _mapping(package.get("infos"))
-    task = str(package.get("task") or _training(infos).get("task") or "")
+    training = _mapping(_mapping(infos.get("training_config")).get("data"))
+    task = _text(package.get("task")) or _text(training.get("task"))
     network, rules = NETWORKS[name](settings)
-    model = _separator(settings, network, task, _training(infos).get("sample_rate"))
+    model = _separator(settings, network, task, training.get("sample_rate"))
     settings.finish()
     weights = rename(take_tensors(package["state_dict"], path), [*FILTERS, *rules], path)
     if network.get("causal"):  # whose norms keep their weights as (channel, 1)
         weights = {
-            key: _as_column(tensor) if NORM.fullmatch(key) else tensor for key, tensor in weights.items()
+            key: tensor.reshape(-1, 1) if NORM.fullmatch(key) else tensor for key, tensor in weights.items()
         }
     return PublishedModel(
         architecture=name,
         model=model,
         weights=weights,
         licence=_licence(package.get("licenses"), infos),
-        origin={key: str(package[key]) for key in ("dataset", "task") if package.get(key)},
+        origin={key: package[key] for key in ("dataset", "task") if _text(package.get(key))},
     )
 
 
@@ -93,36 +100,22 @@ def _separator(settings: Settings, network: dict[str, Any], task: str, trained_a
     n_filters = settings.whole("n_filters", None, most=MAX_CHANNELS)
     window = settings.whole("kernel_size", 16, most=MAX_CHANNELS)
     hop = settings.whole("stride", max(window // 2, 1), most=window)
-    default_rate = int(trained_at) if isinstance(trained_at, int | float) else None
+    default_rate = trained_at if isinstance(trained_at, int | float) else None
     settings.choice("fb_name", "free", FILTERBANKS)
     for width in ("in_chan", "out_chan"):
         if settings.whole(width, n_filters, most=MAX_CHANNELS) != n_filters:
             raise SepnetError(f"{settings.place}: {width} differs from n_filters={n_filters}: not supported")
-    return {
-        "_target_": "sepnet.separators.mask_estimator.model.MaskEstimator",
-        "n_sources": n_sources,
-        "sample_rate": settings.whole("sample_rate", default_rate, most=768_000),
-        "features": "coefficients",
-        "activation": settings.choice("mask_act", "sigmoid", ACTIVATIONS),
-        "consistent": False,
-        "scale": "least_squares",
-        # Where the mixtures of its training had noise in them, the network leaves it out.
-        "covers_mixture": n_sources > 1 and not any(word in task for word in ("noisy", "enh")),
-        "level": "whole",
-        "filterbank": {
-            "_target_": "sepnet.dsp.filterbank.LearnedFilterbank",
-            "n_filters": n_filters,
-            "window_samples": window,
-            "hop_samples": hop,
-            "rectified": settings.choice("encoder_activation", None, ENCODER_ACTIVATIONS) == "relu",
-            "padded": False,
-        },
-        "network": network,
-        "objective": {
-            "_target_": "sepnet.separators.mask_estimator.objectives.WaveformObjective",
-            "metric": {"_target_": "sepnet.metrics.si_sdr", "_partial_": True},
-        },
-    }
+    return mask_estimator(
+        network,
+        n_sources=n_sources,
+        sample_rate=settings.whole("sample_rate", default_rate, most=MAX_SAMPLE_RATE),
+        leaves_out_noise=any(word in task for word in ("noisy", "enh")),
+        activation=settings.choice("mask_act", "sigmoid", ACTIVATIONS),
+        n_filters=n_filters,
+        window_samples=window,
+        hop_samples=hop,
+        rectified=settings.choice("encoder_activation", None, ENCODER_ACTIVATIONS) == "relu",
+    )
 
 
 def _conv_tasnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
@@ -130,7 +123,7 @@ def _conv_tasnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
     n_blocks = settings.whole("n_blocks", 8, most=16)
     n_repeats = settings.whole("n_repeats", 3, most=MAX_LAYERS)
     causal = settings.flag("causal", False)
-    settings.choice("norm_type", "gLN", {"cgLN": ""} if causal else {"gLN": ""})
+    settings.only("norm_type", "cgLN" if causal else "gLN", default="gLN")
     network = {
         "_target_": "sepnet.networks.tcn.TCN",
         "_partial_": True,
@@ -148,11 +141,8 @@ def _conv_tasnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
         rules.append((rf"masker\.TCN\.{n_blocks * n_repeats - 1}\.res_conv\.(weight|bias)", None))
     return network, [
         *rules,
-        (r"masker\.bottleneck\.0\.gamma", "network.bottleneck.0.weight"),
-        (r"masker\.bottleneck\.0\.beta", "network.bottleneck.0.bias"),
-        (r"masker\.bottleneck\.1\.(weight|bias)", r"network.bottleneck.1.\1"),
-        (r"masker\.TCN\.(\d+)\.shared_block\.([25])\.gamma", r"network.blocks.\1.body.\2.weight"),
-        (r"masker\.TCN\.(\d+)\.shared_block\.([25])\.beta", r"network.blocks.\1.body.\2.bias"),
+        *BOTTLENECK,
+        *_norm(r"masker\.TCN\.(\d+)\.shared_block\.([25])", r"network.blocks.\1.body.\2"),
         (
             r"masker\.TCN\.(\d+)\.shared_block\.(0|1|3|4)\.(?:0\.)?(weight|bias)",
             r"network.blocks.\1.body.\2.\3",
@@ -168,8 +158,8 @@ def _dual_path(settings: Settings) -> dict[str, Any]:
     chunk = settings.whole("chunk_size", 100, most=MAX_CHANNELS)
     if settings.whole("hop_size", chunk // 2, most=MAX_CHANNELS) != chunk // 2:
         raise SepnetError(f"{settings.place}: hop_size is not half the chunk_size {chunk}: not supported")
-    settings.choice("norm_type", "gLN", {"gLN": ""})
-    settings.choice("bidirectional", True, {True: ""})
+    settings.only("norm_type", "gLN")
+    settings.only("bidirectional", True)
     settings.ignore("dropout")
     return {"chunk_frames": chunk, "n_blocks": settings.whole("n_repeats", 6, most=MAX_LAYERS)}
 
@@ -181,14 +171,14 @@ def _gated_output(has_projection: bool) -> Renaming:
         (r"masker\.net_out\.0\.(weight|bias)", r"network.out.value.\1"),
         (r"masker\.net_gate\.0\.(weight|bias)", r"network.out.gate.\1"),
     ]
-    return (
-        [*rules, (r"masker\.mask_net\.weight", "network.out.projection.weight")] if has_projection else rules
-    )
+    if has_projection:
+        rules.append((r"masker\.mask_net\.weight", "network.out.projection.weight"))
+    return rules
 
 
 def _dprnn(settings: Settings) -> tuple[dict[str, Any], Renaming]:
-    settings.choice("rnn_type", "LSTM", {"LSTM": ""})
-    settings.choice("use_mulcat", False, {False: ""})
+    settings.only("rnn_type", "LSTM")
+    settings.only("use_mulcat", False)
     settings.whole("num_layers", 1, most=1)
     network = {
         "_target_": "sepnet.networks.dprnn.GatedDPRNN",
@@ -198,9 +188,7 @@ def _dprnn(settings: Settings) -> tuple[dict[str, Any], Renaming]:
         **_dual_path(settings),
     }
     rules: Renaming = [
-        (r"masker\.bottleneck\.0\.gamma", "network.bottleneck.0.weight"),
-        (r"masker\.bottleneck\.0\.beta", "network.bottleneck.0.bias"),
-        (r"masker\.bottleneck\.1\.(weight|bias)", r"network.bottleneck.1.\1"),
+        *BOTTLENECK,
         *_gated_output(has_projection=True),
     ]
     for theirs, ours in (("intra", "within"), ("inter", "across")):
@@ -208,14 +196,13 @@ def _dprnn(settings: Settings) -> tuple[dict[str, Any], Renaming]:
         rules += [
             (rf"{block}RNN\.rnn\.(\w+)", rf"{target}lstm.\2"),
             (rf"{block}linear\.(weight|bias)", rf"{target}linear.\2"),
-            (rf"{block}norm\.gamma", f"{target}norm.weight"),
-            (rf"{block}norm\.beta", f"{target}norm.bias"),
+            *_norm(rf"{block}norm", f"{target}norm"),
         ]
     return network, rules
 
 
 def _dptnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
-    settings.choice("ff_activation", "relu", {"relu": ""})
+    settings.only("ff_activation", "relu")
     network = {
         "_target_": "sepnet.networks.dptnet.DPTNet",
         "_partial_": True,
@@ -224,8 +211,7 @@ def _dptnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
         **_dual_path(settings),
     }
     rules: Renaming = [
-        (r"masker\.in_norm\.gamma", "network.norm.weight"),
-        (r"masker\.in_norm\.beta", "network.norm.bias"),
+        *_norm(r"masker\.in_norm", "network.norm"),
         *_gated_output(has_projection=False),
     ]
     for number, ours in ((0, "within"), (1, "across")):
@@ -235,10 +221,8 @@ def _dptnet(settings: Settings) -> tuple[dict[str, Any], Renaming]:
             (rf"{layer}mha\.out_proj\.(weight|bias)", rf"{target}attention_out.\2"),
             (rf"{layer}recurrent\.(\w+)", rf"{target}lstm.\2"),
             (rf"{layer}linear\.(weight|bias)", rf"{target}linear.\2"),
-            (rf"{layer}norm_mha\.gamma", f"{target}attention_norm.weight"),
-            (rf"{layer}norm_mha\.beta", f"{target}attention_norm.bias"),
-            (rf"{layer}norm_ff\.gamma", f"{target}norm.weight"),
-            (rf"{layer}norm_ff\.beta", f"{target}norm.bias"),
+            *_norm(rf"{layer}norm_mha", f"{target}attention_norm"),
+            *_norm(rf"{layer}norm_ff", f"{target}norm"),
         ]
     return network, rules
 
@@ -250,27 +234,21 @@ NETWORKS: dict[str, Callable[[Settings], tuple[dict[str, Any], Renaming]]] = {
 }
 
 
-def _as_column(tensor: Tensor) -> Tensor:
-    return tensor.reshape(-1, 1)
-
-
-def _training(infos: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the training configuration says of the data."""
-    return _mapping(_mapping(infos.get("training_config")).get("data"))
-
-
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _licence(licences: object, infos: Mapping[str, Any]) -> str | None:
-    """The licences of the data, and the note on the weights' own, where they are there."""
+    """The note on the licence of the weights; without one, the licences of the data that they derive from."""
     note = infos.get("license_note")
     if isinstance(note, str):
         return note[:2000]
     if not isinstance(licences, list):
         return None
-    names = [
-        str(each.get("license")) for each in licences if isinstance(each, Mapping) and each.get("license")
-    ]
-    return f"derived from data under {', '.join(dict.fromkeys(names))}"[:2000] if names else None
+    names = filter(None, (_text(_mapping(each).get("license")) for each in licences))
+    joined = ", ".join(dict.fromkeys(names))
+    return f"derived from data under {joined}"[:2000] if joined else None

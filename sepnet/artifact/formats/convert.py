@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sepnet import atomic, paths
 from sepnet.artifact.build import METHODS, build
 from sepnet.artifact.formats import asteroid, speechbrain
-from sepnet.artifact.formats.plain_yaml import read_front_matter
+from sepnet.artifact.formats.plain_yaml import read_card
 from sepnet.artifact.formats.published import PublishedModel
 from sepnet.artifact.provenance import describe_environment
 from sepnet.types import SepnetError
@@ -34,7 +34,6 @@ from sepnet.types import SepnetError
 READERS: tuple[ModuleType, ...] = (asteroid, speechbrain)
 FILES = tuple(name for reader in READERS for name in reader.FILES)
 VERSION = 1  # of what the conversion writes: raised when that changes
-MAX_CARD_BYTES = 2**20
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -148,10 +147,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _licence(folder: Path) -> str | None:
     """What the card of a model on the hub gives as its licence."""
-    card = folder / paths.CARD
-    if not card.is_file() or card.stat().st_size > MAX_CARD_BYTES:
-        return None
-    licence = read_front_matter(card.read_text(errors="replace")).get("license")
+    licence = read_card(folder).get("license")
     return str(licence)[:200] if licence else None
 
 

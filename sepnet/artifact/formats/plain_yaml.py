@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from sepnet.artifact.build import shorten
+from sepnet.paths import CARD
 from sepnet.types import SepnetError
 
 MAX_BYTES = 2**20
@@ -60,13 +61,13 @@ def read_plain_yaml(text: str, place: str | Path) -> dict[str, Any]:
         The mapping, with ``Tagged`` values where there are tags.
 
     Raises:
-        SepnetError: It is too long, no YAML, no mapping, or uses aliases or Python's own tags.
+        SepnetError: It is too long, not YAML, not a mapping, or uses aliases or Python's own tags.
     """
     if len(text) > MAX_BYTES:
         raise SepnetError(f"{place} has {len(text) / 1e6:.1f} MB, too much for settings: refused")
     try:
         values = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # a hostile text can raise any
         raise SepnetError(
             f"{place} can't be read as settings: {shorten(error) or type(error).__name__}"
         ) from error
@@ -75,12 +76,16 @@ def read_plain_yaml(text: str, place: str | Path) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
-def read_front_matter(text: str) -> dict[str, Any]:
-    """The settings between two lines of dashes at the head of a model card; empty where there are none."""
+def read_card(folder: Path) -> dict[str, Any]:
+    """The settings at the head of a model card, between two lines of dashes; empty where there are none."""
+    card = folder / CARD
+    if not card.is_file() or card.stat().st_size > MAX_BYTES:
+        return {}
+    text = card.read_text(errors="replace")
     if not text.startswith("---\n"):
         return {}
     head, end, _ = text.removeprefix("---\n").partition("\n---")
     try:
-        return read_plain_yaml(head, "the card") if end else {}
+        return read_plain_yaml(head, card) if end else {}
     except SepnetError:
         return {}

@@ -12,19 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from sepnet.artifact.build import shorten
-from sepnet.artifact.formats.plain_yaml import MAX_BYTES, Tagged, read_front_matter, read_plain_yaml
-from sepnet.artifact.formats.published import (
+from sepnet.artifact.formats.pickled import load_pickled, take_tensors
+from sepnet.artifact.formats.plain_yaml import MAX_BYTES, Tagged, read_card, read_plain_yaml
+from sepnet.artifact.formats.published import PublishedModel, Renaming, mask_estimator, rename
+from sepnet.artifact.formats.settings import (
     MAX_CHANNELS,
     MAX_LAYERS,
+    MAX_SAMPLE_RATE,
     MAX_SOURCES,
-    PublishedModel,
-    Renaming,
     Settings,
-    load_pickled,
-    rename,
-    take_tensors,
 )
-from sepnet.paths import CARD
 from sepnet.types import SepnetError
 
 TOOLKIT = "speechbrain"
@@ -33,8 +30,6 @@ PARTS = ("encoder", "masknet", "decoder")
 FILES = (SETTINGS, *(f"{part}.ckpt" for part in PARTS))
 DUAL_PATH = "speechbrain.lobes.models.dual_path."
 MAX_REFERENCES = 20  # from a setting to the value that it refers to
-ONLY_TRUE: dict[Any, str] = {True: ""}
-ONLY_FALSE: dict[Any, str] = {False: ""}
 
 
 def recognises(folder: Path) -> bool:
@@ -78,10 +73,20 @@ def read(folder: Path) -> PublishedModel:
     for part, part_rules in (("encoder", ENCODER), ("masknet", rules), ("decoder", DECODER)):
         file = folder / f"{part}.ckpt"
         weights.update(rename(take_tensors(load_pickled(file), file), part_rules, file))
-    sample_rate = Settings(values, str(path)).whole("sample_rate", None, most=768_000)
+    sample_rate = Settings(values, str(path)).whole("sample_rate", None, most=MAX_SAMPLE_RATE)
     return PublishedModel(
         architecture=network["_target_"].rpartition(".")[2],
-        model=_separator(network, n_filters, window, n_sources, sample_rate, _is_noisy(folder)),
+        model=mask_estimator(
+            network,
+            n_sources=n_sources,
+            sample_rate=sample_rate,
+            leaves_out_noise=_is_noisy(folder),
+            activation="relu",
+            n_filters=n_filters,
+            window_samples=window,
+            hop_samples=window // 2,
+            rectified=True,
+        ),
         weights=weights,
     )
 
@@ -118,31 +123,34 @@ class Described:
     def constructed(self, values: Mapping[str, Any], name: str, targets: tuple[str, ...]) -> ConstructorCall:
         """The constructor call of a name, which has to be of one of several classes."""
         value = self.follow(values.get(name))
-        if not isinstance(value, Tagged) or not isinstance(value.value, Mapping) or value.tag[:4] != "new:":
+        if (
+            not isinstance(value, Tagged)
+            or not isinstance(value.value, Mapping)
+            or not value.tag.startswith("new:")
+        ):
             raise SepnetError(f"{self.path}: {name} is not made by !new: of a class")
-        if value.tag[4:] not in targets:
+        target = value.tag.removeprefix("new:")
+        if target not in targets:
             raise SepnetError(
-                f"{self.path}: {name} is a {shorten(value.tag[4:])}, which sepnet does not have: it reads "
+                f"{self.path}: {name} is a {shorten(target)}, which sepnet does not have: it reads "
                 f"{', '.join(targets)}"
             )
-        return ConstructorCall(
-            value, {key: self.follow(each) for key, each in value.value.items()}, self.path
-        )
+        arguments = {key: self.follow(each) for key, each in value.value.items()}
+        return ConstructorCall(target, arguments, f"{self.path}, {target.rpartition('.')[2]}")
 
 
 class ConstructorCall(Settings):
     """The arguments of a constructor.
 
     Args:
-        value: With its tag.
+        target: Its name, with those of its modules.
         arguments: By name, with references followed.
-        path: The file, for messages.
+        place: Where they stand, for messages.
     """
 
-    def __init__(self, value: Tagged, arguments: Mapping[str, Any], path: Path) -> None:
-        self.target = value.tag.removeprefix("new:")
-        super().__init__(arguments, f"{path}, {self.target.rpartition('.')[2]}")
-        self.arguments = arguments
+    def __init__(self, target: str, arguments: Mapping[str, Any], place: str) -> None:
+        super().__init__(arguments, place)
+        self.target, self.arguments = target, arguments
 
 
 def _check_decoder(decoder: ConstructorCall, n_filters: int, window: int) -> None:
@@ -151,7 +159,7 @@ def _check_decoder(decoder: ConstructorCall, n_filters: int, window: int) -> Non
             raise SepnetError(f"{decoder.place}: {name} does not fit the encoder, whose is {expected}")
     if decoder.whole("stride", 1, most=MAX_CHANNELS) != window // 2:
         raise SepnetError(f"{decoder.place}: the stride is not half the filters' {window} samples")
-    decoder.choice("bias", True, ONLY_FALSE)
+    decoder.only("bias", False, default=True)
     decoder.finish()
 
 
@@ -164,9 +172,9 @@ def _sepformer(masknet: ConstructorCall, described: Described) -> tuple[dict[str
     transformers = [_transformer(each, n_channels) for each in (within, across)]
     if transformers[0] != transformers[1]:
         raise SepnetError(f"{masknet.place}: the transformers within and across chunks differ: not supported")
-    masknet.choice("norm", "ln", {"ln": ""})
-    masknet.choice("linear_layer_after_inter_intra", True, ONLY_FALSE)
-    masknet.choice("use_global_pos_enc", False, ONLY_FALSE)
+    masknet.only("norm", "ln")
+    masknet.only("linear_layer_after_inter_intra", False, default=True)
+    masknet.only("use_global_pos_enc", False)
     network = {
         "_target_": "sepnet.networks.sepformer.SepFormer",
         "_partial_": True,
@@ -203,9 +211,9 @@ def _transformer(settings: ConstructorCall, n_channels: int) -> dict[str, Any]:
     """The settings of a transformer, by sepnet's names."""
     if settings.whole("d_model", None, most=MAX_CHANNELS) != n_channels:
         raise SepnetError(f"{settings.place}: d_model differs from the {n_channels} channels of the masknet")
-    settings.choice("norm_before", False, ONLY_TRUE)
-    settings.choice("activation", "relu", {"relu": ""})
-    settings.choice("attention_type", "regularMHA", {"regularMHA": ""})
+    settings.only("norm_before", True, default=False)
+    settings.only("activation", "relu")
+    settings.only("attention_type", "regularMHA")
     settings.ignore("dropout")
     call = {
         "n_layers": settings.whole("num_layers", None, most=MAX_LAYERS),
@@ -231,40 +239,7 @@ NETWORKS: dict[str, Callable[[ConstructorCall, Described], tuple[dict[str, Any],
 }
 
 
-def _separator(
-    network: dict[str, Any], n_filters: int, window: int, n_sources: int, sample_rate: int, is_noisy: bool
-) -> dict[str, Any]:
-    """The constructor call around a network."""
-    return {
-        "_target_": "sepnet.separators.mask_estimator.model.MaskEstimator",
-        "n_sources": n_sources,
-        "sample_rate": sample_rate,
-        "features": "coefficients",
-        "activation": "relu",
-        "consistent": False,
-        "scale": "least_squares",
-        "covers_mixture": n_sources > 1 and not is_noisy,
-        "level": "whole",
-        "filterbank": {
-            "_target_": "sepnet.dsp.filterbank.LearnedFilterbank",
-            "n_filters": n_filters,
-            "window_samples": window,
-            "hop_samples": window // 2,
-            "rectified": True,
-            "padded": False,
-        },
-        "network": network,
-        "objective": {
-            "_target_": "sepnet.separators.mask_estimator.objectives.WaveformObjective",
-            "metric": {"_target_": "sepnet.metrics.si_sdr", "_partial_": True},
-        },
-    }
-
-
 def _is_noisy(folder: Path) -> bool:
     """Whether the model was trained on mixtures with noise: those of WHAM! and WHAMR!, as its card says."""
-    card = folder / CARD
-    if not card.is_file() or card.stat().st_size > MAX_BYTES:
-        return False
-    head = read_front_matter(card.read_text(errors="replace"))
+    head = read_card(folder)
     return any("wham" in str(head.get(key, "")).lower() for key in ("datasets", "tags"))
