@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from sepnet.networks.dual_path import (
     Chunks,
     GatedOutput,
+    Planes,
+    along_steps,
+    alternate,
     check_chunks,
     cut_chunks,
     n_sources_of,
@@ -35,19 +38,27 @@ class Path(nn.Module):
         self.linear = nn.Linear(2 * n_hidden, n_channels)
         self.norm = nn.GroupNorm(1, n_channels, eps=1e-8)
 
-    def forward(
-        self, x: Float[Tensor, "batch channel step other"]
-    ) -> Float[Tensor, "batch channel step other"]:
+    def forward(self, x: Planes) -> Planes:
         """Run along ``step``, for each index of ``other`` on its own."""
-        batch, channels, steps, others = x.shape
-        rows = x.permute(0, 3, 2, 1).reshape(batch * others, steps, channels)
-        states, _ = self.lstm(rows)
-        new = self.linear(states).reshape(batch, others, steps, channels).permute(0, 3, 2, 1)
-        residual: Tensor = self.norm(new)
+        residual: Tensor = self.norm(along_steps(lambda rows: self.linear(self.lstm(rows)[0]), x))
         return x + residual
 
 
-class DPRNN(nn.Module):
+class _Paths(nn.Module):
+    """What both networks have before their outputs: a bottleneck, and the LSTMs within and across chunks."""
+
+    def __init__(
+        self, n_in: int, *, n_channels: int, n_hidden: int, chunk_frames: int, n_blocks: int
+    ) -> None:
+        super().__init__()
+        check_chunks(chunk_frames)
+        self.chunk_frames = chunk_frames
+        self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
+        self.within = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+        self.across = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+
+
+class DPRNN(_Paths):
     """Cuts a clip into chunks that overlap by half, and runs along and across them alternately.
 
     The LSTMs then run over about the square root of the clip's frames. Chunks of sqrt(2 frames) make both
@@ -76,29 +87,23 @@ class DPRNN(nn.Module):
         chunk_frames: int = 100,
         n_blocks: Depth = 6,
     ) -> None:
-        super().__init__()
-        check_chunks(chunk_frames)
-        self.chunk_frames = chunk_frames
-        self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
-        self.within = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
-        self.across = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+        super().__init__(
+            n_in, n_channels=n_channels, n_hidden=n_hidden, chunk_frames=chunk_frames, n_blocks=n_blocks
+        )
         self.out = nn.Sequential(nn.PReLU(), nn.Conv1d(n_channels, n_out, 1))
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
         """Compute the outputs of each frame from the whole clip."""
-        x = split(self.bottleneck(features), self.chunk_frames)
-        for within, across in zip(self.within, self.across, strict=True):
-            x = within(x)
-            x = across(x.transpose(2, 3)).transpose(2, 3)
+        x = alternate(split(self.bottleneck(features), self.chunk_frames), self.within, self.across)
         output: Tensor = self.out(join(x, features.shape[-1]))
         return output
 
 
-class GatedDPRNN(nn.Module):
+class GatedDPRNN(_Paths):
     """The network of the paper, with its gated output, as in asteroid, whose weights it takes.
 
     It differs from ``DPRNN`` in making the sources before the overlap-add, and in what lies around the clip:
-    a whole chunk of zeros.
+    a whole chunk of zeros before it, and one after it.
 
     Args:
         n_in: Features of a frame.
@@ -122,12 +127,9 @@ class GatedDPRNN(nn.Module):
         chunk_frames: int = 100,
         n_blocks: Depth = 6,
     ) -> None:
-        super().__init__()
-        check_chunks(chunk_frames)
-        self.chunk_frames = chunk_frames
-        self.bottleneck = nn.Sequential(nn.GroupNorm(1, n_in, eps=1e-8), nn.Conv1d(n_in, n_channels, 1))
-        self.within = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
-        self.across = nn.ModuleList([Path(n_channels, n_hidden) for _ in range(n_blocks)])
+        super().__init__(
+            n_in, n_channels=n_channels, n_hidden=n_hidden, chunk_frames=chunk_frames, n_blocks=n_blocks
+        )
         self.out = GatedOutput(
             n_channels=n_channels, n_gated=n_channels, n_features=n_in, n_sources=n_sources_of(n_in, n_out)
         )
@@ -138,9 +140,7 @@ class GatedDPRNN(nn.Module):
         x = cut_chunks(
             self.bottleneck(features), chunk_frames=chunk, hop_frames=half, before=chunk, after=chunk
         )
-        for within, across in zip(self.within, self.across, strict=True):
-            x = within(x)
-            x = across(x.transpose(2, 3)).transpose(2, 3)
+        x = alternate(x, self.within, self.across)
         masks: Tensor = self.out(x, hop_frames=half, before=chunk, n_frames=features.shape[-1])
         return masks
 

@@ -10,7 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepnet.networks.dual_path import GatedOutput, check_chunks, cut_chunks, n_sources_of
+from sepnet.networks.dual_path import (
+    GatedOutput,
+    Planes,
+    Rows,
+    along_steps,
+    alternate,
+    check_chunks,
+    cut_chunks,
+    n_sources_of,
+)
 from sepnet.ranges import Depth, LayerSize
 from sepnet.types import SepnetError
 
@@ -63,9 +72,7 @@ class DPTNet(nn.Module):
         """Compute the outputs of each frame from the whole clip."""
         chunk, half = self.chunk_frames, self.chunk_frames // 2
         x = cut_chunks(self.norm(features), chunk_frames=chunk, hop_frames=half, before=chunk, after=chunk)
-        for within, across in zip(self.within, self.across, strict=True):
-            x = within(x)
-            x = across(x.transpose(2, 3)).transpose(2, 3)
+        x = alternate(x, self.within, self.across)
         masks: Tensor = self.out(x, hop_frames=half, before=chunk, n_frames=features.shape[-1])
         return masks
 
@@ -91,20 +98,18 @@ class RecurrentTransformer(nn.Module):
         self.linear = nn.Linear(2 * n_hidden, n_channels)
         self.norm = nn.GroupNorm(1, n_channels, eps=EPS)
 
-    def forward(
-        self, x: Float[Tensor, "batch channel step other"]
-    ) -> Float[Tensor, "batch channel step other"]:
+    def forward(self, x: Planes) -> Planes:
         """Run along ``step``, for each index of ``other`` on its own."""
-        n_batch, n_channels, n_steps, n_others = x.shape
-        rows = x.permute(0, 3, 2, 1).reshape(n_batch * n_others, n_steps, n_channels)
+        return along_steps(self._transform, x)
+
+    def _transform(self, rows: Rows) -> Rows:
         # (row, step, 3 channels) -> 3 times (row, head, step, channel of head)
-        split = self.projections(rows).reshape(n_batch * n_others, n_steps, 3, self.n_heads, -1)
+        split = self.projections(rows).unflatten(-1, (3, self.n_heads, -1))
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind()
         attended = F.scaled_dot_product_attention(query, key, value)
         rows = rows + self.attention_out(attended.transpose(1, 2).flatten(2))
         rows = self.attention_norm(rows.transpose(1, 2)).transpose(1, 2)
         states, _ = self.lstm(rows)
         rows = rows + self.linear(states.relu())
-        rows = self.norm(rows.transpose(1, 2)).transpose(1, 2)
-        new: Tensor = rows.reshape(n_batch, n_others, n_steps, n_channels)
-        return new.permute(0, 3, 2, 1)
+        normed: Tensor = self.norm(rows.transpose(1, 2)).transpose(1, 2)
+        return normed

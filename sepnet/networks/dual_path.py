@@ -1,10 +1,12 @@
-"""What networks that run along and across chunks have in common: the chunks, and the gated output.
+"""What networks that run along and across chunks have in common: the chunks, the runs, and the gated output.
 
 Y. Luo, Z. Chen, T. Yoshioka, "Dual-path RNN", ICASSP 2020, section 2; the gated output is that of Y. Luo,
 E. Ceolini, C. Han, S.-C. Liu, N. Mesgarani, "FaSNet", ASRU 2019, which the dual-path networks took over.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +15,8 @@ from torch.nn import functional as F
 from sepnet.types import SepnetError
 
 Chunks = Float[Tensor, "batch channel frame_of_chunk chunk"]
+Planes = Float[Tensor, "batch channel step other"]
+Rows = Float[Tensor, "row step channel"]
 
 
 def n_sources_of(n_in: int, n_out: int) -> int:
@@ -72,6 +76,29 @@ def add_chunks(
     """
     first, second = chunks[:, :, :hop_frames].transpose(2, 3), chunks[:, :, hop_frames:].transpose(2, 3)
     return (F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))).flatten(2).narrow(2, before, n_frames)
+
+
+def along_steps(run: Callable[[Rows], Rows], x: Planes) -> Planes:
+    """Run along ``step``, for each index of ``other`` on its own.
+
+    Args:
+        run: Gives as many steps and channels as it gets, for each row on its own.
+        x: Chunks, or chunks whose last two axes are exchanged.
+
+    Returns:
+        What it gives.
+    """
+    n_batch, n_channels, n_steps, n_others = x.shape
+    rows = run(x.permute(0, 3, 2, 1).reshape(n_batch * n_others, n_steps, n_channels))
+    return rows.reshape(n_batch, n_others, n_steps, n_channels).permute(0, 3, 2, 1)
+
+
+def alternate(x: Chunks, within: nn.ModuleList, across: nn.ModuleList) -> Chunks:
+    """Run along the frames of each chunk and across the chunks alternately, beginning within chunks."""
+    for run_within, run_across in zip(within, across, strict=True):
+        x = run_within(x)
+        x = run_across(x.transpose(2, 3)).transpose(2, 3)
+    return x
 
 
 class GatedOutput(nn.Module):

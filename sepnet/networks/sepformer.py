@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sepnet.networks.dual_path import GatedOutput, check_chunks, cut_chunks, n_sources_of
+from sepnet.networks.dual_path import GatedOutput, along_steps, check_chunks, cut_chunks, n_sources_of
 from sepnet.ranges import Depth, Dropout, LayerSize
 from sepnet.types import SepnetError
 
@@ -102,9 +102,9 @@ class SepFormer(nn.Module):
         for within, within_norm, across, across_norm in zip(
             self.within, self.within_norms, self.across, self.across_norms, strict=True
         ):
-            new = within_norm(_along(within, x))
+            new = within_norm(along_steps(within, x))
             x = x + new if self.skip_within else new
-            x = x + across_norm(_along(across, x.transpose(2, 3)).transpose(2, 3))
+            x = x + across_norm(along_steps(across, x.transpose(2, 3)).transpose(2, 3))
         masks: Tensor = self.out(x, hop_frames=half, before=half, n_frames=n_frames)
         return masks
 
@@ -193,13 +193,3 @@ def encode_positions(n_steps: int, n_channels: int) -> Float[Tensor, "step chann
     frequencies = torch.exp(torch.arange(0, n_channels, 2) * (-math.log(WAVELENGTH_BASE) / n_channels))
     angles = torch.arange(n_steps).unsqueeze(1) * frequencies  # (step, channel / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
-
-
-def _along(
-    transformer: nn.Module, x: Float[Tensor, "batch channel step other"]
-) -> Float[Tensor, "batch channel step other"]:
-    """Run along ``step``, for each index of ``other`` on its own."""
-    n_batch, n_channels, n_steps, n_others = x.shape
-    rows = x.permute(0, 3, 2, 1).reshape(n_batch * n_others, n_steps, n_channels)
-    new: Tensor = transformer(rows)
-    return new.reshape(n_batch, n_others, n_steps, n_channels).permute(0, 3, 2, 1)
