@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arrays import draw_parameters, save_arrays
 from asteroid.models import BaseModel, ConvTasNet, DPRNNTasNet, DPTNet, save_publishable
 
 HERE = Path(__file__).parent
@@ -90,11 +91,7 @@ def main() -> None:
 def make(folder: Path, model: BaseModel, task: str, sample_rate: int) -> None:
     """Write one folder."""
     torch.manual_seed(0)
-    for parameter in model.parameters():  # also those that begin as constants
-        if parameter.ndim == 1:
-            torch.nn.init.uniform_(parameter, 0.2, 1.0)
-        else:
-            torch.nn.init.normal_(parameter, std=0.5 / parameter[0].numel() ** 0.5)
+    draw_parameters(model)
     for name, buffer in model.named_buffers():
         if name.endswith(("running_mean", "running_var")):
             torch.nn.init.uniform_(buffer, 0.5, 1.5)
@@ -108,16 +105,7 @@ def make(folder: Path, model: BaseModel, task: str, sample_rate: int) -> None:
     save_publishable(str(folder), package, metrics=metrics, train_conf=settings, recipe="asteroid/librimix")
     (folder / "model.pth").rename(folder / "pytorch_model.bin")
     (folder / "README.md").write_text(CARD.format(name=type(model).__name__))
-    generator = torch.Generator().manual_seed(1)
-    short, long = (0.1 * torch.randn(1, time, generator=generator) for time in (1003, 2500))
-    batch = 0.1 * torch.randn(3, 1003, generator=generator)
-    with torch.no_grad():
-        arrays = {
-            f"{name}_{kind}": array.numpy()
-            for name, signal in (("short", short), ("long", long), ("batch", batch))
-            for kind, array in (("input", signal), ("output", model(signal)))
-        }
-    np.savez_compressed(folder / "golden.npz", **arrays)
+    save_arrays(folder, model)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
+from arrays import draw_parameters, save_arrays
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.inference.separation import SepformerSeparation
 from speechbrain.utils.checkpoints import torch_save
@@ -110,23 +110,10 @@ def make(folder: Path, settings: str, dataset: str) -> None:
     (folder / "hyperparams.yaml").write_text(settings)
     (folder / "README.md").write_text(CARD.format(dataset=dataset))
     for name, module in load_hyperpyyaml(settings)["modules"].items():
-        for parameter in module.parameters():  # also those that begin as constants
-            if parameter.ndim == 1:
-                torch.nn.init.uniform_(parameter, 0.2, 1.0)
-            else:
-                torch.nn.init.normal_(parameter, std=0.5 / parameter[0].numel() ** 0.5)
+        draw_parameters(module)
         torch_save(module, folder / f"{name}.ckpt")
     model = SepformerSeparation.from_hparams(source=str(folder), savedir=str(folder))
-    generator = torch.Generator().manual_seed(1)
-    short, long = (0.1 * torch.randn(1, time, generator=generator) for time in (1003, 2500))
-    batch = 0.1 * torch.randn(3, 1003, generator=generator)
-    with torch.no_grad():
-        arrays = {
-            f"{name}_{kind}": array.numpy()
-            for name, signal in (("short", short), ("long", long), ("batch", batch))
-            for kind, array in (("input", signal), ("output", model.separate_batch(signal).transpose(1, 2)))
-        }
-    np.savez_compressed(folder / "golden.npz", **arrays)
+    save_arrays(folder, lambda signal: model.separate_batch(signal).transpose(1, 2))
 
 
 if __name__ == "__main__":
