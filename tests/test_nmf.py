@@ -6,7 +6,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -36,6 +36,9 @@ NAMES = {
     "kullback_leibler": "kullback-leibler",
     "itakura_saito": "itakura-saito",
 }
+
+
+each_algorithm = pytest.mark.parametrize("algorithm", get_args(nmf.Algorithm))
 
 
 def uniform(*shape: int, seed: int = 0, lowest: float = 0.0) -> Tensor:
@@ -124,15 +127,15 @@ def test_accelerated_activations_are_those_of_other_methods() -> None:
     torch.testing.assert_close(accelerated, textbook, atol=1e-4, rtol=0)
 
 
+@each_algorithm
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_the_objective_never_rises_in_single_precision(divergence: Any) -> None:
+def test_the_objective_never_rises_in_single_precision(divergence: Any, algorithm: Any) -> None:
     X = torch.cat([spectrogram(0, 50), uniform(50, 12, 17, seed=2)]).float()
-    found = nmf.factorise(X, n_components=5, divergence=divergence, n_iterations=1, tolerance=0)
+    settings: Any = {"divergence": divergence, "n_iterations": 1, "tolerance": 0, "algorithm": algorithm}
+    found = nmf.factorise(X, n_components=5, **settings)
     for _ in range(60):
         before = found.objective
-        found = nmf.factorise_from(
-            X, found.dictionary, found.activations, divergence=divergence, n_iterations=1, tolerance=0
-        )
+        found = nmf.factorise_from(X, found.dictionary, found.activations, **settings)
         assert (found.objective <= before * (1 + 1e-5)).all()
 
 
@@ -277,11 +280,17 @@ def test_the_penalty_does_not_drive_the_level_into_the_dictionary(divergence: An
     torch.testing.assert_close(other.objective, one.objective)
 
 
+@each_algorithm
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_items_of_a_batch_are_independent(divergence: Any) -> None:
+def test_items_of_a_batch_are_independent(divergence: Any, algorithm: Any) -> None:
     X = torch.cat([uniform(4, 20, 25), 1e4 * spectrogram(4, 3, 20, 25)])
     start = nmf.random_start(X, 3, torch.Generator().manual_seed(0))
-    settings: Any = {"divergence": divergence, "n_iterations": 100, "tolerance": 1e-3}
+    settings: Any = {
+        "divergence": divergence,
+        "n_iterations": 100,
+        "tolerance": 1e-3,
+        "algorithm": algorithm,
+    }
     together = nmf.factorise_from(X, *start, **settings)
     for item in range(7):
         alone = nmf.factorise_from(X[item : item + 1], *(each[item : item + 1] for each in start), **settings)
@@ -317,12 +326,17 @@ def test_large_items_are_split_and_small_ones_grouped() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize(
+    ("sparsity", "dtype"),
+    # Accelerated and multiplicative updates; the former may amplify errors of rounding.
+    [(0.0, torch.float64), (0.1, torch.float32)],
+)
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_the_model_follows_the_level(divergence: Any) -> None:
-    X = uniform(1, 20, 25, lowest=0.01).float()
-    one = nmf.factorise(X, n_components=3, divergence=divergence, sparsity=0.1)
+def test_the_model_follows_the_level(divergence: Any, sparsity: float, dtype: torch.dtype) -> None:
+    X = uniform(1, 20, 25, lowest=0.01).to(dtype)
+    one = nmf.factorise(X, n_components=3, divergence=divergence, sparsity=sparsity)
     for gain in (1e-6, 1e6):
-        other = nmf.factorise(gain * X, n_components=3, divergence=divergence, sparsity=0.1)
+        other = nmf.factorise(gain * X, n_components=3, divergence=divergence, sparsity=sparsity)
         torch.testing.assert_close(other.model, gain * one.model, rtol=1e-3, atol=1e-3 * gain)
         expected = one.objective * gain ** nmf.DEGREE[divergence]
         torch.testing.assert_close(other.objective, expected, rtol=1e-4, atol=0)

@@ -98,7 +98,7 @@ class AcceleratedUpdates:
         self.saved[1].copy_(self.problem.H)
 
     def _guard(self) -> bool:
-        """Restore the factors of items whose objective has risen; whether there are any."""
+        """Restore the factors of items whose objective has risen, and return whether there are any."""
         value = self._objective()
         has_risen = ~(value <= self.value)
         self.value = torch.where(has_risen, self.value, value)
@@ -149,7 +149,7 @@ class AcceleratedUpdates:
         return torch.div(self.problem.X, self.problem._model(), out=self.problem.Q)
 
     def _multiply(self, index: int, only: Tensor | None = None) -> None:
-        """Update the dictionary (0) or the activations (1), with X / V at hand; of all items or some."""
+        """Update the dictionary (0) or the activations (1) of all items or some; Q and V are current."""
         problem, first = self.problem, self.problem.n_fixed if index == 0 else 0
         factor = (problem.W, problem.H)[index][:, first:]
         other = (problem.H[:, first:], problem.W)[index]

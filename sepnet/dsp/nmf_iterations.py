@@ -72,9 +72,9 @@ def factorise_from(
             of its first value in ten iterations, as in scikit-learn; with 0 all iterations are made.
         sparsity: The weight s of equation (1) for X of mean 1: it has the same effect at every level of X.
         n_fixed: The spectra of this many components, the first ones, are not updated.
-        algorithm: ``accelerated`` (sepnet.dsp.nmf_accelerated), which reaches an objective several times
-            sooner, or ``multiplicative``, the updates of the textbooks (sepnet.dsp.nmf_updates). Neither
-            raises the objective. With sparsity, both are the latter.
+        algorithm: ``multiplicative``, the updates of the textbooks (sepnet.dsp.nmf_updates), or
+            ``accelerated``, those of sepnet.dsp.nmf_accelerated, which reach the same objective several times
+            sooner. Neither raises the objective. With sparsity, ``accelerated`` is ``multiplicative``, too.
 
     Returns:
         The factorisation of each item.
