@@ -20,6 +20,7 @@ from sepnet.types import SepnetError
 
 SECONDS, RATE = 10.0, 16000
 N_COMPONENTS, N_ITERATIONS = 30, 200
+MAX_ITERATIONS = 6 * N_ITERATIONS
 BATCH = 16
 DIVERGENCES: dict[nmf.Divergence, str] = {
     "frobenius": "frobenius",
@@ -36,7 +37,7 @@ def run(config: DictConfig) -> None:
     found by bisection. The data are made music, and speech where ``config.speech_root`` names a folder.
 
     Raises:
-        SepnetError: scikit-learn is not installed.
+        SepnetError: scikit-learn is not installed, or its objective is not reached.
     """
     try:
         from threadpoolctl import threadpool_limits
@@ -72,7 +73,7 @@ def _compare(X: Tensor, divergence: nmf.Divergence, repetitions: int) -> None:
     print(f"  {divergence}\n    scikit-learn mu     {mu:.4f} s, {N_ITERATIONS} iterations")
     if divergence == "frobenius":
         n_iterations = _fewest(
-            lambda n: _objective(X, divergence, 0, _peer("cd", X, start, divergence, 0, n))[0] <= goals[0]
+            lambda n: _objective(X, divergence, 0, _peer("cd", X, start, divergence, 0, n)) <= goals[:1]
         )
         cd = _seconds(lambda: _peer("cd", X, start, divergence, 0, n_iterations), repetitions)
         print(f"    scikit-learn cd     {cd:.4f} s, {n_iterations} iterations, {mu / cd:.1f} times sooner")
@@ -128,9 +129,15 @@ def _objective(X: Tensor, divergence: nmf.Divergence, clip: int, factors: tuple[
 
 
 def _fewest(is_reached: Callable[[int], bool | Tensor]) -> int:
-    """The fewest iterations by which the goal is reached, at most some six times ``mu``'s."""
+    """The fewest iterations by which the goal is reached.
+
+    Raises:
+        SepnetError: More than ``MAX_ITERATIONS`` would be needed.
+    """
     lowest, highest = 1, 10
-    while highest < 6 * N_ITERATIONS and not is_reached(highest):
+    while not is_reached(highest):
+        if highest >= MAX_ITERATIONS:
+            raise SepnetError(f"the objective of scikit-learn's mu is not reached in {highest} iterations")
         lowest, highest = highest + 1, 2 * highest
     while lowest < highest:
         middle = (lowest + highest) // 2
