@@ -73,8 +73,8 @@ def factorise_from(
         sparsity: The weight s of equation (1) for X of mean 1: it has the same effect at every level of X.
         n_fixed: The spectra of this many components, the first ones, are not updated.
         algorithm: ``multiplicative``, the updates of the textbooks (sepnet.dsp.nmf_updates), or
-            ``accelerated``, those of sepnet.dsp.nmf_accelerated, which reach the same objective several times
-            sooner. Neither raises the objective. With sparsity, ``accelerated`` is ``multiplicative``, too.
+            ``accelerated``, those of sepnet.dsp.nmf_accelerated, which reach the same objective in fewer
+            iterations. Neither raises the objective. With sparsity, ``accelerated`` is ``multiplicative``, too.
 
     Returns:
         The factorisation of each item.
