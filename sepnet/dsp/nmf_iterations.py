@@ -74,7 +74,7 @@ def factorise_from(
         n_fixed: The spectra of this many components, the first ones, are not updated.
         algorithm: ``multiplicative``, the updates of the textbooks (sepnet.dsp.nmf_updates), or
             ``accelerated``, those of sepnet.dsp.nmf_accelerated, which reach the same objective in fewer
-            iterations. Neither raises the objective. With sparsity, ``accelerated`` is ``multiplicative``, too.
+            iterations. Neither raises the objective. With sparsity, both are multiplicative.
 
     Returns:
         The factorisation of each item.
