@@ -316,7 +316,28 @@ def test_the_gain_that_is_named_is_the_largest_that_fits(tmp_path: Path) -> None
     write(gain)
     with pytest.raises(SepnetError, match="would clip"):
         write(1.0001 * gain)
-    assert largest_gain(peak, "FLOAT") == float("inf")
+    assert 1e38 < largest_gain(peak, "FLOAT") * peak <= np.finfo(np.float32).max
+    assert largest_gain(0.0, "FLOAT") == float("inf")
+
+
+def test_floats_of_any_size_fit_into_integers_by_their_gain(tmp_path: Path) -> None:
+    loud = sound(0.5)
+    soundfile.write(tmp_path / "mix.wav", 1e30 * loud, RATE, subtype="FLOAT")
+    separated(tmp_path / "mix.wav", "format=flac", "gain=auto")
+    total = sum(parts(tmp_path, "mix_harmonic.flac", "mix_percussive.flac"))
+    gain = json.loads((tmp_path / "mix_separation.json").read_text())["gain"]
+    np.testing.assert_allclose(total, gain * 1e30 * loud, atol=1e-6)
+    assert np.abs(total).max() > 0.1
+
+
+def test_a_gain_beyond_floats_is_refused_with_the_largest(
+    mixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = refusal(capsys, mixture, "gain=1e40")
+    assert "beyond the largest number that floats hold: give gain=" in told
+    separated(mixture, "gain=" + told.split("give gain=")[1].split()[0])
+    soundfile.write(tmp_path / "silent.wav", np.zeros((4000, 1)), RATE)
+    separated(tmp_path / "silent.wav", "gain=1e40")
 
 
 def test_files_beyond_four_gigabytes_become_rf64(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ class SeparationCheckpoint:
             while data := stream.read(min(BLOCK_SAMPLES, remaining) * self.n_channels * 4):
                 remaining -= len(data) // (self.n_channels * 4)
                 samples = np.frombuffer(data, dtype="<f4").reshape(-1, self.n_channels).T
-                yield samples if gain == 1.0 else (gain * samples).astype(np.float32)
+                yield samples if gain == 1.0 else (np.float64(gain) * samples).astype(np.float32)
 
     def excerpt(self, source: int, start: int, n_samples: int) -> Float[np.ndarray, " time"]:
         """Some samples of a source, the mean of its channels."""

@@ -204,6 +204,11 @@ def _gain(output: OutputSettings, peak: float) -> float:
     if output.gain == "auto":
         return min(1.0, largest)
     gain = 1.0 if output.gain is None else float(output.gain)
+    if gain > largest and output.sample_type in audio.FLOATS:
+        raise SepnetError(
+            f"gain={gain:g} would bring the sources beyond the largest number that floats hold: give "
+            f"gain={largest:g} or less; nothing is separated again for that"
+        )
     if gain > largest:
         raise SepnetError(
             f"the sources reach {gain * peak:.4g} of full scale, which {output.sample_type} would clip: give "

@@ -12,6 +12,7 @@ to each other, and the sound of videos.
 from sepnet.data.audio.decoding import SUFFIXES, check_exists
 from sepnet.data.audio.reading import BLOCK_FRAMES, AudioInfo, AudioReader, info, open_audio, read, verify
 from sepnet.data.audio.writing import (
+    FLOATS,
     FORMATS,
     INTEGER_BITS,
     SUBTYPE_OF,
@@ -25,6 +26,7 @@ from sepnet.data.audio.writing import (
 
 __all__ = [
     "BLOCK_FRAMES",
+    "FLOATS",
     "FORMATS",
     "INTEGER_BITS",
     "SUBTYPE_OF",

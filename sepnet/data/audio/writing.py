@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,10 @@ from sepnet.types import SepnetError
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".aif": "AIFF", ".aiff": "AIFF"}
 INTEGER_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-SUBTYPES = frozenset({*INTEGER_BITS, "FLOAT", "DOUBLE", "VORBIS"})
+FLOATS = frozenset({"FLOAT", "DOUBLE"})
+SUBTYPES = frozenset({*INTEGER_BITS, *FLOATS, "VORBIS"})
 SUBTYPE_OF = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS", ".aif": "FLOAT", ".aiff": "FLOAT"}
+MAX_FLOAT = float(np.finfo(np.float32).max)
 MAX_RIFF_BYTES = 4_000_000_000  # the header of a plain WAV counts bytes in 32 bits
 
 
@@ -57,16 +61,24 @@ def write(
 
 
 def largest_gain(peak: float, subtype: str) -> float:
-    """Return the largest gain with which a signal does not clip.
+    """Return the largest gain with which a signal does not clip, rounded down to six digits.
 
     Args:
         peak: Largest absolute sample.
-        subtype: libsndfile's; floats never clip.
+        subtype: libsndfile's; floats clip where float32 ends only.
     """
+    if peak == 0.0:
+        return float("inf")
     bits = INTEGER_BITS.get(subtype)
-    if bits is None or peak == 0.0:
-        return float("inf") if subtype != "VORBIS" or peak == 0.0 else 1.0 / peak
-    return float(np.floor((1 - 2.0 ** (1 - bits)) / peak * 1e6) / 1e6)
+    largest_float = 1.0 if subtype == "VORBIS" else MAX_FLOAT
+    full_scale = largest_float if bits is None else 1 - 2.0 ** (1 - bits)
+    return round_down(full_scale / peak)
+
+
+def round_down(value: float) -> float:
+    """The number of six significant digits that is next below a positive one, or it."""
+    unit = Decimal(1).scaleb(Decimal(value).adjusted() - 5)
+    return float(Decimal(value).quantize(unit, ROUND_DOWN)) if math.isfinite(value) else value
 
 
 def write_blocks(
@@ -168,10 +180,9 @@ def _integers(samples: np.ndarray, bits: int, path: Path) -> np.ndarray:
     rounded = np.rint(samples.astype(np.float64) * steps)
     if rounded.max() > steps - 1 or rounded.min() < -steps:
         peak = float(np.abs(samples).max())
-        gain = (1 - 1 / steps) / peak
         raise SepnetError(
             f"{path} would clip: the peak is {peak:.6g} of full scale in {bits} bit integers; multiply the "
-            f"audio by {np.floor(gain * 1e6) / 1e6:.6f} or less, or write subtype FLOAT"
+            f"audio by {round_down((1 - 1 / steps) / peak):g} or less, or write subtype FLOAT"
         )
     if bits <= 16:
         return rounded.astype(np.int16) << (16 - bits)
