@@ -47,7 +47,8 @@ class Location(Verbatim):
         """Make the schema of the annotated type, whose values are then expanded."""
         from pydantic_core import core_schema
 
-        return core_schema.no_info_after_validator_function(_expand, handler(source))
+        expanded = core_schema.no_info_after_validator_function(_expand, handler(source))
+        return core_schema.no_info_before_validator_function(_check_not_empty, expanded)
 
 
 class Duration:
@@ -62,6 +63,13 @@ class Duration:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, str]:
         """Describe it, for messages."""
         return {"type": "string", "format": "days:hours:minutes:seconds, as in 00:00:20:00"}
+
+
+def _check_not_empty(value: Any) -> Any:
+    """Refuse a path of no letters, which would stand for the present folder."""
+    if value == "":
+        raise ValueError
+    return value
 
 
 def _expand(value: str | Path) -> str | Path:

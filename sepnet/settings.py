@@ -157,6 +157,8 @@ def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
     Names may be dotted: one with the same last part comes first.
     """
     names = sorted(known)
+    if not names:
+        return ""
     tails = {one.rpartition(".")[2]: one for one in names}
     tail = name.rpartition(".")[2]
     near = [tails[tail]] if tail in tails else difflib.get_close_matches(name, names, 1)

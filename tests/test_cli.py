@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -187,6 +188,13 @@ def test_the_program_ends_with_2_and_no_traceback(tmp_path: Path) -> None:
         assert re.fullmatch(r"error: [^\n]+\n", told.err), told.err
         assert told.out == ""
     assert {path.name for path in tmp_path.iterdir()} == {"stdout", "stderr"}
+
+
+def test_the_command_is_a_program_of_python_too() -> None:
+    command = [sys.executable, "-m", "sepnet.cli.main", "separat"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: sepnet has no command 'separat': did you mean 'separate'?\n"
 
 
 def test_hydra_s_own_flags_work(corpus: Path, tmp_path: Path) -> None:

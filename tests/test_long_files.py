@@ -110,6 +110,16 @@ def test_standard_input_is_taken(mixture: Path, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(harmonic + percussive, sound(9.3), atol=1e-6)
 
 
+def test_an_empty_standard_input_is_told_as_such(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pipe:
+        buffer = io.BytesIO()
+
+    monkeypatch.setattr(sys, "stdin", Pipe())
+    assert refusal(capsys, "-").startswith("error: standard input is empty")
+
+
 def test_what_is_no_recording_is_told(
     tmp_path: Path, mixture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,6 +421,9 @@ def test_a_place_that_can_t_be_written_to_is_named(mixture: Path, capsys: pytest
         ("gain=inf", "gain is inf: give a number above 0, auto or null"),
         ("n_sources=abc", "n_sources is 'abc': give a whole number from 1 to 64, auto or null"),
         ("query=5", "there is no file 5"),
+        ("query={mixture}", "hpss goes by no example: leave query= out"),
+        ("+set.foo=1", "there is no setting 'set.foo'\n"),
+        ("out=", "out is '': give a path or null"),
         ("reference=[a.wav]", "reference= scores what ast_dgmo"),
         ("files=there.wav", "there is no file there.wav"),
         ("", "one of the files has no name"),
@@ -419,7 +432,7 @@ def test_a_place_that_can_t_be_written_to_is_named(mixture: Path, capsys: pytest
 def test_settings_are_checked_before_anything_is_done(
     word: str, told: str, mixture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told in refusal(capsys, mixture, word)
+    assert told in refusal(capsys, mixture, word.replace("{mixture}", str(mixture)))
     assert names(mixture.parent) == {"mix.wav"}
 
 

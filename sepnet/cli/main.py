@@ -30,3 +30,7 @@ def main() -> None:
         remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(MODULES)}"
         print(f"error: sepnet has no command {words[0]!r}: {remedy}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

@@ -88,6 +88,8 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
     for file in settings.queries:
         sound, rate = audio.read(file, strict=settings.strict)
         query = (Query(torch.from_numpy(sound.mean(axis=0)), rate), Path(file))
+    if query is not None and "queries" not in separator.info.needs:
+        raise SepnetError(f"{name} goes by no example: leave query= out, or take another model")
     # Each channel is separated unless one is searched for a sound.
     channels = settings.channels if settings.channels is not None else "mean" if finds_events else "each"
     return SeparationJob(

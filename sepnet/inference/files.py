@@ -136,6 +136,8 @@ def _save_stdin(folder: Path) -> Path:
     file = folder / "stdin.wav"
     with file.open("wb") as stream:
         shutil.copyfileobj(sys.stdin.buffer, stream)
+        if stream.tell() == 0:
+            raise SepnetError("standard input is empty: did the program before it fail?")
     return file
 
 
