@@ -226,6 +226,12 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda package: package["state_dict"].update(a=torch.zeros(1, dtype=torch.complex64)),
         "holds a tensor a that is not of real numbers",
     ),
+    "quantised numbers": (
+        lambda package: package["state_dict"].update(
+            a=torch.quantize_per_tensor(torch.zeros(1), 0.1, 0, torch.qint8)
+        ),
+        "a tensor a that is not of real numbers, one by one",
+    ),
     "a tensor larger than its file": (
         lambda package: package["state_dict"].update(huge=torch.zeros(1).expand(10**12)),
         "the tensors of .* would take 4000.0 GB: refused",

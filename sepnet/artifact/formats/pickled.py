@@ -109,7 +109,7 @@ def take_tensors(found: object, path: Path) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise SepnetError(f"{path} holds a {type(tensor).__name__} as {shorten(name)}, not a tensor")
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
             raise SepnetError(
                 f"{path} holds a tensor {shorten(name)} that is not of real numbers, one by one"
             )
