@@ -436,6 +436,14 @@ def test_settings_are_checked_before_anything_is_done(
     assert names(mixture.parent) == {"mix.wav"}
 
 
+def test_a_refused_recording_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = np.zeros(100, np.float32)
+    bad[7] = np.nan
+    soundfile.write(tmp_path / "bad.wav", bad, RATE, subtype="FLOAT")
+    assert "1 of 100 samples" in refusal(capsys, tmp_path / "bad.wav", f"out={tmp_path}/new/folder")
+    assert names(tmp_path) == {"bad.wav"}
+
+
 def test_flac_holds_eight_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(tmp_path / "nine.wav", sound(0.5, 9), RATE)
     assert "a FLAC file holds 8 channels" in refusal(capsys, tmp_path / "nine.wav", "format=flac")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -67,7 +68,8 @@ class Progress:
 class SeparationCheckpoint:
     """A folder in which the sources of one recording grow, for one process at a time.
 
-    A context manager: it releases the folder at the end, and removes it where nothing was done.
+    A context manager: it releases the folder at the end, and removes it where nothing was done, with the
+    folders above it that it made.
 
     Args:
         folder: Made where it is missing; of another job, its content is removed.
@@ -81,6 +83,7 @@ class SeparationCheckpoint:
     def __init__(self, folder: Path, job: dict[str, Any], n_channels: int) -> None:
         self.folder, self.n_channels = folder, n_channels
         try:
+            self._made = [parent for parent in folder.parents if not parent.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / LOCK).open("wb")
         except OSError as error:
@@ -102,6 +105,9 @@ class SeparationCheckpoint:
     def __exit__(self, *_: object) -> None:
         if not self._has_chunks:
             self.remove()
+            for parent in self._made:
+                with contextlib.suppress(OSError):  # something else has been written into it
+                    parent.rmdir()
         self._lock.close()
 
     def _load(self, job: dict[str, Any]) -> tuple[Progress, dict[str, Tensor]]:
