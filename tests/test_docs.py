@@ -1,6 +1,6 @@
-"""The documents do what they say: the commands of docs/*.md are run, page by page, in a folder of one's own.
+"""The documents do what they say: a reader's commands, from the first page to the last, in one folder.
 
-```bash and ```python blocks run in the page's order; names that a Python block makes are there in the next.
+```bash and ```python blocks run in order; names that a Python block makes are there in the next of its page.
 ```bash no-run blocks hold what takes hours: there the settings are checked, not run.
 """
 
@@ -100,12 +100,6 @@ def python() -> Iterator[Path]:
     shutil.rmtree(here)
 
 
-@pytest.fixture(scope="session")
-def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each page's folder is a copy of."""
-    return docs_folder.make(tmp_path_factory.mktemp("sounds"))
-
-
 def environment(python: Path) -> dict[str, str]:
     """What the commands see."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SEPNET_", "HYDRA_"))}
@@ -117,40 +111,52 @@ def environment(python: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in LONG_PAGES))
-        for page in PAGES
-    ],
-)
-def test_commands_run(
-    page: Path, tmp_path: Path, sounds: Path, python: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Path(shutil.copytree(sounds, tmp_path / "folder"))
+@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["short", "all"])
+def test_commands_run(long: bool, tmp_path: Path, python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = docs_folder.make(tmp_path / "folder")
     variables = environment(python)
     for name in os.environ.keys() - variables.keys():
         monkeypatch.delenv(name)
     monkeypatch.chdir(folder)
-    names: dict[str, object] = {"__name__": "__main__"}
     started: list[int] = []
     try:
-        for block in blocks(page.read_text()):
-            if block.mark or block.language not in ("bash", "python"):
-                continue
-            where = f"docs/{page.name}, line {block.line}"
-            if block.language == "bash":
-                run_bash(block.text, where, variables, tmp_path, started)
-            else:
-                # Behind so many empty lines, a traceback tells the line of the page.
-                code = "\n" * (block.line - 1) + block.text
-                exec(compile(code, str(page), "exec", dont_inherit=True), names)
+        for page in pages_in_order():
+            if long or page.stem not in LONG_PAGES:
+                run_page(page, variables, tmp_path, started)
     finally:
         for group in started:  # what a block left running in the background
             try:
                 os.killpg(group, signal.SIGTERM)
             except ProcessLookupError:
                 continue
+
+
+def pages_in_order() -> list[Path]:
+    """The pages of docs/ as the navigation of mkdocs.yml lists them, without the reference."""
+    text = (docs_folder.ROOT / "mkdocs.yml").read_text()
+    names = re.findall(r"^ +- [^:\n]+: ([\w-]+\.md)$", text[text.index("nav:") :], re.MULTILINE)
+    found = [docs_folder.ROOT / "docs" / name for name in names]
+    assert sorted(found) == PAGES
+    return found
+
+
+def run_page(page: Path, variables: dict[str, str], told: Path, started: list[int]) -> None:
+    """Run the blocks of a page from top to bottom, in the current folder."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page.read_text()):
+        if block.mark or block.language not in ("bash", "python"):
+            continue
+        where = f"docs/{page.name}, line {block.line}"
+        if block.language == "bash":
+            run_bash(block.text, where, variables, told, started)
+        else:
+            # After as many empty lines, a traceback names the line of the page.
+            code = "\n" * (block.line - 1) + block.text
+            try:
+                exec(compile(code, str(page), "exec", dont_inherit=True), names)
+            except BaseException as error:
+                error.add_note(where)
+                raise
 
 
 def run_bash(text: str, where: str, variables: dict[str, str], told: Path, started: list[int]) -> None:

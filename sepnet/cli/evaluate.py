@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.cli.evaluate_settings import EvalSettings
-from sepnet.data.dataset import MixtureData
 from sepnet.evaluation import evaluate
 from sepnet.evaluation.contenders import contenders
 from sepnet.evaluation.join import join
@@ -19,8 +18,6 @@ from sepnet.evaluation.listening import listening
 from sepnet.evaluation.publish import terminal_table
 from sepnet.evaluation.scoring import available_measures
 from sepnet.types import SepnetError
-
-RUN = "run"  # in the list of separators: the run of ckpt
 
 
 def main() -> None:
@@ -44,14 +41,13 @@ def run(config: DictConfig) -> None:
         join(settings.compare, settings.out)
         _show(settings.out)
         return
-    needs_run = RUN in settings.separators or settings.data is None
-    trained = _trained(settings) if needs_run else None
-    names = [trained if name == RUN and trained is not None else name for name in settings.separators]
+    trained = settings.trained_run()
+    names = settings.names(trained)
     for name in names:
         artifact.resolve(name)  # before anything is scored
     taking_part = contenders(names)
-    test = _data(settings, trained).test()
-    folder = settings.out or _default_folder(trained, test.fingerprint)
+    test = settings.data_set(trained).test()
+    folder = settings.results_folder(trained, test.fingerprint)
     try:
         evaluate(
             taking_part,
@@ -76,31 +72,6 @@ def run(config: DictConfig) -> None:
         print(f"listen to each method: {page}")
 
 
-def _default_folder(trained: Path | None, fingerprint: str) -> Path:
-    if trained is None:
-        raise SepnetError("no run takes part, so the results need a folder: give out=results")
-    return artifact.run_folder(trained) / f"evaluation-{fingerprint[:8]}"
-
-
 def _show(folder: Path) -> None:
     print(terminal_table(folder))
     print(f"look and listen: {folder / 'report.html'}")
-
-
-def _trained(settings: EvalSettings) -> Path:
-    return (
-        artifact.resolve(settings.ckpt).path
-        if settings.ckpt is not None
-        else artifact.newest_run(settings.runs)
-    )
-
-
-def _data(settings: EvalSettings, trained: Path | None) -> MixtureData:
-    node = settings.data
-    if node is None:
-        assert trained is not None
-        node = artifact.read_settings(artifact.run_folder(trained)).get("data")
-        if node is None:
-            raise SepnetError(f"{trained} does not say what it was trained on: give data=")
-    data: MixtureData = artifact.build(node, key="data")
-    return data

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Len
 
+from sepnet import artifact
+from sepnet.data.dataset import MixtureData
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt
 from sepnet.settings import FLAT
+from sepnet.types import SepnetError
 
+RUN = "run"  # in the list of separators: the run of ckpt
 Measure = Literal["si_sdr", "sdr", "snr", "sd_sdr", "pesq", "stoi", "estoi"]
 
 
@@ -31,3 +36,40 @@ class EvalSettings:
     n_processes: Annotated[int, Ge(0), Le(1024)] | None
     out: PathSetting | None
     pipeline: PipelineSettings = field(metadata=FLAT)
+
+    def trained_run(self) -> Path | None:
+        """Find the run that takes part or whose data is used; None if neither is the case."""
+        if RUN not in self.separators and self.data is not None:
+            return None
+        return artifact.newest_run(self.runs) if self.ckpt is None else artifact.resolve(self.ckpt).path
+
+    def names(self, trained: Path | None) -> list[str | Path]:
+        """List the separators, with the trained run in the place of ``run``."""
+        return [trained if name == RUN and trained is not None else name for name in self.separators]
+
+    def data_set(self, trained: Path | None) -> MixtureData:
+        """Build the data set of ``data``, or else the one that the run was trained on.
+
+        Raises:
+            SepnetError: The run does not say what it was trained on, or the settings cannot be used.
+        """
+        node = self.data
+        if node is None:
+            assert trained is not None
+            node = artifact.read_settings(artifact.run_folder(trained)).get("data")
+            if node is None:
+                raise SepnetError(f"{trained} does not say what it was trained on: give data=")
+        data: MixtureData = artifact.build(node, key="data")
+        return data
+
+    def results_folder(self, trained: Path | None, fingerprint: str) -> Path:
+        """Choose where the results go: ``out``, or a folder of the run for this data.
+
+        Raises:
+            SepnetError: ``out`` is not given, and no run takes part.
+        """
+        if self.out is not None:
+            return self.out
+        if trained is None:
+            raise SepnetError("no run takes part, so the results need a folder: give out=results")
+        return artifact.run_folder(trained) / f"evaluation-{fingerprint[:8]}"

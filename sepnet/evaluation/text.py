@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from urllib.parse import quote
 
 import jinja2
@@ -55,8 +56,8 @@ def signed(value: float) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """Write a name for a narrow column: lines may break after an underscore or a hyphen."""
-    return Markup(str(escape(name)).replace("_", "_<wbr>").replace("-", "-<wbr>"))
+    """Write a name for a narrow column: lines may break after an underscore, a hyphen or a slash."""
+    return Markup(re.sub("([_/-])", r"\1<wbr>", str(escape(name))))
 
 
 def cell(text: str) -> str:
