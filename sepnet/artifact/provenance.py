@@ -14,7 +14,7 @@ import torch
 
 from sepnet.paths import PACKAGE
 
-PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq")
+PACKAGES = ("sepnet", "torch", "torchaudio", "lightning", "torchmetrics", "numpy", "pesq", "speechmos")
 
 
 def describe_environment() -> dict[str, Any]:

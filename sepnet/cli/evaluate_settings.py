@@ -16,7 +16,9 @@ from sepnet.settings import FLAT
 from sepnet.types import SepnetError
 
 RUN = "run"  # in the list of separators: the run of ckpt
-Measure = Literal["si_sdr", "sdr", "snr", "sd_sdr", "pesq", "stoi", "estoi"]
+Measure = Literal[
+    "si_sdr", "sdr", "snr", "sd_sdr", "pesq", "stoi", "estoi", "dnsmos", "dnsmos_speech", "dnsmos_background"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

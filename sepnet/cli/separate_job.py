@@ -30,7 +30,8 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
     finds_events = isinstance(separator, EventFinder)
     if settings.reference is not None and not finds_events:
         raise SepnetError(
-            f"reference= is for ast_dgmo and other methods that find a sound, and {name} is none: leave it out"
+            f"reference= is for ast_dgmo and other methods that find a sound, and {name} is none: "
+            "leave it out"
         )
     if settings.query is not None and "queries" not in separator.info.needs:
         raise SepnetError(f"{name} takes no example: leave query= out, or choose another model")

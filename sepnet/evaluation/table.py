@@ -90,6 +90,15 @@ QUANTITIES = (
         "predicted intelligibility; higher is better",
         False,
     ),
+    _quantity(
+        "dnsmos",
+        "DNSMOS",
+        "MOS",
+        2,
+        "predicted opinion of listeners without a reference, 1 to 5, trained on noisy and not on separated "
+        "speech; higher is better",
+        False,
+    ),
 )
 
 

@@ -19,6 +19,8 @@ from sepnet.atomic import exists, replacing
 from sepnet.data import audio
 from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording
+from sepnet.inference.opinions import predict_opinion
+from sepnet.metrics import Opinion
 from sepnet.ranges import PositiveFloat, Text
 from sepnet.settings import check_fields
 from sepnet.types import SepnetError
@@ -42,7 +44,7 @@ class OutputSettings:
         subtype: Of the samples, as soundfile names them; None: FLOAT, and PCM_24 for flac.
         gain: By which all sources are multiplied; ``auto``: as much as is needed to keep integers from
             clipping; None: 1.
-        report: Whether a picture of the spectrograms is written, too.
+        report: Whether a picture of the spectrograms is written, too, and DNSMOS where it is installed.
         overwrite: Whether files that exist are written over, and finished jobs done again.
 
     Raises:
@@ -130,9 +132,14 @@ def write_sources(
             n_samples=progress.n_samples,
             subtype=output.sample_type,
         )
-    if output.report:
-        _draw(recording, checkpoint, paths, rate)
     record = _record(output, header, progress, paths, gain)
+    if output.report:
+        opinions = [
+            predict_opinion(partial(checkpoint.excerpt, number), progress.n_samples, rate)
+            for number in range(progress.n_sources)
+        ]
+        record["dnsmos"] = [None if opinion is None else opinion._asdict() for opinion in opinions]
+        _draw(recording, checkpoint, paths, rate, opinions)
     with replacing(recording.record) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     checkpoint.remove()
@@ -217,7 +224,13 @@ def _gain(output: OutputSettings, peak: float) -> float:
     return gain
 
 
-def _draw(recording: Recording, checkpoint: SeparationCheckpoint, paths: list[Path], rate: int) -> None:
+def _draw(
+    recording: Recording,
+    checkpoint: SeparationCheckpoint,
+    paths: list[Path],
+    rate: int,
+    opinions: Sequence[Opinion | None],
+) -> None:
     """Spectrograms of the sum of the sources, and of each of them."""
     from sepnet.figures.recording import recording_figure  # Matplotlib: imported for a picture alone
 
@@ -227,11 +240,15 @@ def _draw(recording: Recording, checkpoint: SeparationCheckpoint, paths: list[Pa
         return np.asarray(sum(checkpoint.excerpt(number, start, n) for number in range(n_sources)))
 
     signals: list[ReadSignal] = [total, *(partial(checkpoint.excerpt, number) for number in range(n_sources))]
-    names = ["sum of the sources", *(path.stem.removeprefix(f"{recording.stem}_") for path in paths)]
+    titles = [path.stem.removeprefix(f"{recording.stem}_") for path in paths]
+    titles = [
+        title if opinion is None else f"{title}   {opinion}"
+        for title, opinion in zip(titles, opinions, strict=True)
+    ]
     recording_figure(
         recording.folder / f"{recording.stem}_report.png",
         signals,
-        names,
+        ["sum of the sources", *titles],
         n_samples=n_samples,
         sample_rate=rate,
     )

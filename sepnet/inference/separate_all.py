@@ -56,7 +56,7 @@ def _task(job: SeparationJob, recording: Recording) -> Callable[[Recording], Non
         return partial(find_in_file, job, finder)
     if job.reference is not None:
         raise RecordingError(
-            f"{recording.file}: reference= scores a sound that ast_dgmo or another such method finds in up to "
-            f"{MAX_EVENT_SECONDS:.0f} s: leave it out"
+            f"{recording.file}: reference= scores a sound that ast_dgmo or another such method finds in up "
+            f"to {MAX_EVENT_SECONDS:.0f} s: leave it out"
         )
     return partial(separate_file, job)

@@ -1,7 +1,8 @@
-"""Metrics of separation, each a pure function of ``(estimate, reference)``, in that order."""
+"""Metrics of separation, each a pure function of ``(estimate, reference)``, in that order (but dnsmos)."""
 
 from sepnet.metrics.alignment import align, represents_all
 from sepnet.metrics.detection import Counts, event_counts, segment_counts
+from sepnet.metrics.opinion import Opinion, dnsmos
 from sepnet.metrics.perceptual import estoi, pesq, stoi
 from sepnet.metrics.permutation import best_permutation, pairwise, permute
 from sepnet.metrics.sdr import (
@@ -20,9 +21,11 @@ from sepnet.metrics.tracking import OutputTracking, output_tracking
 __all__ = [
     "Counts",
     "Metric",
+    "Opinion",
     "OutputTracking",
     "align",
     "best_permutation",
+    "dnsmos",
     "estoi",
     "event_counts",
     "improvement",

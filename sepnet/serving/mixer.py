@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepnet.figures import spectrogram
+from sepnet.metrics import Opinion
 from sepnet.serving import result_files
 from sepnet.serving.separation import SeparationResult
 from sepnet.serving.waveform import waveform_svg
@@ -30,12 +31,14 @@ class Track:
         file: The name of its stored files, without suffix.
         waveform: The waveform as SVG.
         muted: Whether it is muted at first, ``true`` or ``false``.
+        opinion: What DNSMOS predicts of it; None where it predicts nothing.
     """
 
     name: str
     file: str
     waveform: str
     muted: str
+    opinion: Opinion | None
 
 
 def style() -> str:
@@ -87,8 +90,8 @@ def html(result: SeparationResult, token: str) -> str:
         result=result,
         token=token,
         tracks=[
-            Track(name, _file(k), waveform_svg(signal, peak), "true" if k == 0 else "false")
-            for k, (name, signal) in enumerate(zip(names, signals, strict=True))
+            Track(name, _file(k), waveform_svg(signal, peak), "true" if k == 0 else "false", opinion)
+            for k, (name, signal, opinion) in enumerate(zip(names, signals, result.opinions, strict=True))
         ],
         archive=result_files.ARCHIVE,
         duration=f"{int(result.seconds // 60)}:{result.seconds % 60:04.1f}",
