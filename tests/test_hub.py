@@ -155,12 +155,24 @@ GOLDEN = sorted(
 )
 
 
+ONE_OF_EACH_TOOLKIT = (
+    "asteroid_conv_tasnet",
+    "speechbrain_sepformer",
+)  # tests/test_published.py loads them all
+
+
 def hold(folder: Path) -> None:
     """Have the hub hold what a folder holds."""
     Hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("folder", GOLDEN, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param(path, id=path.name, marks=[pytest.mark.slow] * (path.name not in ONE_OF_EACH_TOOLKIT))
+        for path in GOLDEN
+    ],
+)
 def test_a_model_of_another_toolkit_loads_by_its_name(folder: Path, server: str, tmp_path: Path) -> None:
     hold(folder)
     fetched = python(INFO, "someone/voices", home=tmp_path, endpoint=server)

@@ -50,27 +50,27 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 MOMENTS = [
-    ("plain", "batch:1"),  # nothing is saved yet
     ("plain", "batch:4"),
+    # Half a checkpoint over a whole one: the best of the first validation is the third.
+    ("plain", "saving:4"),
+    ("accumulated gradients", "interrupt:4"),  # with half of the gradients of a step
+    ("two workers", "saved:4"),  # exactly between two epochs
+    ("averaged weights and dropout", "validation:2"),
+    ("validated across epochs", "interrupt:7"),
+]
+MORE_MOMENTS = [
+    ("plain", "batch:1"),  # nothing is saved yet
     ("plain", "validation:1"),
-    ("plain", "batch:6"),  # behind the validation, before its checkpoint
+    ("plain", "batch:6"),  # after the validation, before its checkpoint
     ("plain", "saving:1"),  # half a checkpoint, and none before it
-    (
-        "plain",
-        "saving:4",
-    ),  # half a checkpoint over a whole one: the best of the first validation is the third
     ("accumulated gradients", "batch:4"),
     ("accumulated gradients", "saved:1"),
-    ("accumulated gradients", "interrupt:4"),  # with half of the gradients of a step
     ("two workers", "batch:4"),
-    ("two workers", "saved:4"),  # exactly between two epochs
     ("averaged weights and dropout", "batch:8"),
-    ("averaged weights and dropout", "validation:2"),
     ("counted in steps", "saved:4"),  # exactly between two epochs
     ("counted in steps", "batch:12"),
     ("validated within epochs", "batch:5"),
     ("validated across epochs", "batch:5"),
-    ("validated across epochs", "interrupt:7"),
 ]
 
 
@@ -126,7 +126,10 @@ def assert_same_end(whole: Path, stopped: Path) -> float:
     return difference(one, other)
 
 
-@pytest.mark.parametrize(("case", "moment"), MOMENTS)
+@pytest.mark.parametrize(
+    ("case", "moment"),
+    [*MOMENTS, *(pytest.param(*moment, marks=pytest.mark.slow) for moment in MORE_MOMENTS)],
+)
 def test_a_killed_run_ends_as_the_one_that_was_never_stopped(
     case: str, moment: str, corpus: Path, never_stopped: dict[str, Path], tmp_path: Path
 ) -> None:
