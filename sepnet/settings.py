@@ -152,7 +152,7 @@ def check_fields(instance: Any, prefix: str = "") -> None:
 
 
 def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
-    """The end of a sentence that says that there is no ``name``: which one may have been meant.
+    """Write the end of a sentence that says that there is no ``name``: the most similar name.
 
     Names may be dotted: one with the same last part comes first.
     """

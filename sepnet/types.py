@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class SepnetError(ValueError):
-    """Bad input, told in one sentence: what, where, the numbers, the remedy."""
+    """Bad input, described in one sentence: what, where, the numbers, the remedy."""
 
 
 class CannotSeparate(SepnetError):  # noqa: N818 (a result, and the name is part of the interface)
@@ -191,7 +191,7 @@ class SeparatorInfo:
 
     Attributes:
         needs: The hints that it has to be given, a subset of ``HINTS``; it sees no others.
-        n_sources: How many sources it always returns; None where it is told, or finds out.
+        n_sources: How many sources it always returns; None where their number is given, or estimated.
         sample_rate: The only rate in Hz that it works at; None where it works at any.
         labels: The class of each source that it returns; None where their order is arbitrary.
         latency_seconds: How far its estimates lag behind live input; None where it cannot run live.
@@ -235,14 +235,16 @@ class CountingSeparator(Separator, Protocol):
 def visible_hints(separator: Separator, mixture: Mixture) -> Mixture:
     """The mixture as a separator that is evaluated may see it: with the hints that it needs, and no others.
 
-    A separator that counts sources is also told their number, where it is known: how well it counts is
-    evaluated on its own.
+    A separator that counts sources is also given their number where it is known, because its estimate of the
+    number is scored separately.
 
     Raises:
         CannotSeparate: The mixture lacks a hint that the separator needs.
     """
-    told = separator.info.counts_sources and mixture.n_sources is not None
-    return mixture.only(separator.info.needs | {"n_sources"} if told else separator.info.needs)
+    needs = separator.info.needs
+    if separator.info.counts_sources and mixture.n_sources is not None:
+        needs |= {"n_sources"}
+    return mixture.only(needs)
 
 
 @runtime_checkable

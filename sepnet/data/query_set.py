@@ -27,7 +27,7 @@ QueryKind = Literal["target", "other", "absent"]
 class QuerySet:
     """Mixtures of a target and an interference, made on access, with one query each.
 
-    The references are target and interference, in this order, and the target alone is asked for, whatever the
+    The references are target and interference, in this order. Only the target is scored, whatever the
     query: a wrong query shows what a method does without a right one.
 
     Args:

@@ -37,7 +37,7 @@ def separate(
         sample_rate: In Hz; a model of another rate is served by resampling.
         model: What ``load`` takes, or a separator from it; None: the newest run under runs, or the shipped
             weights where there is none.
-        n_sources: For methods that have to be told; "auto": as many as a method that counts finds.
+        n_sources: For methods that need the number; "auto": estimated, by methods that can.
         query: An example (time,) of the sound to find and its rate in Hz, for methods that take one.
         consistent: Whether the estimates are made to sum to the mixture.
         full_band: Whether the estimates of a model at a lower rate get their share of the band above it.

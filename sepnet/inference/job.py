@@ -99,11 +99,11 @@ class SeparationJob:
 
 
 def is_finished(record: Path, job: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
-    """Whether a record tells of this very job, written in this form, and all its files are still there."""
+    """Whether a record describes this very job, written in this form, and all its files still exist."""
     try:
-        told = json.loads(record.read_text())
-        files = [record.parent / name for name in told["files"]]
-        return told["job"] == job and told["output"] == output and all(file.is_file() for file in files)
+        content = json.loads(record.read_text())
+        files = [record.parent / name for name in content["files"]]
+        return content["job"] == job and content["output"] == output and all(file.is_file() for file in files)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

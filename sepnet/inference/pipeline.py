@@ -196,7 +196,7 @@ class Pipeline:
         """Separate a recording chunk by chunk, in the memory of one.
 
         Args:
-            read: Gives a stretch of the recording, all channels; stretches are asked for in order.
+            read: Returns a part of the recording, all channels; it is called for one part after the other.
             n_samples: Of the recording.
             sample_rate: Of the recording, in Hz.
             n_sources: The number of sources, where an earlier run has estimated it.
