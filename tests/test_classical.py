@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+import scipy
 import torch
 from torch import Tensor
 
+from sepnet.dsp import median
+from sepnet.dsp.median import running_median
 from sepnet.metrics import si_sdr
 from sepnet.separators.hpss import HPSS
 from sepnet.separators.repet import REPET, beat_spectrum, repeating
@@ -55,6 +58,24 @@ def test_hpss_keeps_signals_of_one_kind_in_one_part(signal: Tensor, source: int)
 def test_hpss_refuses_settings_out_of_range() -> None:
     with pytest.raises(SepnetError, match=r"harmonic_seconds=0"):
         HPSS(harmonic_seconds=0.0)
+
+
+@pytest.mark.parametrize("length", [1, 3, 5, 9, 17, 31, 45])
+@pytest.mark.parametrize("shape", [(1, 3), (5, 1), (30, 7), (100, 40)])
+def test_the_running_median_is_that_of_scipy(length: int, shape: tuple[int, int]) -> None:
+    for values in (noise(*shape, seed=length), noise(*shape, seed=length).round()):  # also with many ties
+        expected = scipy.ndimage.median_filter(values.numpy(), size=(length, 1), mode="nearest")
+        assert torch.equal(running_median(values, length), torch.from_numpy(expected))
+
+
+def test_the_running_median_does_not_depend_on_the_size_of_its_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = noise(40, 50)
+    expected = running_median(values, 17)
+    monkeypatch.setattr(median, "BLOCK_ENTRIES", 130)
+    assert torch.equal(running_median(values, 17), expected)
+    assert torch.equal(running_median(values.mT.contiguous().mT, 17), expected)
 
 
 def test_the_beat_spectrum_is_the_mean_of_products() -> None:

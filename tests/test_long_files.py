@@ -20,6 +20,7 @@ from sepnet.cli import separate
 from sepnet.data import audio
 from sepnet.data.audio import largest_gain, open_audio, write_blocks
 from sepnet.data.audio.writing import MAX_RIFF_BYTES
+from sepnet.inference import separate_file
 from sepnet.inference.checkpoint import SeparationCheckpoint
 from sepnet.types import SepnetError
 
@@ -83,6 +84,17 @@ def test_folders_are_gone_through_and_made_again(tmp_path: Path) -> None:
         for place in ("", "below/")
         for what in ("harmonic.wav", "percussive.wav", "separation.json")
     }
+
+
+def test_a_log_has_lines_of_progress(
+    mixture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(separate_file, "LINE_SECONDS", 0.0)
+    separated(mixture, *SHORT_CHUNKS, f"out={mixture.parent}/out")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(str(mixture))]
+    assert len(lines) == 6  # one a chunk
+    assert lines[0] == f"{mixture}: 0:00:02 of 0:00:09 separated"
+    assert lines[-1] == f"{mixture}: 0:00:09 of 0:00:09 separated"
 
 
 def test_what_was_written_into_a_folder_is_not_separated_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ masks, cells             ideal masks, for each bin and for cells of several bins
 blocks                   masking of long signals in bounded memory
 consistency              estimates that sum to the mixture
 resample, loudness       sample rates; loudness after ITU-R BS.1770-4
+median                   the running median of the rows or columns of a spectrogram
 activity, energy         when a sound occurs; energies of frames
 nmf, nmf_online, ica     non-negative matrix factorisation; independent component analysis
 kmeans, adam             clustering; Adam for many small problems at once

@@ -21,6 +21,8 @@ from sepnet.inference.pipeline import ChunkOutput
 from sepnet.inference.stitching.chunks import ChunkJoiner
 from sepnet.types import Mixture, SepnetError
 
+LINE_SECONDS = 10.0  # between two lines of progress, where standard error is not a terminal
+
 
 def separate_file(job: SeparationJob, recording: Recording) -> None:
     """Write the sources of one recording, and the record of how they came about.
@@ -109,7 +111,7 @@ def _save(
     progress = checkpoint.progress
     if progress.n_chunks:
         tqdm.write(f"{recording.file}: going on at {clock(progress.n_samples / rate)}", file=sys.stderr)
-    begin = time.perf_counter()
+    begin = last_line = time.perf_counter()
     try:
         for output in outputs:
             if not progress.n_chunks:
@@ -121,6 +123,10 @@ def _save(
             progress.compute_seconds, begin = progress.compute_seconds + now - begin, now
             checkpoint.add(output.sources.cpu().numpy(), output.state)
             bar.update(round(output.sources.shape[-1] / rate, 1))
+            if bar.disable and now - last_line >= LINE_SECONDS:  # in a log, which takes no bar
+                last_line = now
+                done = f"{clock(progress.n_samples / rate)} of {clock(bar.total)}"
+                print(f"{recording.file}: {done} separated", file=sys.stderr)
     except KeyboardInterrupt:
         stopped = clock(progress.n_samples / rate)
         print(f"\n{recording.file}: stopped at {stopped}; what is done so far is kept", file=sys.stderr)

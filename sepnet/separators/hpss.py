@@ -12,10 +12,10 @@ It is made for music: two voices are both harmonic, so it can't tell them apart.
 
 from __future__ import annotations
 
-import scipy
 import torch
 
 from sepnet.dsp.fast_stft import FastSTFT
+from sepnet.dsp.median import running_median
 from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 
@@ -49,16 +49,13 @@ class HPSS:
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 4))
         stft = FastSTFT(window_samples=4 * hop, hop_samples=hop, window="hann")
         observed = stft.spectrogram(mixture.audio[0])  # (bin, frame)
-        magnitude = observed.abs().numpy(force=True)
+        magnitude = observed.abs()
         frames = _odd(self.harmonic_seconds * mixture.sample_rate / hop)
         bins = _odd(self.percussive_hz * 4 * hop / mixture.sample_rate)
-        harmonic = torch.from_numpy(scipy.ndimage.median_filter(magnitude, size=(1, frames), mode="nearest"))
-        percussive = torch.from_numpy(scipy.ndimage.median_filter(magnitude, size=(bins, 1), mode="nearest"))
-        loudest = torch.maximum(harmonic, percussive).clamp_min(torch.finfo(torch.float32).tiny)
-        powers = torch.stack([harmonic / loudest, percussive / loudest]).square()  # (source, bin, frame)
-        total = powers.sum(dim=0)  # 1 or more, since one of the two powers is 1; 0 in silence
-        mask = torch.where(total > 0, powers[0] / total.clamp_min(1.0), 0.5)
-        tones = stft.invert(mask.to(observed.device) * observed, mixture.audio.shape[-1])
+        harmonic, percussive = running_median(magnitude.mT, frames).mT, running_median(magnitude, bins)
+        # M_H = 1 / (1 + (P / H)^2), which is 0 where H is 0, and NaN in silence.
+        mask = (percussive / harmonic).square_().add_(1.0).reciprocal_().nan_to_num_(nan=0.5)
+        tones = stft.invert(mask * observed, mixture.audio.shape[-1])
         return Separation(torch.stack([tones, mixture.audio[0] - tones]), self.info.labels)
 
 
