@@ -68,6 +68,8 @@ results: $(VENV)/.dev
 	done
 	@$(BIN)/python scripts/eval.py data=esc10 out=$(RESULTS)/esc10 listen=5 \
 		separators=[identity,conv-autoencoder-esc10,nmf,hpss,ibm,irm]
+	@$(BIN)/python scripts/eval.py data=speech8k_noisy out=$(RESULTS)/speech8k_noisy listen=5 \
+		separators=[identity,enhance-8k,ibm,irm,psm]
 	@for data in query_esc10 query_esc10_bursts; do \
 		echo "== $$data"; \
 		$(BIN)/python scripts/eval.py data=$$data out=$(RESULTS)/$$data measures=[si_sdr,sdr,snr] \
@@ -75,7 +77,8 @@ results: $(VENV)/.dev
 	done
 	@$(BIN)/python scripts/publish.py evaluations="{speech8k: $(RESULTS)/speech8k, \
 		speech8k_3mix: $(RESULTS)/speech8k_3mix, multimic: $(RESULTS)/multimic, \
-		multimic_rooms: $(RESULTS)/multimic_rooms, esc10: $(RESULTS)/esc10}"
+		multimic_rooms: $(RESULTS)/multimic_rooms, \
+		speech8k_noisy: $(RESULTS)/speech8k_noisy, esc10: $(RESULTS)/esc10}"
 	@$(BIN)/python scripts/publish.py columns=full evaluations="{query_esc10: $(RESULTS)/query_esc10, \
 		query_esc10_bursts: $(RESULTS)/query_esc10_bursts}"
 	@$(BIN)/python scripts/publish.py shipped=true

@@ -174,7 +174,7 @@ def test_no_setting_of_a_command_ends_in_a_traceback(
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=[] if path.stem in ("folder", "query_esc10") else pytest.mark.slow)
+        pytest.param(path, marks=[] if path.stem == "folder" else pytest.mark.slow)
         for path in sorted((CONF / "data").glob("*.yaml"))
     ],
     ids=lambda path: path.stem,

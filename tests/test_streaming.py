@@ -133,7 +133,8 @@ def test_blocks_equal_the_whole_recording(name: str, size: str) -> None:
         "hop + 1": [stream.hop_samples + 1],
         "random": rng.integers(0, 400, 50).tolist(),
     }
-    signal = signal_of(stream.hop_samples * (MAX_HOPS_PER_STEP + 2) + 5 if size == "5000" else 1300)
+    n_samples = {"1": 400, "5000": stream.hop_samples * (MAX_HOPS_PER_STEP + 2) + 5}.get(size, 1300)
+    signal = signal_of(n_samples)
     whole = offline(name, signal)
     assert whole.std(dim=0).max() > 0.001  # the sources differ
     assert_same(stream, pushed(stream, signal, sizes.get(size) or [int(size)]), whole)
