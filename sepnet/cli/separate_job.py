@@ -33,7 +33,8 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
             f"reference= is for ast_dgmo and other methods that find a sound, and {name} is none: "
             "leave it out"
         )
-    if settings.query is not None and "queries" not in separator.info.needs:
+    query = _read_query(settings)
+    if query is not None and "queries" not in separator.info.needs:
         raise SepnetError(f"{name} takes no example: leave query= out, or choose another model")
     if isinstance(name, Path):
         print(f"model={name.name}, because none was given")
@@ -44,7 +45,7 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
         pipeline=Pipeline(separator, replace(settings.pipeline, channels=channels)),
         output=settings.output,
         model_settings=settings.set or {},
-        query=_read_query(settings),
+        query=query,
         reference=settings.reference,
         strict=settings.strict,
         track=settings.track,

@@ -6,7 +6,6 @@ import contextlib
 import glob
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from sepnet.types import SepnetError
 RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
 EVENT, EVENT_PARTS = "event.json", ("target.wav", "residual.wav")  # in a folder of their own
 STDIN = "-"
+STDIN_BYTES = 1 << 16  # that are read at once at most
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def _save_stdin(folder: Path) -> Path:
     """Standard input as a file, because sound files are not read from front to back only."""
     file = folder / "stdin.wav"
     with file.open("wb") as stream:
-        shutil.copyfileobj(sys.stdin.buffer, stream)
+        # read1 returns with what there is, so that a signal is noticed before the next wait for more.
+        while block := sys.stdin.buffer.read1(STDIN_BYTES):
+            stream.write(block)
         if stream.tell() == 0:
             raise SepnetError("standard input is empty: did the program before it fail?")
     return file
