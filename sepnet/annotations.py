@@ -51,7 +51,8 @@ def _phrases(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Itera
     if "$ref" in schema:
         yield from _phrases(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     elif "anyOf" in schema:
-        for part in schema["anyOf"]:
+        # Lists come last: "a list of values, each a text or null" would leave open what may be null.
+        for part in sorted(schema["anyOf"], key=lambda part: part.get("type") == "array"):
             yield from _phrases(part, definitions)
     elif "enum" in schema or "const" in schema:
         yield from (str(value) for value in schema.get("enum", [schema.get("const")]))

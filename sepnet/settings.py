@@ -12,7 +12,8 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 
@@ -51,9 +52,9 @@ def parse(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
         elif field.name not in values:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                 raise SepnetError(f"{prefix}{field.name} has no value: give {prefix}{field.name}=...")
-        elif _is_group(annotation):
+        elif _group(annotation) is not None and (values[field.name] is not None or _is_group(annotation)):
             group = check_value(f"{prefix}{field.name}", dict[str, Any], values[field.name])
-            chosen[field.name] = parse(annotation, group, f"{prefix}{field.name}.")
+            chosen[field.name] = parse(_group(annotation), group, f"{prefix}{field.name}.")
         else:
             chosen[field.name] = check_value(f"{prefix}{field.name}", annotation, values[field.name])
     return cls(**chosen)
@@ -71,9 +72,9 @@ def verbatim_names(cls: type[Any]) -> dict[str, bool]:
     names: dict[str, bool] = {}
     for field in _fields(cls):
         annotation = _hints(cls)[field.name]
-        if _is_group(annotation):
+        if (group := _group(annotation)) is not None:
             start = "" if field.metadata.get("flat") else f"{field.name}."
-            nested = verbatim_names(annotation)
+            nested = verbatim_names(group)
             names |= {f"{start}{name}": is_list for name, is_list in nested.items()}
         elif _is_verbatim(annotation):
             names[field.name] = "a list" in describe(annotation)
@@ -184,8 +185,8 @@ def check_names(cls: type[Any], values: Mapping[str, Any], prefix: str = "") -> 
     for name, value in values.items():
         if name not in known:
             raise SepnetError(f"there is no setting {prefix}{name}{nearest(name, known)}")
-        if _is_group(known[name]) and isinstance(value, Mapping):
-            check_names(known[name], value, f"{prefix}{name}.")
+        if (group := _group(known[name])) is not None and isinstance(value, Mapping):
+            check_names(group, value, f"{prefix}{name}.")
 
 
 def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
@@ -195,6 +196,15 @@ def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
 def _is_group(annotation: Any) -> bool:
     """Whether a field is a group of settings: a dataclass."""
     return inspect.isclass(annotation) and dataclasses.is_dataclass(annotation)
+
+
+def _group(annotation: Any) -> Any:
+    """The dataclass of a field that is a group of settings, or that may also be null; None for others."""
+    if _is_group(annotation):
+        return annotation
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    groups = [part for part in parts if _is_group(part)]
+    return groups[0] if len(groups) == 1 and len(parts) == 2 and type(None) in parts else None
 
 
 def _hints(target: Any) -> dict[str, Any]:

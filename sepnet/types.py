@@ -42,13 +42,59 @@ def missing_hint(hint: str) -> CannotSeparate:
     )
 
 
+MAX_SAMPLE_RATE = 1_000_000  # in Hz
+
+
+def check_signal(signal: object, name: str, *, n_axes: int, axes: str) -> None:
+    """Raise SepnetError for what is no signal: other than floats in a plain tensor of so many axes."""
+    if not isinstance(signal, Tensor) or signal.layout != torch.strided or signal.is_meta or signal.is_nested:
+        kind = (
+            type(signal).__name__ if not isinstance(signal, Tensor) else f"tensor of the kind {_kind(signal)}"
+        )
+        raise SepnetError(f"{name} is a {kind}: give a tensor {axes} of numbers in memory")
+    shape = tuple(signal.shape)
+    if signal.ndim != n_axes or not signal.is_floating_point():
+        raise SepnetError(f"{name} is {axes} in floats, but this one is {shape} in {signal.dtype}")
+    if signal.numel() == 0:
+        raise SepnetError(f"{name} holds no samples (shape {shape}): give at least one")
+    # A sum is the quicker look; it may also be infinite for want of room.
+    if not math.isfinite(signal.detach().sum()) and (bad := int((~torch.isfinite(signal)).sum())):
+        raise SepnetError(
+            f"{name} holds {bad} samples of {signal.numel()} that are NaN or infinite: repair the file"
+        )
+
+
+def check_rate(sample_rate: object) -> None:
+    """Raise SepnetError for what is no sample rate."""
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int):
+        raise SepnetError(f"the sample rate is {sample_rate!r}: give a whole number of Hz")
+    if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+        raise SepnetError(
+            f"the sample rate is {sample_rate} Hz, but has to be positive and at most {MAX_SAMPLE_RATE} Hz"
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    return (
+        "nested" if tensor.is_nested else "meta" if tensor.is_meta else str(tensor.layout).partition(".")[2]
+    )
+
+
 @dataclass(frozen=True)
 class Query:
-    """An example of the sound to find: ``audio`` (time,) at ``sample_rate``, with its class if known."""
+    """An example of the sound to find: ``audio`` (time,) at ``sample_rate``, with its class if known.
+
+    Raises:
+        SepnetError: The audio is no signal of one axis, or holds NaN or infinity; or the rate is no rate.
+    """
 
     audio: Tensor
     sample_rate: int
     label: str | None = None
+
+    def __post_init__(self) -> None:
+        check_signal(self.audio, "a query", n_axes=1, axes="(time,)")
+        check_rate(self.sample_rate)
 
 
 @dataclass(frozen=True)
@@ -66,8 +112,8 @@ class Mixture:
             separator sees it.
 
     Raises:
-        SepnetError: The audio has another shape or dtype, no samples, or samples that are NaN or infinite; or
-            the rate is not positive.
+        SepnetError: The audio has another shape or dtype, no samples, or samples that are NaN or infinite;
+            the rate is no rate; or a hint is none.
     """
 
     audio: Tensor
@@ -79,21 +125,32 @@ class Mixture:
     is_target: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
-        shape = tuple(self.audio.shape)
-        if self.audio.ndim != 2 or self.audio.dtype != torch.float32:
+        if isinstance(self.audio, Tensor) and (self.audio.ndim != 2 or self.audio.dtype != torch.float32):
             raise SepnetError(
-                f"a mixture is (channel, time) in float32, but this one is {shape} in {self.audio.dtype}"
+                f"a mixture is (channel, time) in float32, but this one is {tuple(self.audio.shape)} in "
+                f"{self.audio.dtype}"
             )
-        if self.audio.numel() == 0:
-            raise SepnetError(f"the mixture holds no samples (shape {shape}): give at least one")
-        # A sum is the quicker look; it may also be infinite for want of room.
-        if not math.isfinite(self.audio.sum()) and (bad := int((~torch.isfinite(self.audio)).sum())):
+        check_signal(self.audio, "the mixture", n_axes=2, axes="(channel, time)")
+        check_rate(self.sample_rate)
+        self._check_hints()
+
+    def _check_hints(self) -> None:
+        number, queries, references = self.n_sources, self.queries, self.references
+        is_number = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        if number is not None and not is_number:
+            raise SepnetError(f"n_sources is {number!r}: give a whole number of at least 1")
+        if queries is not None and (
+            not isinstance(queries, tuple) or not queries or not all(isinstance(q, Query) for q in queries)
+        ):
+            raise SepnetError("the queries of a mixture are a tuple of Query, of at least one")
+        if references is None:
+            return
+        check_signal(references, "the set of references", n_axes=2, axes="(source, time)")
+        if references.shape[-1] != self.audio.shape[-1]:
             raise SepnetError(
-                f"the mixture holds {bad} samples of {self.audio.numel()} that are NaN or infinite: "
-                "repair the file"
+                f"the references have {references.shape[-1]} samples, but the mixture "
+                f"{self.audio.shape[-1]}: give them the same length"
             )
-        if self.sample_rate <= 0:
-            raise SepnetError(f"the sample rate is {self.sample_rate} Hz, but has to be positive")
 
     def only(self, needs: Iterable[str]) -> Mixture:
         """The mixture with the hints in ``needs`` and no other; a missing one raises CannotSeparate."""

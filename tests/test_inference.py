@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jaxtyping
 import numpy as np
 import pytest
+import soundfile
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
 import sepnet
 from sepnet import artifact
+from sepnet.inference.files import Recording
+from sepnet.inference.job import SeparationJob
+from sepnet.inference.outputs import OutputSettings
+from sepnet.inference.pipeline import Pipeline
+from sepnet.inference.stream import StreamingSeparator
 from sepnet.separators.identity import Identity
 from sepnet.separators.mask_estimator.model import MaskEstimator
-from sepnet.types import CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
+from sepnet.types import (
+    CannotSeparate,
+    Mixture,
+    Query,
+    Separation,
+    SeparationWarning,
+    SeparatorInfo,
+    SepnetError,
+)
 
 RATE = 8000
 TINY = {"network": {"n_channels": 8, "n_hidden": 12, "n_blocks": 2, "n_repeats": 1}}
@@ -73,7 +89,7 @@ def test_arrays_and_tensors_of_any_make_are_the_same_sound(model: MaskEstimator)
 
 @pytest.mark.filterwarnings("error")
 def test_the_caller_keeps_his_sound(model: MaskEstimator) -> None:
-    sound = noise(2, 500)
+    sound = noise(2, 4000)
     sound.flags.writeable = False
     before = sound.copy()
     sources = sepnet.separate(sound, RATE, model).sources
@@ -219,3 +235,76 @@ def test_arguments_of_the_wrong_kind_are_refused_with_the_remedy(
 @pytest.mark.usefixtures("without_annotation_checks")
 def test_whole_numbers_of_numpy_are_numbers() -> None:
     assert sepnet.separate(SOUND, np.float64(8000.0), "hpss", np.int64(2)).sources.shape == (2, 100)
+
+
+@pytest.mark.parametrize(("model", "n_samples", "warned"), [
+    ("pit-2spk-8k", 3999, True), ("pit-2spk-8k", 4000, False), ("hpss", 2000, False),
+])  # fmt: skip
+def test_a_recording_that_is_too_short_for_a_network_is_separated_with_a_warning(
+    model: str, n_samples: int, warned: bool
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        separation = sepnet.separate(np.full(n_samples, 0.1, np.float32), 8000, model=model)
+    assert separation.sources.shape[1] == n_samples
+    messages = [str(each.message) for each in caught if issubclass(each.category, SeparationWarning)]
+    assert messages == (["the recording: it lasts 0.5 s, and in less than 0.5 s a network hears too little to "
+                         "tell sources apart"] if warned else [])  # fmt: skip
+
+
+def test_the_command_warns_of_a_recording_that_is_too_short_for_a_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "mix.wav", np.full(2000, 0.1, np.float32), 8000)
+    job = SeparationJob(
+        model="pit-2spk-8k", pipeline=Pipeline(sepnet.load("pit-2spk-8k")), output=OutputSettings()
+    )
+    job.examine(Recording(tmp_path / "mix.wav", tmp_path, "mix"))
+    assert re.fullmatch(r"warning: .*mix\.wav: it lasts 0\.25 s, .*\n", capsys.readouterr().err)
+
+
+ODD_AUDIO = [
+    *(None, 5, [0.0], "x", np.zeros((), np.float32), np.zeros(9, object), np.zeros(9, np.complex64)),
+    *(torch.zeros(9).to("meta"), torch.zeros(2, 9).to_sparse(), torch.full((9,), torch.nan)),
+    np.ma.masked_array(np.zeros(9, np.float32), True),
+]
+
+
+CALLS: dict[str, Callable[[Any], object]] = {
+    "separate": lambda audio: sepnet.separate(audio, RATE, model="hpss"),
+    "separate by a query": lambda audio: sepnet.separate(
+        np.ones((1, 9), np.float32), RATE, model="energy_reference", query=(audio, RATE)
+    ),
+    "Query": lambda audio: Query(audio, RATE),
+    "Mixture": lambda audio: Mixture(audio, RATE),
+    "references": lambda audio: Mixture(torch.zeros(1, 9), RATE, references=0 if audio is None else audio),
+    "stream": lambda audio: StreamingSeparator("energy_live", queries=[(audio, RATE)]),
+}
+
+
+@pytest.mark.usefixtures("without_annotation_checks")
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("audio", ODD_AUDIO, ids=range(len(ODD_AUDIO)))
+def test_what_is_no_signal_is_refused_wherever_it_is_given(
+    audio: Any, call: Callable[[Any], object]
+) -> None:
+    with pytest.raises(SepnetError) as caught:
+        call(audio)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("without_annotation_checks")
+@pytest.mark.parametrize("rate", [0, -1, True, 8000.5, "8000", math.nan, 10**9, None])
+def test_what_is_no_rate_is_refused(rate: Any) -> None:
+    for make in (Mixture, Query):
+        signal = torch.zeros(1, 9) if make is Mixture else torch.zeros(9)
+        with pytest.raises(SepnetError, match="the sample rate is"):
+            make(signal, rate)
+
+
+@pytest.mark.usefixtures("without_annotation_checks")
+@pytest.mark.parametrize("name", [None, 5, "", " ", "a\0b", "x" * 5000, "~nobody/x", [], "\udcff"])
+def test_what_is_no_name_of_a_model_is_refused(name: Any) -> None:
+    with pytest.raises(SepnetError) as caught:
+        sepnet.load(name)
+    assert len(str(caught.value).encode()) < 3000

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import sepnet
 from sepnet import artifact, paths
-from sepnet.cli.publish import publish, ship
+from sepnet.cli.publish import WeightsSettings, publish, ship
 from sepnet.data.librimix import DrawnList
 from sepnet.data.manifest import Manifest, Utterance
 from sepnet.evaluation import provenance
@@ -23,11 +23,18 @@ from sepnet.evaluation.rows import Role, Row
 from sepnet.evaluation.shipping import Bounds
 from sepnet.evaluation.variants import changes
 from sepnet.metrics import si_sdr
+from sepnet.settings import parse
 from sepnet.training.task import si_sdr_gain
 from sepnet.types import Mixture, Query, SepnetError
 
 SPEECH = Path(__file__).parents[2] / "shared" / "audio" / "speech8k"
 HEADER = "epoch,step,train/audio_seconds_per_second,train/hours_of_audio,train/minutes,val/si_sdri\n"
+
+
+def typed(weights: DictConfig) -> WeightsSettings:
+    """The settings of a file of conf/weights."""
+    container = OmegaConf.to_container(weights, resolve=True)
+    return parse(WeightsSettings, {str(name): value for name, value in dict(container).items()})
 
 
 def start(folder: Path, version: int, validations: list[tuple[int, float, float]]) -> None:
@@ -301,18 +308,18 @@ def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(
     monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
     target = tmp_path / "weights" / "tiny"
     with pytest.raises(SepnetError, match="finished run"):
-        ship(target, OmegaConf.merge(described, {"run": str(tmp_path / "evaluation")}), Bounds())
+        ship(target, typed(OmegaConf.merge(described, {"run": str(tmp_path / "evaluation")})), Bounds())
     with pytest.raises(SepnetError, match=r"in half precision, but at most 0\.0001 MB ship"):
-        ship(target, described, Bounds(model_mb=1e-4))
+        ship(target, typed(described), Bounds(model_mb=1e-4))
     other = tmp_path / "weights" / "other" / artifact.WEIGHTS
     other.parent.mkdir(parents=True)
     other.write_bytes(bytes(3_000_000))
     with pytest.raises(SepnetError, match=r"all weights are 3\.0 MB, but at most 2 MB ship"):
-        ship(target, described, Bounds(total_mb=2.0))
+        ship(target, typed(described), Bounds(total_mb=2.0))
     (tmp_path / "evaluation" / "rows.csv").unlink()
     evaluation(tmp_path / "evaluation", "identity", "irm")
     with pytest.raises(SepnetError, match="no row tiny: evaluate"):
-        ship(target, described, Bounds())
+        ship(target, typed(described), Bounds())
     assert not target.exists()
 
 

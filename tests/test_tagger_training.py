@@ -10,20 +10,28 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from omegaconf import DictConfig, OmegaConf
 from training_fixtures import checkpoint, compose, logged, only_run
 
 from sepnet import artifact, paths
 from sepnet.cli.parts import fold_score
-from sepnet.cli.publish import ship
+from sepnet.cli.publish import WeightsSettings, ship
 from sepnet.cli.train import train
 from sepnet.evaluation.shipping import Bounds
 from sepnet.query.tagging.tagger import Tagger
+from sepnet.settings import parse
 from sepnet.training.task import score_name, validation_score
 from sepnet.types import Scored, SepnetError
 
 CLASSES = ("hum", "hiss", "click")
 
 ESC10 = Path(os.environ.get("SEPNET_ESC10", Path(__file__).parents[2] / "shared" / "audio" / "esc10_16k"))
+
+
+def typed(weights: DictConfig) -> WeightsSettings:
+    """The settings of a file of conf/weights."""
+    container = OmegaConf.to_container(weights, resolve=True)
+    return parse(WeightsSettings, {str(name): value for name, value in dict(container).items()})
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +132,7 @@ def test_it_ships_with_its_accuracy_by_fold(
     asked = ["weights=ast-tagger-esc10", f"weights.run={trained}", f"weights.folds={{fold2: {trained}}}"]
     config = compose(asked, name="publish")
     folder = tmp_path / "weights" / "ast-tagger-esc10"
-    ship(folder, config.weights, Bounds())
+    ship(folder, typed(config.weights), Bounds())
     card = (folder / "README.md").read_text()
     accuracy = json.loads((trained / "metrics.json").read_text())["accuracy"]
     assert f"| fold2 | {accuracy:.1%} | 6 | {trained.name} |" in card
@@ -136,7 +144,7 @@ def test_it_ships_with_its_accuracy_by_fold(
     torch.testing.assert_close(shipped.probabilities, whole.probabilities, atol=5e-3, rtol=0)
     trained_on = compose([*asked[:2], f"weights.folds={{fold1: {trained}}}"], name="publish")
     with pytest.raises(SepnetError, match="was trained on fold1"):
-        ship(folder, trained_on.weights, Bounds())
+        ship(folder, typed(trained_on.weights), Bounds())
     with pytest.raises(
         SepnetError, match="fold3"
     ):  # which this corpus has not: the fold is not the run's own

@@ -444,6 +444,13 @@ def test_two_processes_see_the_mixtures_of_one_and_learn_the_same(corpus: Path, 
     variables = {**os.environ, "SEPNET_TEST_LOG": str(homes[0] / "seen"), "OMP_NUM_THREADS": "1"}
     two = subprocess.run(script, capture_output=True, text=True, env=variables, cwd=homes[0], timeout=300)
     assert two.returncode == 0, two.stderr
+    assert "sync_dist" not in two.stderr
+    again = subprocess.run(
+        [*script, "resume=true"], capture_output=True, text=True, env=variables, cwd=homes[0], timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    assert "this run is finished: 10 steps" in again.stdout
+    assert "terminate" not in again.stderr
     assert two.stdout.count("run folder") == two.stdout.count("done: 10 steps") == 1
     train_one = run("train", settings(corpus, homes[1]), homes[1], log=homes[1] / "seen")
     assert train_one.wait() == 0, train_one.told

@@ -44,6 +44,7 @@ def save(
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
     data_fingerprint: str,
+    name: str | None = None,
 ) -> None:
     """Write the files of a run folder except its checkpoints, each one whole or not at all.
 
@@ -53,6 +54,7 @@ def save(
         config: The configuration of the run; interpolations are resolved.
         metrics: The scores and the step at which they were reached, in plain containers.
         data_fingerprint: Identifies the training mixtures.
+        name: That of the run, for its card; None: the name of the folder.
 
     Raises:
         SepnetError: A file cannot be written.
@@ -64,7 +66,9 @@ def save(
     atomic.write_text(folder / CONFIG, OmegaConf.to_yaml(resolved))
     atomic.write_text(folder / METRICS, json.dumps(dict(metrics), indent=2) + "\n")
     atomic.write_text(folder / PROVENANCE, json.dumps(provenance, indent=2) + "\n")
-    atomic.write_text(folder / CARD, model_card(folder.name, separator, resolved, metrics, provenance))
+    atomic.write_text(
+        folder / CARD, model_card(name or folder.name, separator, resolved, metrics, provenance)
+    )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in separator.state_dict().items()}
     write_weights(folder / WEIGHTS, weights)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,6 +17,7 @@ from sepnet import paths
 from sepnet.artifact import formats, hub
 from sepnet.artifact.build import shorten
 from sepnet.paths import CONFIG, DEFAULT, METRICS, PROVENANCE, RUNS, WEIGHTS, config_folder
+from sepnet.stored import read_json
 from sepnet.types import SepnetError
 
 
@@ -110,7 +110,7 @@ def resolve(name: str | Path) -> ModelSource:
         SepnetError: Nothing has this name (the message offers the nearest name), or it is a checkpoint that
             does not exist or lies in no run folder.
     """
-    text, path = str(name), Path(name).expanduser()
+    text, path = str(name), _checked_path(name)
     settings_files = {file.stem: file for file in (config_folder() / "model").glob("*.yaml")}
     if path.suffix == ".ckpt":
         if not path.is_file():
@@ -131,6 +131,19 @@ def resolve(name: str | Path) -> ModelSource:
     nearest = difflib.get_close_matches(text, known, 1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known)}"
     raise SepnetError(f"no run folder and no model is called {text!r}: {hint}")
+
+
+def _checked_path(name: object) -> Path:
+    """The path that a name may be. Raises SepnetError for what is no name."""
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise SepnetError(f"{name!r} is no name of a model: give a name, or the path of a run folder")
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null character, no such user
+        reason = getattr(error, "strerror", None) or error
+        raise SepnetError(f"{shorten(repr(name))[:100]} can't be the name of a model ({reason})") from error
+    return path
 
 
 def _foreign_folder(folder: Path, name: str) -> Path:
@@ -219,7 +232,4 @@ def _runs(runs: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file, empty if there is no such file. Raises SepnetError for a damaged one."""
-    try:
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
-    except (ValueError, TypeError) as error:
-        raise SepnetError(f"{path} can't be read ({shorten(error)}): copy it again") from error
+    return dict(read_json(path)) if path.exists() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import logging
@@ -9,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import hydra
 import torch
@@ -53,7 +54,8 @@ def run(
     if not {"-h", "--help"}.isdisjoint(sys.argv[1:]) and config_name in SUMMARIES:
         print(command_help(config_name))
         return
-    arguments = get_args_parser().parse_args()
+    with one_sentence():
+        arguments = read_arguments()
     name = arguments.config_name or config_name
     plain_words = [word for word in arguments.overrides if clashes(key_of(word), name, folder)]
     verbatim = {} if settings_class is None else settings.verbatim_names(settings_class)
@@ -75,9 +77,29 @@ def run(
         check(name, list(words.values()), sweep=arguments.multirun, folder=folder)
     rest = [words.get(word, word) for word in sys.argv[1:] if word not in plain_words]
     sys.argv[1:] = [*rest, *search_path(folder)]
-    hydra.main(config_path=str(folder or config_folder()), config_name=config_name, version_base="1.3")(
-        guarded
-    )()
+    start = hydra.main(
+        config_path=str(folder or config_folder()), config_name=config_name, version_base="1.3"
+    )
+    with one_sentence():
+        try:
+            start(guarded)()
+        except ValueError as error:  # of its options; what ``main`` raises does not get here
+            raise SepnetError(f"the command line can't be used: {error}") from error
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the options of Hydra on the command line, such as ``-m``, and the words that are settings.
+
+    Raises:
+        SepnetError: There is no such option.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise SepnetError(f"the command line has {message}: see --help for what it may have")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_args()
 
 
 def parse(settings_class: type[T], config: DictConfig) -> T:

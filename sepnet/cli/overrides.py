@@ -56,6 +56,16 @@ def check(config_name: str, overrides: list[str], *, sweep: bool = False, folder
             raise SepnetError(_explain(error, compose, overrides, groups)) from error
         except yaml.MarkedYAMLError as error:
             raise SepnetError(f"{error.problem_mark}: {error.problem}".strip()) from error
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            if isinstance(error, SepnetError):
+                raise
+            # Hydra's own, of words that its grammar takes and nothing in it expects.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise SepnetError(f"the settings can't be used ({reason}): look at {_last(overrides)}") from error
+
+
+def _last(overrides: list[str]) -> str:
+    return repr(overrides[-1])[:80] if overrides else "the files in conf/"
 
 
 def _jobs(overrides: list[str]) -> Iterator[list[str]]:
@@ -145,11 +155,15 @@ def _check_choices(
     """Raise SepnetError where nothing is chosen from a group that something has to be chosen from."""
     needed = {name for entry in _defaults(config_name, folder) for name, chosen in entry.items() if chosen}
     for word in overrides:
-        key = key_of(word)
-        if key in groups and key in needed and word.partition("=")[2] in ("null", ""):
-            options = groups[key]
-            listed = ", ".join(options[:-1]) + f" or {options[-1]}"
+        key, value = key_of(word), word.partition("=")[2]
+        if key not in groups:
+            continue
+        options = groups[key]
+        listed = ", ".join(options[:-1]) + f" or {options[-1]}"
+        if key in needed and (value in ("null", "") or word.startswith("~")):
             raise SepnetError(f"{key} is null: give {listed}")
+        if value.startswith(("[", "{")):
+            raise SepnetError(f"{key} is {value[:80]}: give one of {listed}")
 
 
 def _defaults(config_name: str, folder: Path | None) -> list[dict[str, Any]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -17,7 +16,28 @@ from sepnet.evaluation.insert import insert
 from sepnet.evaluation.publish import results_table, weights_table
 from sepnet.evaluation.shipping import Bounds, Description, ship_part, ship_separator
 from sepnet.evaluation.variants import read_variant, variants_table
-from sepnet.ranges import NameOrPath, PathSetting, PositiveFloat
+from sepnet.ranges import Name, NameOrPath, PathSetting, PositiveFloat, Text
+from sepnet.types import SepnetError
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSettings:
+    """The settings of a file of conf/weights."""
+
+    name: Name
+    run: PathSetting
+    recipe: Text
+    data: Text
+    limits: Text
+    licence: Text
+    separates: Text | None = None
+    tested_on: Text | None = None
+    evaluation: list[PathSetting] | PathSetting | None = None
+    folds: dict[str, PathSetting] | None = None
+
+    def __post_init__(self) -> None:
+        if Path(self.name).name != self.name:
+            raise SepnetError(f"weights.name is {self.name!r}: give a name without slashes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +54,7 @@ class PublishSettings:
     variants: list[PathSetting]
     max_model_mb: PositiveFloat
     max_total_mb: PositiveFloat
-    weights: dict[str, Any] | None = None
-
-
-DESCRIBED = ("recipe", "data", "limits", "licence", "separates", "tested_on")
+    weights: WeightsSettings | None = None
 
 
 def main() -> None:
@@ -52,6 +69,11 @@ def publish(config: DictConfig) -> None:
         SepnetError: A file, a row or a mark of the page is missing, or weights are too large.
     """
     settings = app.parse(PublishSettings, config)
+    asked = (settings.evaluations, settings.curves, settings.variants, settings.shipped, settings.weights)
+    if not any(asked):
+        raise SepnetError(
+            "nothing is to be published: give evaluations=, curves=, variants=, shipped=true or weights="
+        )
     page = settings.page
     tables = {
         mark: results_table(folder, width=settings.columns, methods=settings.methods)
@@ -68,31 +90,38 @@ def publish(config: DictConfig) -> None:
         insert(page, mark, table)
     if tables:
         print(f"{page} is up to date")
-    if settings.weights:
-        folder = paths.SHIPPED / str(settings.weights["name"])
+    if settings.weights is not None:
+        folder = paths.SHIPPED / settings.weights.name
         bounds = Bounds(model_mb=settings.max_model_mb, total_mb=settings.max_total_mb)
         ship(folder, settings.weights, bounds)
         print(f"{folder} is up to date")
 
 
-def ship(folder: Path, weights: Mapping[str, Any], bounds: Bounds) -> None:
+def ship(folder: Path, weights: WeightsSettings, bounds: Bounds) -> None:
     """Copy a run into the package.
 
     Args:
         folder: Where its weights go.
-        weights: A file of conf/weights. Its ``evaluation`` is a folder, or several, with a row for the run; a
-            file with ``folds`` instead describes a part of a separator.
+        weights: Its ``evaluation`` is a folder, or several, with a row for the run; with ``folds`` instead it
+            describes a part of a separator.
         bounds: How large the weights may be.
 
     Raises:
         SepnetError: The run has no weights or no score, or the weights are too large.
     """
-    run = Path(weights["run"])
-    description = Description(**{key: weights[key] for key in DESCRIBED if key in weights})
-    if "folds" in weights:
-        folds = {fold: fold_score(Path(scored), fold) for fold, scored in weights["folds"].items()}
-        ship_part(run, folder, folds, description, bounds)
-        return
-    evaluation = weights["evaluation"]
-    folders = [evaluation] if isinstance(evaluation, str) else evaluation
-    ship_separator(run, folder, [Path(each) for each in folders], description, bounds)
+    description = Description(
+        recipe=weights.recipe,
+        data=weights.data,
+        limits=weights.limits,
+        licence=weights.licence,
+        separates=weights.separates or "",
+        tested_on=weights.tested_on or "",
+    )
+    if weights.folds is not None:
+        folds = {fold: fold_score(scored, fold) for fold, scored in weights.folds.items()}
+        ship_part(weights.run, folder, folds, description, bounds)
+    elif weights.evaluation is not None:
+        evaluations = weights.evaluation if isinstance(weights.evaluation, list) else [weights.evaluation]
+        ship_separator(weights.run, folder, evaluations, description, bounds)
+    else:
+        raise SepnetError("weights.evaluation has no value: give the folder of an evaluation of the run")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from sepnet.atomic import exit_on_sigterm
@@ -24,7 +23,8 @@ SOME_REFUSED = 1  # status of a command that separated the other recordings
 
 def main() -> None:
     """Run the command line: plain words are files, folders and patterns, name=value are settings."""
-    words = get_args_parser().parse_args().overrides
+    with app.one_sentence():
+        words = app.read_arguments().overrides
     files = [word for word in words if "=" not in word or Path(word).exists() or glob.glob(word)]  # noqa: PTH207
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in files]
     app.run(partial(separate, files=files), "separate", SeparateSettings)

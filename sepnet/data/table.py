@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sepnet.atomic import replacing
+from sepnet.stored import unreadable
 from sepnet.types import SepnetError
 
 MAX_NAMES_IN_MESSAGE = 10
@@ -43,12 +44,15 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[tuple[int, dict
     path = Path(path)
     if not path.is_file():
         raise SepnetError(f"there is no table {path}: check the path")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        header = list(reader.fieldnames or ())
-        if missing := [column for column in columns if column not in header]:
-            raise SepnetError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header)}")
-        rows = [(reader.line_num, row) for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header = list(reader.fieldnames or ())
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise unreadable(path, error) from error
+    if missing := [column for column in columns if column not in header]:
+        raise SepnetError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header)}")
     for line, row in rows:
         if None in row or None in row.values():
             raise SepnetError(

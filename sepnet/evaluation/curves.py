@@ -14,6 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sepnet.atomic import replacing
+from sepnet.stored import read_text, unreadable
 from sepnet.types import SepnetError
 
 SCORE = "val/si_sdri"
@@ -51,14 +52,18 @@ def read_curve(folder: Path) -> list[CurvePoint]:
     """
     scores: dict[int, float] = {}
     costs: dict[int, dict[str, float]] = {}
-    for version in sorted(folder.glob("csv/version_*"), key=lambda path: int(path.name.split("_")[1])):
-        with (version / "metrics.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
+    for file in sorted(folder.glob("csv/version_*/metrics.csv"), key=lambda path: _number(path.parent.name)):
+        try:
+            for row in csv.DictReader(read_text(file).splitlines()):
                 # Validations are logged under the index of the last step, costs under the number of steps.
                 if row.get(SCORE):
                     scores[int(row["step"]) + 1] = float(row[SCORE])
                 if all(row.get(key) for key in COSTS):
                     costs[int(row["step"])] = {name: float(row[key]) for key, name in COSTS.items()}
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            if isinstance(error, SepnetError):
+                raise
+            raise unreadable(file, error) from error
     points = [
         CurvePoint(step=step, si_sdri_db=scores[step], **costs[step])
         for step in sorted(scores)
@@ -67,6 +72,12 @@ def read_curve(folder: Path) -> list[CurvePoint]:
     if not points:
         raise SepnetError(f"{folder}/csv has no validation with its cost: train with a logger (logger=csv)")
     return points
+
+
+def _number(version: str) -> int:
+    """The number of a folder ``version_<number>`` of a log; -1 for another name."""
+    number = version.removeprefix("version_")
+    return int(number) if number.isdecimal() else -1
 
 
 def curves_table(folders: Sequence[Path]) -> str:

@@ -21,6 +21,7 @@ from sepnet.evaluation.statistics import mixture_means
 from sepnet.evaluation.table import SI_SDRI
 from sepnet.inference.pipeline import Pipeline
 from sepnet.metrics import align, improvement, is_silent, si_sdr
+from sepnet.stored import read_json
 from sepnet.types import Mixture, Mixtures, SepnetError, visible_hints
 
 KINDS = ("best", "median", "worst")
@@ -117,11 +118,7 @@ def examples(rows_csv: Path, contender: Contender, mixtures: Mixtures) -> Path:
 def read(folder: Path) -> list[Example]:
     """Read the examples in ``examples/NAME``, from the best to the worst."""
     files = [folder / kind / "example.json" for kind in KINDS]
-    contents = [json.loads(path.read_text()) for path in files if path.exists()]
-    return [
-        Example(**{**content, **{name: tuple(content[name]) for name in ("improvements", "signals")}})
-        for content in contents
-    ]
+    return [read_json(path, Example) for path in files if path.exists()]
 
 
 def _improvement_db(estimates: Tensor, mixture: Mixture) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sepnet.atomic import write_text
+from sepnet.stored import read_text
 from sepnet.types import SepnetError
 
 
@@ -22,7 +23,7 @@ def insert(page: Path, name: str, text: str) -> None:
     if not page.is_file():
         raise SepnetError(f"there is no page {page} to insert the table {name} into: give another with page=")
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
-    content = page.read_text(encoding="utf-8")
+    content = read_text(page)
     before, opened, rest = content.partition(opening)
     old, closed, after = rest.partition(closing)
     if not opened or not closed or opening in old + after or closing in before + after:

@@ -13,16 +13,44 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
 from sepnet import artifact
 from sepnet.atomic import write_text
 from sepnet.evaluation.contender import Contender
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.settings import parse
+from sepnet.stored import read_json
 from sepnet.types import Mixtures, SepnetError
 
 SETTINGS = "settings-"  # the beginning of the version of a contender without weights
+
+
+class Run(TypedDict):
+    """What is read of the software and the hardware of a run; it has more."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    git_commit: str | None
+    packages: dict[str, str]
+    cpu: str
+    cpus: int
+
+
+class Provenance(TypedDict):
+    """The content of provenance.json."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    data_fingerprint: str
+    mixtures: int
+    measures: list[str]
+    pipeline: NotRequired[dict[str, Any]]
+    versions: dict[str, str]
+    configs: NotRequired[dict[str, Any]]
+    joined: NotRequired[list[str]]
+    runs: list[Run]
 
 
 def beside(rows_csv: Path) -> Path:
@@ -31,9 +59,13 @@ def beside(rows_csv: Path) -> Path:
 
 
 def read(rows_csv: Path) -> dict[str, Any]:
-    """Read the provenance of ``rows_csv``; empty if it has none."""
+    """Read the provenance of ``rows_csv``; empty if it has none.
+
+    Raises:
+        SepnetError: It is damaged.
+    """
     path = beside(rows_csv)
-    return json.loads(path.read_text()) if path.exists() else {}
+    return dict(read_json(path, Provenance)) if path.exists() else {}
 
 
 def check(

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sepnet.atomic import replacing
+from sepnet.stored import unreadable
 from sepnet.types import SepnetError
 
 Status = Literal["ok", "cannot_separate", "failed", "excluded"]
@@ -200,10 +201,12 @@ def _parse(path: Path) -> tuple[list[Row], bool]:
             "version of sepnet, so evaluate again"
         )
     rows = []
-    for cells in reader:
+    while True:
         try:
+            if (cells := next(reader, None)) is None:
+                break
             rows.append(_row(cells, measures))
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, csv.Error) as error:
             raise SepnetError(
                 f"{path}, line {reader.line_num}: not a row of an evaluation ({error})"
             ) from error
@@ -217,8 +220,11 @@ def _parse(path: Path) -> tuple[list[Row], bool]:
 
 
 def _complete_lines(path: Path) -> str:
-    content = path.read_bytes()
-    return content[: content.rfind(b"\n") + 1].decode()
+    try:
+        content = path.read_bytes()
+        return content[: content.rfind(b"\n") + 1].decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
 
 
 def _cells(row: Row, measures: Sequence[str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from sepnet.evaluation.contenders import without_time
 from sepnet.evaluation.statistics import Summary
 from sepnet.evaluation.table import Line, lines
 from sepnet.evaluation.text import templates
+from sepnet.stored import read_json
 from sepnet.types import Scored, Separator, SepnetError
 
 MEGABYTE = 1e6
@@ -122,7 +123,7 @@ def ship_separator(
     assert isinstance(separator, Separator)
     tables = [_card_table(run, evaluation) for evaluation in evaluations]
     test = next(line for line in tables[0][0] if line.name == without_time(run.name))
-    metrics = json.loads((run / artifact.METRICS).read_text()) | {
+    metrics = read_json(run / artifact.METRICS) | {
         "separates": description.separates,
         "tested_on": description.tested_on,
         "test": record(test),
@@ -151,7 +152,7 @@ def ship_part(
     part = artifact.load_trained(run)
     if not isinstance(part, Scored) or not isinstance(part, nn.Module):
         raise SepnetError(f"{run} is a separator: ship it with an evaluation, not with folds")
-    metrics = json.loads((run / artifact.METRICS).read_text())
+    metrics = read_json(run / artifact.METRICS)
     metrics["folds"] = {fold: scored.score for fold, scored in folds.items()}
     content = {
         "kind": type(part).__name__,
@@ -239,7 +240,7 @@ def read_shipped() -> list[ShippedWeights]:
     shipped = []
     for name in artifact.shipped():
         folder = paths.SHIPPED / name
-        metrics = json.loads((folder / artifact.METRICS).read_text())
+        metrics = read_json(folder / artifact.METRICS)
         if "test" not in metrics:
             raise SepnetError(
                 f"{name} has no score on a test set in its metrics: ship it again (weights={name})"
@@ -272,7 +273,7 @@ def _write(
     content: Mapping[str, Any],
 ) -> None:
     """Write the folder of shipped weights: weights, settings, provenance, metrics and card."""
-    config = yaml.safe_load((run / artifact.CONFIG).read_text())
+    config = artifact.read_settings(run)
     card = (
         templates(html=False)
         .get_template(template)
@@ -280,7 +281,7 @@ def _write(
             name=folder.name,
             parameters=sum(parameter.numel() for parameter in module.parameters()) / 1e6,
             metrics=metrics,
-            origin=json.loads((run / artifact.PROVENANCE).read_text()),
+            origin=read_json(run / artifact.PROVENANCE),
             model=_to_yaml(config["model"]),
             **content,
         )

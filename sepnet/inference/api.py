@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from sepnet.artifact import load, preferred
 from sepnet.dsp.resample import resample, resample_mixture, resample_query
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.query.event import Event, EventFinder
-from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
+from sepnet.types import Mixture, Query, Separation, SeparationWarning, Separator, SepnetError
 
 Audio = np.ndarray | Tensor
 MAX_CHANNELS = 256  # with more, and fewer samples, the axes are probably exchanged
@@ -42,6 +43,9 @@ def separate(
         consistent: Whether the estimates are made to sum to the mixture.
         full_band: Whether the estimates of a model at a lower rate get their share of the band above it.
 
+    Warns:
+        SeparationWarning: The recording is too short for a network.
+
     Returns:
         The sources (source, time) as channel 0 hears them, with the rate, length and level of the input.
 
@@ -61,7 +65,11 @@ def separate(
     separator = model if isinstance(model, Separator) else load(preferred() if model is None else model)
     settings = PipelineSettings(n_sources=number, consistent=consistent, full_band=full_band)
     queries = None if query is None else (_query(query),)
-    return Pipeline(separator, settings).separate(Mixture(signal, sample_rate, queries=queries))
+    mixture = Mixture(signal, sample_rate, queries=queries)
+    pipeline = Pipeline(separator, settings)
+    if (reservation := pipeline.reservation(signal.shape[-1] / sample_rate)) is not None:
+        warnings.warn(f"the recording: {reservation}", SeparationWarning, stacklevel=2)
+    return pipeline.separate(mixture)
 
 
 def find(
@@ -82,7 +90,7 @@ def find(
     Raises:
         SepnetError: The audio, the query or the model cannot be used.
     """
-    finder = model if isinstance(model, EventFinder) else load(model)
+    finder = model if isinstance(model, EventFinder) and not isinstance(model, type) else load(model)
     if not isinstance(finder, EventFinder):
         raise SepnetError(f"{model} does not say what it finds: take ast_dgmo or one of its variants")
     sample_rate, signal, example = _whole(sample_rate, "sample_rate"), _tensor(audio), _query(query)
@@ -107,6 +115,10 @@ def _tensor(audio: Audio) -> Tensor:
         raise SepnetError(
             f"audio is a {type(audio).__name__}: give an array or a tensor, (channel, time) or (time,)"
         )
+    if isinstance(audio, np.ma.MaskedArray):
+        raise SepnetError("audio is a masked array: fill in what is masked")
+    if isinstance(audio, Tensor) and (audio.layout != torch.strided or audio.is_meta or audio.is_nested):
+        raise SepnetError("audio is a sparse, nested or meta tensor: give one of numbers in memory")
     is_float = audio.is_floating_point() if isinstance(audio, Tensor) else audio.dtype.kind == "f"
     if not is_float:
         raise SepnetError(

@@ -7,12 +7,11 @@ import glob
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sepnet.atomic import exists
+from sepnet.atomic import exists, temporary_folder
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
 from sepnet.data.sound_files import list_folder
@@ -20,7 +19,7 @@ from sepnet.types import SepnetError
 
 RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
 EVENT, EVENT_PARTS = "event.json", ("target.wav", "residual.wav")  # in a folder of their own
-STDIN = "-"
+STDIN, STDIN_PREFIX = "-", "sepnet-stdin-"
 STDIN_BYTES = 1 << 16  # that are read at once at most
 
 
@@ -94,7 +93,7 @@ def _expand(
         raise SepnetError("one of the files has no name: is a variable of the shell empty?")
     path = Path(word)
     if word == STDIN:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(temporary_folder(STDIN_PREFIX))
         yield Recording(_save_stdin(folder), Path(out or "."), "stdin")
     elif os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises for long names)
         content = list_folder(path)

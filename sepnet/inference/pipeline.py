@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sepnet.dsp.resample import resample_mixture
 from sepnet.inference.channels import (
@@ -45,6 +45,7 @@ from sepnet.types import (
     visible_hints,
 )
 
+MIN_NETWORK_SECONDS = 0.5
 QUIET_RMS = 1e-4  # 80 dB below full scale: a chunk that is quieter and is refused is shared equally
 MAX_EXCERPTS = 9  # of a long recording, in which the number of sources is estimated
 ReadMixture = Callable[[int, int], Mixture]
@@ -120,6 +121,8 @@ class Pipeline:
     """
 
     def __init__(self, separator: Separator, settings: PipelineSettings | None = None) -> None:
+        if not isinstance(separator, Separator) or isinstance(separator, type):
+            raise SepnetError(f"{separator!r:.80} is no separator: give one from sepnet.load")
         self.separator, self.settings = separator, settings or PipelineSettings()
         info, wanted = separator.info, self.settings.n_sources
         if isinstance(wanted, int) and info.n_sources not in (None, wanted):
@@ -150,6 +153,19 @@ class Pipeline:
     def describe(self) -> dict[str, Any]:
         """The settings in plain containers, for a record of how results came about."""
         return asdict(self.settings)
+
+    def reservation(self, seconds: float) -> str | None:
+        """What is to be expected of a recording that is too short for a network; None: nothing is wrong.
+
+        Args:
+            seconds: Its duration.
+        """
+        if seconds >= MIN_NETWORK_SECONDS or not _has_weights(self.separator):
+            return None
+        return (
+            f"it lasts {seconds:.3g} s, and in less than {MIN_NETWORK_SECONDS:g} s a network hears too "
+            "little to tell sources apart"
+        )
 
     def separate(self, mixture: Mixture) -> Separation:
         """Separate a recording in memory.
@@ -317,6 +333,10 @@ class Pipeline:
                 "their number (n_sources=2)"
             )
         return images, labels, None
+
+
+def _has_weights(separator: Separator) -> bool:
+    return isinstance(separator, nn.Module) and any(True for _ in separator.parameters())
 
 
 def _takes_n_sources(info: SeparatorInfo) -> bool:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sepnet.atomic import remove_abandoned
 from sepnet.data import audio
 from sepnet.inference.channels import check_channels, n_output_channels
-from sepnet.inference.checkpoint import Progress, SeparationCheckpoint
+from sepnet.inference.checkpoint import LOCK, Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording, check_name
 from sepnet.inference.job import RecordingError, SeparationJob, is_finished
 from sepnet.inference.outputs import clock, write_sources
@@ -38,14 +39,15 @@ def separate_file(job: SeparationJob, recording: Recording) -> None:
     try:
         check_name(recording)
         fingerprint = job.fingerprint(recording)
+        folder = recording.folder / f".{recording.stem}.sepnet"
         if not job.output.overwrite and is_finished(recording.record, fingerprint, job.output.describe()):
+            remove_abandoned(folder, LOCK)  # by a process that was killed when all was written
             print(f"{recording.file}: separated already, see {recording.record}")
             return
         header = job.examine(recording)
         check_channels(channels, header.channels)
         n_channels = n_output_channels(channels, header.channels)
         job.output.check_channels(n_channels)
-        folder = recording.folder / f".{recording.stem}.sepnet"
         with SeparationCheckpoint(folder, fingerprint, n_channels) as checkpoint:
             if checkpoint.progress.n_samples < header.frames:
                 _separate(job, recording, header, checkpoint)

@@ -24,8 +24,10 @@ from torch import Tensor
 
 from sepnet.artifact import load
 from sepnet.dsp.resample import resample_query
+from sepnet.ranges import NumberOfSources
 from sepnet.separators.frame_stream import Streamable, StreamSetup
-from sepnet.types import CannotSeparate, Query, Separator, SepnetError
+from sepnet.settings import check_value
+from sepnet.types import CannotSeparate, Query, Separator, SepnetError, check_rate
 
 Audio = np.ndarray | Tensor
 MAX_HOPS_PER_STEP = 32  # bounds the memory that a large block takes
@@ -74,13 +76,18 @@ class StreamingSeparator:
         queries: Sequence[tuple[Audio, int]] = (),
         enrollment: Audio | None = None,
     ) -> None:
-        separator = model if isinstance(model, Separator) else load(model)
+        separator = model if isinstance(model, Separator) and not isinstance(model, type) else load(model)
+        if sample_rate is not None:
+            check_rate(sample_rate)
+        check_value("n_sources", NumberOfSources | None, n_sources)
         name = type(separator).__name__ if isinstance(model, Separator) else str(model)
         if not isinstance(separator, Streamable):
             raise CannotSeparate(
                 f"{name} looks at the whole recording before it gives a sample: {ALTERNATIVES}"
             )
-        examples = [Query(_signal(audio, "a query"), rate) for audio, rate in queries]
+        if not isinstance(queries, tuple | list):
+            raise SepnetError("queries are a list of examples and their rates in Hz: [(audio, sample_rate)]")
+        examples = [_query(query) for query in queries]
         model_rate = separator.info.sample_rate
         rate = sample_rate or model_rate or next((query.sample_rate for query in examples), None)
         setup = StreamSetup(
@@ -158,9 +165,25 @@ class StreamingSeparator:
         return torch.nn.functional.pad(sources[:, n_silent:], (n_silent, 0)) if n_silent else sources
 
 
+def _query(query: tuple[Audio, int]) -> Query:
+    """The example of a pair of audio and rate. Raises SepnetError where it is none."""
+    if not isinstance(query, tuple | list) or len(query) != 2:
+        raise SepnetError("each of the queries is an example and its rate in Hz: (audio, sample_rate)")
+    return Query(_signal(query[0], "a query"), query[1])
+
+
 def _signal(audio: Audio, name: str) -> Tensor:
     """Copy channel 0 to (time,) in float32, or raise SepnetError where it is no sound."""
-    tensor = torch.from_numpy(np.array(audio)) if isinstance(audio, np.ndarray) else audio
+    if not isinstance(audio, np.ndarray | Tensor) or (
+        isinstance(audio, np.ndarray) and audio.dtype.kind != "f"
+    ):
+        kind = audio.dtype if isinstance(audio, np.ndarray) else type(audio).__name__
+        raise SepnetError(
+            f"{name} has to be floats with full scale 1.0, but is {kind}: give an array or a tensor"
+        )
+    if isinstance(audio, Tensor) and (audio.layout != torch.strided or audio.is_meta or audio.is_nested):
+        raise SepnetError(f"{name} is a sparse, nested or meta tensor: give one of numbers in memory")
+    tensor = torch.from_numpy(np.array(audio, np.float32)) if isinstance(audio, np.ndarray) else audio
     if not tensor.is_floating_point():
         raise SepnetError(
             f"{name} has to be floats with full scale 1.0, but is {tensor.dtype}: divide by its full scale"

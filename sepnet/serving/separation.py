@@ -81,7 +81,7 @@ class SeparationResult:
         residual_db: Level of mixture - sum of sources relative to the mixture; None for rounding errors only.
         compute_seconds: Time of the separation, without decoding.
         opinions: What DNSMOS predicts for the mixture and for each source; None where it predicts nothing.
-        warnings: Defects of the files, in sentences, such as that one is cut off.
+        warnings: In sentences: defects of the files, such as that one is cut off, or that it is too short.
     """
 
     model: str
@@ -141,6 +141,7 @@ class SeparationService:
         compute_seconds = time.perf_counter() - begin
         separation = replace(separation, sources=separation.sources.detach().cpu())
         sources = separation.sources.numpy()
+        reservation = pipeline.reservation(audio.shape[-1] / sample_rate)
         separated = audio.mean(axis=0) if request.channels == "mean" else audio[0]
         return SeparationResult(
             model=request.model,
@@ -153,7 +154,10 @@ class SeparationService:
             residual_db=_residual_db(separated, sources),
             compute_seconds=compute_seconds,
             opinions=tuple(_opinion(signal, sample_rate) for signal in (separated, *sources)),
-            warnings=tuple(sound.defect for sound in (recording, query) if sound and sound.defect),
+            warnings=(
+                *(sound.defect for sound in (recording, query) if sound and sound.defect),
+                *((f"the mixture: {reservation}",) if reservation else ()),
+            ),
         )
 
     def _settings(self, separator: Separator, request: SeparationRequest) -> PipelineSettings:

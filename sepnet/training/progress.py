@@ -66,8 +66,8 @@ class Throughput(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._seconds > 0:
-            pl_module.log(THROUGHPUT, self._audio_seconds / self._seconds)
-            pl_module.log(WAITING_SHARE, self._waiting_seconds / self._seconds)
+            pl_module.log(THROUGHPUT, self._audio_seconds / self._seconds, sync_dist=True)
+            pl_module.log(WAITING_SHARE, self._waiting_seconds / self._seconds, sync_dist=True)
 
 
 class Cost(Callback):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from sepnet.training.checkpoints import LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
 from sepnet.training.progress import score_text
-from sepnet.training.run_folder import find_run, new_run_folder
+from sepnet.training.run_folder import find_run, new_run_folder, remove_unstarted
 from sepnet.training.settings import TrainSettings, trainer_arguments
 from sepnet.training.task import SeparationTask, score_name
 from sepnet.training.trainer import (
@@ -106,13 +106,22 @@ class Training:
             n_valid=loader.n_valid,
         )
         module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
-        folder = resumed_run or new_run_folder(self.settings.runs, self.name)
+        folder = resumed_run or new_run_folder(
+            self.settings.runs, self.name, lambda new, _: self._write_config(new)
+        )
         try:
             self._run_in(folder, module, resumes=resumed_run is not None)
+        except SepnetError:
+            if resumed_run is None and loggers.first_process():
+                remove_unstarted(folder)
+            raise
         finally:
             loggers.close()
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # where nothing was written
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()  # its threads would be ended with the program
+
+    def _write_config(self, folder: Path) -> None:
+        atomic.write_text(folder / artifact.CONFIG, yaml.safe_dump(self.config, sort_keys=False))
 
     def _run_in(self, folder: Path, module: MixtureDataModule, *, resumes: bool) -> None:
         checkpoints = folder / "checkpoints"
@@ -136,7 +145,8 @@ class Training:
             run_callbacks(self.settings, checkpoints, last, export),
         )
         if loggers.first_process():
-            atomic.write_text(folder / artifact.CONFIG, yaml.safe_dump(self.config, sort_keys=False))
+            if resumes:
+                self._write_config(folder)
             self._announce(trainer, module, folder, resumes=resumes, checkpoint=checkpoint)
         fit(trainer, self.task, module, resumed=checkpoint, last=last)
         if loggers.first_process():
@@ -150,11 +160,15 @@ class Training:
         except KeyboardInterrupt:
             print("\nstopped, nothing is saved: give the same command to start anew", file=sys.stderr)
             sys.exit(INTERRUPTED)
-        folder = new_run_folder(self.settings.runs, self.name)
-        print(f"run folder {folder}")
-        artifact.save(
-            separator, folder, config=self.config, metrics=metrics, data_fingerprint=self.data.fingerprint
+        save = partial(
+            artifact.save,
+            separator,
+            config=self.config,
+            metrics=metrics,
+            data_fingerprint=self.data.fingerprint,
         )
+        folder = new_run_folder(self.settings.runs, self.name, lambda new, name: save(new, name=name))
+        print(f"run folder {folder}")
         print(
             f"done: fitted in {metrics['fit_seconds']} s, SI-SDRi {metrics['si_sdri_db']:.2f} dB on "
             f"{metrics['n_valid']} validation mixtures; the weights are in {folder / artifact.WEIGHTS}"

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sepnet import artifact
+from sepnet import artifact, atomic
 from sepnet.training import loggers
 from sepnet.types import SepnetError
 
 NOT_COMPARED = ("runs", "resume")  # settings that may differ between a run and its resumption
 
 
-def new_run_folder(runs: Path, name: str) -> Path:
+def new_run_folder(runs: Path, name: str, fill: Callable[[Path, str], None]) -> Path:
     """Make a folder for a new run, named by the time and ``name``.
 
     Args:
         runs: The folder of run folders.
         name: What follows the time.
+        fill: Writes the first files; gets the folder, which is still to get its name, and this name.
 
     Returns:
-        The folder. Only the first process of a training makes it.
+        The folder, which is there with these files or not at all. Only the first process of a training makes
+        it.
 
     Raises:
-        OSError: It can't be made there.
+        SepnetError: It can't be made there.
     """
     stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
     for number in count(1):
         folder = runs / (stem if number == 1 else f"{stem}-{number}")
         if not loggers.first_process():
             return folder
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
+        if not atomic.exists(folder):
+            with contextlib.suppress(atomic.FolderExistsError):
+                with atomic.new_folder(folder, "run") as temporary:
+                    fill(temporary, folder.name)
+                return folder
     raise AssertionError
+
+
+def remove_unstarted(folder: Path) -> None:
+    """Delete the folder of a run that nothing can be done with: it has neither weights nor a checkpoint."""
+    if not (folder / artifact.WEIGHTS).exists() and not any(folder.glob("checkpoints/*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_run(config: Mapping[str, Any]) -> Path:

@@ -118,6 +118,11 @@ def _check(model: PublishedModel, folder: Path) -> None:
                 f"{folder} does not hold the weights of the {model.architecture} that its settings describe: "
                 f"{name} is {tuple(model.weights[name].shape)}, not {tuple(tensor.shape)}"
             )
+        if model.weights[name].is_floating_point() != tensor.is_floating_point():
+            raise SepnetError(
+                f"{folder} does not hold the weights of the {model.architecture} that its settings describe: "
+                f"{name} holds numbers of the type {model.weights[name].dtype}, not {tensor.dtype}"
+            )
 
 
 def _write(target: Path, model: PublishedModel, origin: dict[str, object]) -> None:

@@ -38,7 +38,7 @@ def read_sepnet_tagger(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     """
     try:
         model = dict(yaml.safe_load((folder / CONFIG).read_text())["model"])
-    except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
         raise SepnetError(f"{folder / CONFIG} does not describe a model: copy it again") from error
     if model.pop("_target_", None) != TAGGER_TARGET or model.get("pretrained") is not None:
         raise SepnetError(f"{folder} is not a tagger that sepnet trained: name one, or {PUBLIC_TAGGER}")
@@ -113,7 +113,7 @@ def _feature_settings(folder: Path) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
     try:
         return dict(json.loads(path.read_text())) if path.is_file() else {}
-    except ValueError as error:
+    except (OSError, ValueError, TypeError) as error:
         raise SepnetError(f"{path} cannot be read: copy it again") from error
 
 
