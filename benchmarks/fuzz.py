@@ -1,8 +1,8 @@
-"""Thousands of bad inputs: files, settings, calls of the library, requests: python benchmarks/run.py what=fuzz.
+"""Thousands of bad inputs, files, settings, calls and requests: python benchmarks/run.py what=fuzz.
 
-Each input is drawn from its number and the seed, so that ``trial=settings:17`` repeats one alone. An input is to
-be refused in one sentence or to be done; a traceback or any other error, a hang, a file that is left behind, and
-an exit without an error with nothing done are faults.
+Each input is drawn from its number and the seed, so that ``trial=settings:17`` repeats one alone. An input is
+to be refused in one sentence or to be done; a traceback or any other error, a hang, a file that is left
+behind, and an exit without an error with nothing done are faults.
 """
 
 from __future__ import annotations
@@ -67,27 +67,18 @@ def fuzz(chosen: dict[str, range], seed: int, *, told: bool = False) -> dict[str
         workshop = Workshop(Path(folder).resolve())
         prepare()
         workshop.build()
-        for position, (surface, numbers) in enumerate(chosen.items()):
+        for surface, numbers in chosen.items():
             begin = time.monotonic()
             outcomes[surface] = []
             for number in numbers:
-                outcome = SURFACES[surface](
-                    workshop, number, np.random.default_rng([seed, position_of(surface), number])
-                )
+                rng = np.random.default_rng([seed, list(SURFACES).index(surface), number])
+                outcome = SURFACES[surface](workshop, number, rng)
                 outcomes[surface].append(outcome)
                 if outcome.verdict in FAULTS or told:
-                    print(
-                        f"{surface}:{number} {outcome.verdict.value}: {outcome.input!r}\n    {outcome.detail}",
-                        flush=True,
-                    )
-            del position
+                    print(f"{surface}:{number} {outcome.verdict.value}: {outcome.input!r}")
+                    print(f"    {outcome.detail}", flush=True)
             print(f"{surface}: {len(numbers)} inputs in {time.monotonic() - begin:.0f} s", flush=True)
     return outcomes
-
-
-def position_of(surface: str) -> int:
-    """The number of a surface, from which its random choices are drawn."""
-    return list(SURFACES).index(surface)
 
 
 def table(outcomes: dict[str, list[Outcome]]) -> str:

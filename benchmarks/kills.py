@@ -96,19 +96,23 @@ def activities(workshop: Workshop, address: str) -> dict[str, Activity]:
             _separated,
         ),
         "separate_folder": Activity(
-            lambda work: ["separate", str(workshop.corpus / "train"), "model=hpss", "format=flac", "subtype=PCM_16",
+            lambda work: ["separate", str(workshop.corpus / "train"), "model=hpss", "format=flac",
+                          "subtype=PCM_16",
                           f"out={work / 'out'}"],
             _separated,
         ),
-        "train": Activity(lambda work: ["train", *tiny.settings(workshop.corpus, work)], _trained, ("resume=true",)),
+        "train": Activity(lambda work: ["train", *tiny.settings(workshop.corpus, work)], _trained,
+                          ("resume=true",)),
         "eval": Activity(
-            lambda work: ["eval", "separators=[identity,hpss,irm]", "limit=2", "n_processes=0", "cost_mixtures=1",
+            lambda work: ["eval", "separators=[identity,hpss,irm]", "limit=2", "n_processes=0",
+                          "cost_mixtures=1",
                           "listen=1", *score, f"out={work / 'scores'}"],
             _scored,
         ),
         "fetch_corpus": Activity(
             lambda work: ["prepare", "corpus=librispeech", f"root={work / 'libri'}", f"subset={SUBSET}",
-                          f"fetch.url={address}", f"+fetch.checksums={{{SUBSET}: '{checksum}'}}", "corpus.index_dir=index",
+                          f"fetch.url={address}", f"+fetch.checksums={{{SUBSET}: '{checksum}'}}",
+                          "corpus.index_dir=index",
                           "list.split=null"],
             partial(_contents, ignored=()),
             is_waiting=True,
@@ -148,9 +152,7 @@ def storm(name: str, activity: Activity, workshop: Workshop, n_kills: int, seed:
             else:
                 continue
             faults[kind] += 1
-            print(
-                f"{name}, sequence {sequences}, killed at {moments.round(2)} of {spent:.2f} s: {kind}: {detail}"
-            )
+            print(f"{name}:{sequences}, killed at {moments.round(2)} of {spent:.2f} s: {kind}: {detail}")
     counts = "  ".join(
         str(count).rjust(width) for count, width in zip(faults.values(), (14, 10, 9), strict=True)
     )
@@ -164,8 +166,7 @@ def _sequence(activity: Activity, work: Path, moments: list[float]) -> tuple[int
     words = first = activity.words(work)
     for moment in [*moments, float("inf")]:
         process = Process(_program(words, work), work)
-        in_time = process.wait(WALL_SECONDS, until=lambda at=moment: _spent(process, activity) >= at)  # type: ignore[misc]
-        if in_time:
+        if process.wait(WALL_SECONDS, until=partial(_is_late, process, activity, moment)):
             status = process.kill()
             if status == 2 and "none of the" in process.err:  # killed before it had written that it began
                 words = first
@@ -177,6 +178,10 @@ def _sequence(activity: Activity, work: Path, moments: list[float]) -> tuple[int
     process = Process(_program(first, work), work)
     process.wait(WALL_SECONDS)
     return kills, process.kill(), process.err
+
+
+def _is_late(process: Process, activity: Activity, moment: float) -> bool:
+    return _spent(process, activity) >= moment
 
 
 def _spent(process: Process, activity: Activity) -> float:
@@ -223,7 +228,7 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
             if value.shape != other[name].shape or float((value - other[name]).abs().max()) > MAX_DIFFERENCE:
                 return f"{name} differs by {float((value - other[name]).abs().max()):.2g}"
         elif value != other[name]:
-            return f"{name}: {value!r:.300} and {other[name]!r:.300}"
+            return f"{name}: {str(value)[:200]} and {str(other[name])[:200]}"
     return ""
 
 
@@ -241,7 +246,9 @@ def _separated(work: Path) -> dict[str, Any]:
                 k: v for k, v in json.loads(path.read_text()).items() if k != "compute_seconds"
             }
         elif path.is_file():
-            result[path.name] = path.read_bytes()
+            # A file of floats holds the time at which it was written.
+            is_sound = path.suffix in (".wav", ".flac")
+            result[path.name] = soundfile.read(path)[0].tobytes() if is_sound else path.read_bytes()
     return result
 
 

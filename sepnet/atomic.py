@@ -72,7 +72,7 @@ def replacing(
     path = Path(path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explained(path))
-        stack.enter_context(_parents_of(path))
+        stack.enter_context(parents_of(path))
         if temporary_name is None:
             temporary = stack.enter_context(_claimed(path, is_folder=False))
         else:
@@ -103,7 +103,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         SepnetError: The block or the move raised an OSError.
     """
     path = Path(path)
-    with _explained(path), _parents_of(path), _claimed(path, is_folder=True) as temporary:
+    with _explained(path), parents_of(path), _claimed(path, is_folder=True) as temporary:
         previous = temporary.with_suffix(OLD)
         try:
             yield temporary
@@ -138,7 +138,7 @@ def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
         SepnetError: The block or the move raised another OSError.
     """
     path = Path(path)
-    with _explained(path), _parents_of(path), _claimed(path.with_name(kind), is_folder=True) as temporary:
+    with _explained(path), parents_of(path), _claimed(path.with_name(kind), is_folder=True) as temporary:
         try:
             yield temporary
             temporary.rename(path)
@@ -261,6 +261,7 @@ def _claimed(path: Path, *, is_folder: bool) -> Iterator[Path]:
             temporary.mkdir()
         yield temporary
         return
+    assert descriptor is not None
     try:
         _restore(temporary.with_suffix(OLD), path)
         for further in itertools.count(number + 1):  # of writes that happened at the same time
@@ -368,8 +369,12 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _parents_of(path: Path) -> Iterator[None]:
-    """Make the folders above a path, and remove them again if the block fails."""
+def parents_of(path: Path) -> Iterator[None]:
+    """Make the folders above a path, and remove those that are still empty if the block fails.
+
+    Args:
+        path: A path in the deepest of the folders.
+    """
     missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

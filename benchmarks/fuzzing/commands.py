@@ -22,7 +22,8 @@ from sepnet.types import SepnetError
 
 SETUP_SECONDS = 300.0
 BOOKKEEPING = ("tmp", "stdin", "stdout", "stderr")  # of the process itself
-PAGE = "# Results\n\n<!-- a -->\n<!-- /a -->\n\n<!-- weights -->\n<!-- /weights -->\n\n<!-- curves -->\n<!-- /curves -->\n"
+MARKS = ("a", "weights", "curves", "variants")
+PAGE = "\n".join(f"<!-- {mark} -->\n<!-- /{mark} -->" for mark in MARKS)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,17 @@ from benchmarks.fuzzing.trial import Command, Outcome
 CPU_SECONDS = 15.0
 FRESH_SHARE = 0.01
 MODELS = ("hpss", "hpss", "nmf n_sources=2", "repet", "identity", "run", "pit-2spk-8k", "pit-causal-2spk-8k",
-          "fastica n_sources=2 channels=all", "energy n_sources=2", "deep-clustering-8k n_sources=auto")  # fmt: skip
-OPTIONS = ("format=flac", "format=ogg", "format=aiff", "subtype=PCM_16", "gain=auto", "gain=2", "report=true", "strict=true",
-           "channels=mean", "channels=all", "channels=0", "channels=1", "consistent=false", "full_band=false", "track=1",
+          "fastica n_sources=2 channels=all", "energy n_sources=2",
+          "deep-clustering-8k n_sources=auto")  # fmt: skip
+OPTIONS = ("format=flac", "format=ogg", "format=aiff", "subtype=PCM_16", "gain=auto", "gain=2",
+           "report=true", "strict=true",
+           "channels=mean", "channels=all", "channels=0", "channels=1", "consistent=false",
+           "full_band=false", "track=1",
            "chunk_seconds=0.2 overlap_seconds=0.05", "overwrite=true", "out=o", "out=o/p/q")  # fmt: skip
-STEMS = ("mix", "a b", "josé", "日本", "a=b", "x[1]", "it's", "-dash", "~tilde", "$HOME", "#hash", "a,b", "{a}", "..dots", "x*",
-         "n" * 200, "n" * 245, "é" * 120, "new\nline", "CON", ".hidden", "a\\b", "%d", '"', "(x)", "&", "a\udcffb")  # fmt: skip
+STEMS = ("mix", "a b", "josé", "日本", "a=b", "x[1]", "it's", "-dash", "~tilde", "$HOME", "#hash", "a,b",
+         "{a}", "..dots", "x*",
+         "n" * 200, "n" * 245, "é" * 120, "new\nline", "CON", ".hidden", "a\\b", "%d", '"', "(x)", "&",
+         "a\udcffb")  # fmt: skip
 Words = tuple[str, ...]
 
 
@@ -99,7 +104,9 @@ def _folder(workshop: Workshop, work: Path, rng: np.random.Generator) -> Command
         _odd_entry(rng, folder, workshop)
     words = ["in" if rng.random() < 0.7 else str(rng.choice(("in/*", "in/**/*.wav", "in/?*", "in/[a-z]*")))]
     return _command(
-        _separation(rng, workshop, words), _separated, f"a folder of {sorted(os.listdir(folder))}"
+        _separation(rng, workshop, words),
+        _separated,
+        f"a folder of {sorted(path.name for path in folder.iterdir())}",
     )
 
 
@@ -134,9 +141,12 @@ def _odd_entry(rng: np.random.Generator, folder: Path, workshop: Workshop) -> Pa
 
 def _odd_path(workshop: Workshop, work: Path, rng: np.random.Generator) -> Command:
     """One word that names no plain file."""
-    names = ("/dev/null", "/dev/zero", "/proc/self/mem", "/proc/self/maps", "", " ", "nothing.wav", "a" * 300 + ".wav", "/", ".",
-             "x\n.wav", "[", "*", "**", "files=", "files=[]", "files=null", "~", "~/none.wav", "in/../in", "/proc", "-", "--",
-             "x/" * 2000, "http://127.0.0.1:9/a.wav", "file:///x.wav", "\udcff.wav", "in/", "in/mix.wav/", "./-x")  # fmt: skip
+    names = ("/dev/null", "/dev/zero", "/proc/self/mem", "/proc/self/maps", "", " ", "nothing.wav",
+             "a" * 300 + ".wav", "/", ".",
+             "x\n.wav", "[", "*", "**", "files=", "files=[]", "files=null", "~", "~/none.wav", "in/../in",
+             "/proc", "-", "--",
+             "x/" * 2000, "http://127.0.0.1:9/a.wav", "file:///x.wav", "\udcff.wav", "in/", "in/mix.wav/",
+             "./-x")  # fmt: skip
     (work / "in").mkdir()
     word = (
         str(_odd_entry(rng, work, workshop).name)
@@ -152,7 +162,8 @@ def _standard_input(workshop: Workshop, work: Path, rng: np.random.Generator) ->
         return _command(_separation(rng, workshop, ["-"]), _separated, f"{len(data)} bytes by a pipe", data)
     rate = str(rng.choice(("null", "8000", "44100", "16000", "1000", "768000", "8001")))
     words = ["separate", "live=true", f"pcm.format={rng.choice(('s16le', 'f32le'))}", f"pcm.rate={rate}",
-             f"pcm.channels={rng.choice((1, 2, 7, 1000))}", f"pcm.source={rng.choice(('null', 's1', 's9', 'x'))}"]  # fmt: skip
+             f"pcm.channels={rng.choice((1, 2, 7, 1000))}",
+             f"pcm.source={rng.choice(('null', 's1', 's9', 'x'))}"]  # fmt: skip
     return _command(words, printed("live: the input has ended"), f"{len(data)} bytes of PCM", data)
 
 
@@ -221,7 +232,8 @@ def _spoil(rng: np.random.Generator, file: Path) -> str:
         file.write_bytes(rng.bytes(200))
         return "is random bytes"
     if kind == 3:
-        texts = (b"", b"null", b"[]", b"{}", b"5", b'"x"', b"{a: [}", b"[" * 100_000, b"model: {_target_: os.system}",
+        texts = (b"", b"null", b"[]", b"{}", b"5", b'"x"', b"{a: [}", b"[" * 100_000,
+                 b"model: {_target_: os.system}",
                  b"model: null", b'{"model": 5}', b"\xff\xfe", b"a: &a [*a]")  # fmt: skip
         file.write_bytes(texts[int(rng.integers(len(texts)))])
         return f"is {file.read_bytes()[:30]!r}"

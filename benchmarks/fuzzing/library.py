@@ -22,14 +22,20 @@ from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.types import Mixture, Query, Separation, SepnetError
 
 CPU_SECONDS = 15.0
-MODELS = ("hpss", "nmf", "nmf_online", "repet", "identity", "fastica", "auxiva", "ilrma", "energy", "energy_reference", "ibm",
-          "irm", "wiener", "psm", "iam", "crm", "pit-2spk-8k", "pit-causal-2spk-8k", "deep-clustering-8k", "query-mask-esc10",
+MODELS = ("hpss", "nmf", "nmf_online", "repet", "identity", "fastica", "auxiva", "ilrma", "energy",
+          "energy_reference", "ibm",
+          "irm", "wiener", "psm", "iam", "crm", "pit-2spk-8k", "pit-causal-2spk-8k", "deep-clustering-8k",
+          "query-mask-esc10",
           "conv-autoencoder-esc10")  # fmt: skip
-NUMBERS = (None, 0, 1, 2, 3, 5, 64, 65, -1, 2.0, 2.5, True, "auto", "2", "word", float("nan"), float("inf"), 10**30, 1e300,
-           np.int64(2), np.float32(2), np.array(2), torch.tensor(2), [2], (), {}, b"2", 1 + 0j, object())  # fmt: skip
-RATES = (8000, 8000, 8000, 16000, 44100, 11025, 7999, 1000, 1, 7, 0, -8000, 8000.0, 8000.5, "8000", None, True, float("nan"),
+NUMBERS = (None, 0, 1, 2, 3, 5, 64, 65, -1, 2.0, 2.5, True, "auto", "2", "word", float("nan"),
+           float("inf"), 10**30, 1e300,
+           np.int64(2), np.float32(2), np.array(2), torch.tensor(2), [2], (), {}, b"2", 1 + 0j,
+           object())  # fmt: skip
+RATES = (8000, 8000, 8000, 16000, 44100, 11025, 7999, 1000, 1, 7, 0, -8000, 8000.0, 8000.5, "8000", None,
+         True, float("nan"),
          10**9, 10**30, np.int32(8000), np.float64(8000), torch.tensor(8000), [8000])  # fmt: skip
-ODD = (None, 0, 1, -1, 1.5, "x", "", b"x", [], (), {}, [1.0, 2.0], [[0.0] * 8], object(), np.nan, Path("nothing.wav"), print,
+ODD = (None, 0, 1, -1, 1.5, "x", "", b"x", [], (), {}, [1.0, 2.0], [[0.0] * 8], object(), np.nan,
+       Path("nothing.wav"), print,
        lambda: None, "mix.wav", 10**30, {"a": 1}, True, type)  # fmt: skip
 LENGTHS = (0, 1, 2, 3, 17, 255, 256, 257, 400, 1000, 1999, 4000, 8001)
 
@@ -170,7 +176,7 @@ def _query(rng: np.random.Generator) -> Any:
 
 
 def _n_samples(audio: Any) -> int:
-    shape = getattr(audio, "shape", ())
+    shape = getattr(audio, "shape", ()) if not getattr(audio, "is_nested", False) else ()
     return int(shape[-1]) if len(shape) else -1
 
 
@@ -187,7 +193,7 @@ def _separate(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[]
     query = _query(rng)
     flags = {name: _choice(rng, (None, 0, 1, "yes", 2.0, [], "false"), bool(rng.integers(2)), 0.1)
              for name in ("consistent", "full_band")}  # fmt: skip
-    label = f"separate({what}, {rate!r}, model={model!r}, n_sources={n_sources!r}, query={_shown(query)}, {flags})"
+    label = f"separate({what}, {rate!r}, {model!r}, {n_sources!r}, query={_shown(query)}, {flags})"
 
     def call() -> str:
         return _wrong(sepnet.separate(audio, rate, model, n_sources, query, **flags), _n_samples(audio))
@@ -196,8 +202,7 @@ def _separate(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[]
 
 
 def _shown(query: Any) -> str:
-    shape = getattr(query[0], "shape", query[0]) if isinstance(query, tuple) and query else query
-    return f"{type(query).__name__} {shape!r:.60}"
+    return _shape(query[0]) if isinstance(query, tuple) and len(query) == 2 else f"{query!r:.60}"
 
 
 @cache
@@ -213,9 +218,12 @@ def _make_mixture(rng: np.random.Generator) -> tuple[Callable[[], Mixture], str]
     rate = _choice(rng, RATES, 8000, 0.15)
     n_sources = _choice(rng, NUMBERS, 2, 0.2)
     length = usual.shape[-1]
-    references = _choice(rng, (*ODD, torch.zeros(2, length + 1), torch.zeros(length), torch.zeros(2, 2, length),
-                               torch.full((2, length), torch.nan), torch.zeros(0, length), torch.zeros(2, length).int()),
-                         0.1 * torch.randn(2, length, generator=torch.Generator().manual_seed(0)), 0.2)  # fmt: skip
+    references = _choice(rng, (*ODD, torch.zeros(2, length + 1), torch.zeros(length), torch.zeros(2, 2,
+                                                                                                  length),
+                               torch.full((2, length), torch.nan), torch.zeros(0, length), torch.zeros(2,
+                                                                                                       length).int()),
+                         0.1 * torch.randn(2, length, generator=torch.Generator().manual_seed(0)),
+                         0.2)  # fmt: skip
     example = (
         _audio(rng)[0]
         if rng.random() < 0.3
@@ -223,7 +231,10 @@ def _make_mixture(rng: np.random.Generator) -> tuple[Callable[[], Mixture], str]
     )
     example_rate = _choice(rng, RATES, 8000, 0.2)
     odd_queries = _choice(rng, ODD, False, 0.1)
-    label = f"Mixture({told}, {rate!r}, n_sources={n_sources!r}, references={_shape(references)}, query={_shape(example)} at {example_rate!r}, {odd_queries!r})"
+    label = (
+        f"Mixture({told}, {rate!r}, n_sources={n_sources!r}, references={_shape(references)}, "
+        f"query={_shape(example)} at {example_rate!r}, {odd_queries!r})"
+    )
 
     def make() -> Mixture:
         queries: Any = (Query(example, example_rate),) if odd_queries is False else odd_queries
@@ -233,7 +244,11 @@ def _make_mixture(rng: np.random.Generator) -> tuple[Callable[[], Mixture], str]
 
 
 def _shape(value: Any) -> str:
-    return f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor | np.ndarray) else repr(value)
+    if getattr(value, "is_nested", False):
+        return "nested"
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{tuple(value.shape)} {value.dtype}"
+    return f"{value!r:.60}"
 
 
 def _separator(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[], str], str]:
@@ -278,10 +293,13 @@ def _pipeline(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[]
 
 
 def _load(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[], str], str]:
-    names = (*ODD, *MODELS, "", " ", ".", "/", "..", "~", "owner/name", "a/b/c", "x" * 5000, "nul\0l", "\udcff", "é", "pit", "last.ckpt",
-             str(workshop.run), str(workshop.corpus), str(workshop.run / "config.yaml"), "ast-tagger-esc10", "/dev/null", "ast_dgmo")  # fmt: skip
+    names = (*ODD, *MODELS, "", " ", ".", "/", "..", "~", "owner/name", "a/b/c", "x" * 5000, "nul\0l",
+             "\udcff", "é", "pit", "last.ckpt",
+             str(workshop.run), str(workshop.corpus), str(workshop.run / "config.yaml"),
+             "ast-tagger-esc10", "/dev/null", "ast_dgmo")  # fmt: skip
     name = names[int(rng.integers(len(names)))]
-    settings = _choice(rng, (*ODD, {"n_iterations": -1}, {"seed": None}, {"x": {"y": 1}}, {1: 2}, {"_target_": "os.system"},
+    settings = _choice(rng, (*ODD, {"n_iterations": -1}, {"seed": None}, {"x": {"y": 1}}, {1: 2},
+                             {"_target_": "os.system"},
                              {"": ""}, {"kernel": [1, 2, 3]}), None, 0.4)  # fmt: skip
 
     def call() -> str:
@@ -347,5 +365,5 @@ def _stream(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[], 
 
     return (
         call,
-        f"StreamingSeparator({name}, {rate!r}, {n_sources!r}, {query!r:.50}), pushed {[what for _, what in pieces]}",
+        f"StreamingSeparator({name}, {rate!r}, {n_sources!r}, {query!r:.50}), {[what for _, what in pieces]}",
     )

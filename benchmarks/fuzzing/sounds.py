@@ -47,10 +47,21 @@ FORMATS = (
     "VOC",
     "RAW",
 )
-MUXED = (("mp4", "aac"), ("webm", "libopus"), ("mp3", "libmp3lame"), ("adts", "aac"), ("matroska", "flac"),
-         ("ogg", "libopus"), ("wav", "pcm_mulaw"), ("wav", "adpcm_ms"), ("asf", "wmav2"), ("avi", "mp2"))  # fmt: skip
+MUXED = (
+    ("mp4", "aac"),
+    ("webm", "libopus"),
+    ("mp3", "libmp3lame"),
+    ("adts", "aac"),
+    ("matroska", "flac"),
+    ("ogg", "libopus"),
+    ("wav", "pcm_mulaw"),
+    ("wav", "adpcm_ms"),
+    ("asf", "wmav2"),
+    ("avi", "mp2"),
+)
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".m4a", ".webm", ".txt", "", ".WAV", ".w64", ".jpg")
-MAGIC = (b"RIFF", b"fLaC", b"OggS", b"ID3\x04", b"\xff\xfb\x90\x00", b"FORM", b"RF64", b"caff", b".snd", b"\0\0\0 ftyp",
+MAGIC = (b"RIFF", b"fLaC", b"OggS", b"ID3\x04", b"\xff\xfb\x90\x00", b"FORM", b"RF64", b"caff", b".snd",
+         b"\0\0\0 ftyp",
          b"\x1aE\xdf\xa3", b"PK\x03\x04", b"#!/bin/sh\n", b"%PDF-1.7", b"riff", b"RIFX")  # fmt: skip
 HUGE = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFF0, 0x10000, 44)
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sepnet.atomic import parents_of
 from sepnet.types import SepnetError
 
 log = logging.getLogger(__name__)
@@ -116,15 +117,15 @@ def fetch(url: str, target: str | Path, *, sha256: str, progress: bool = True) -
         return target
     part = target.with_name(target.name + ".part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, target, part, progress)
-        if (digest := _sha256(part)) != sha256:
-            part.unlink()
-            raise SepnetError(
-                f"the download of {url} has SHA-256 {digest}, not {sha256}; it was deleted. Run again; if "
-                f"that doesn't help, download it elsewhere and put it at {target}"
-            )
-        part.replace(target)
+        with parents_of(target):
+            _download(url, target, part, progress)
+            if (digest := _sha256(part)) != sha256:
+                part.unlink()
+                raise SepnetError(
+                    f"the download of {url} has SHA-256 {digest}, not {sha256}; it was deleted. Run again; "
+                    f"if that doesn't help, download it elsewhere and put it at {target}"
+                )
+            part.replace(target)
     except OSError as error:
         free_mb = shutil.disk_usage(_existing(target)).free / 1e6
         raise SepnetError(

@@ -6,11 +6,11 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from sepnet.atomic import temporary_folder
 from sepnet.data.audio import SUFFIXES
 from sepnet.serving.limits import MB, Limits
 
@@ -27,13 +27,16 @@ class Readable(Protocol):
 class UploadFolder:
     """A folder that other users can't read. Old files are deleted, and finally the folder itself.
 
+    Those of servers that were killed are deleted when another one starts.
+
     Args:
         limits: The size of all uploads, and the time for which they are stored.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.path = Path(tempfile.mkdtemp(prefix="sepnet-serve-")).resolve()  # mode 0700
+        self._stack = contextlib.ExitStack()
+        self.path = self._stack.enter_context(temporary_folder("sepnet-serve-"))
         self._permanent = self.path / "permanent"
         self._permanent.mkdir()
 
@@ -118,7 +121,7 @@ class UploadFolder:
 
     def close(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._stack.close()
 
 
 def _size(path: Path) -> int:
