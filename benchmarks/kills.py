@@ -72,7 +72,7 @@ def run(config: DictConfig) -> None:
         workshop = Workshop(Path(folder).resolve())
         prepare()
         workshop.build()
-        with server.serving(*_served(workshop)) as address:
+        with server.serving(*served(workshop)) as address:
             for name, activity in activities(workshop, address).items():
                 if config.activities is None or name in config.activities:
                     faults += storm(name, activity, workshop, int(config.n_kills), int(config.seed))
@@ -293,6 +293,7 @@ def _archive(workshop: Workshop) -> bytes:
     return path.read_bytes()
 
 
-def _served(workshop: Workshop) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def served(workshop: Workshop) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """What the server of the storm holds: an archive, and the files of a model."""
     model = {path.name: path.read_bytes() for path in workshop.run.iterdir() if path.is_file()}
     return {f"/{SUBSET}.tar.gz": _archive(workshop)}, model

@@ -65,6 +65,10 @@ class Progress:
     written: list[str] = field(default_factory=list)
 
 
+class CheckpointWriteError(SepnetError):
+    """The folder cannot be written to, for want of room, say; what is in it stays."""
+
+
 class SeparationCheckpoint:
     """A folder in which the sources of one recording grow, for one process at a time.
 
@@ -181,12 +185,16 @@ class SeparationCheckpoint:
             samples = np.frombuffer(stream.read(n_samples * self.n_channels * 4), dtype="<f4")
         return np.asarray(samples.reshape(-1, self.n_channels).mean(axis=1))
 
+    def discard(self) -> None:
+        """Keep nothing of a separation that would be refused again at the same place."""
+        self._has_chunks = False
+
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _write_error(self, error: OSError) -> SepnetError:
-        return SepnetError(
+    def _write_error(self, error: OSError) -> CheckpointWriteError:
+        return CheckpointWriteError(
             f"can't write to {self.folder}: {error.strerror or error}; make room, or choose a folder that "
             "you may write to (out=)"
         )

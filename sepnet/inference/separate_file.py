@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sepnet.atomic import remove_abandoned
 from sepnet.data import audio
 from sepnet.inference.channels import check_channels, n_output_channels
-from sepnet.inference.checkpoint import LOCK, Progress, SeparationCheckpoint
+from sepnet.inference.checkpoint import LOCK, CheckpointWriteError, Progress, SeparationCheckpoint
 from sepnet.inference.files import Recording, check_name
 from sepnet.inference.job import RecordingError, SeparationJob, is_finished
 from sepnet.inference.outputs import clock, write_sources
@@ -50,7 +50,12 @@ def separate_file(job: SeparationJob, recording: Recording) -> None:
         job.output.check_channels(n_channels)
         with SeparationCheckpoint(folder, fingerprint, n_channels) as checkpoint:
             if checkpoint.progress.n_samples < header.frames:
-                _separate(job, recording, header, checkpoint)
+                try:
+                    _separate(job, recording, header, checkpoint)
+                except SepnetError as error:
+                    if not isinstance(error, CheckpointWriteError):
+                        checkpoint.discard()
+                    raise
             write_sources(recording, header, checkpoint, job.output)
     except SepnetError as error:
         message = str(error)
