@@ -102,6 +102,8 @@ def check_arguments(
     hints = _hints(target)
     checked: dict[str, Any] = {}
     for name, value in values.items():
+        if not isinstance(name, str):
+            raise SepnetError(f"{prefix}{name!r} is no name of a setting: give a text")
         if name not in parameters and not takes_any:
             raise SepnetError(
                 f"there is no setting {prefix}{name}{nearest(name, parameters, n_listed=len(parameters))}"

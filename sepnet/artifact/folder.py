@@ -112,7 +112,7 @@ def load(name: str | Path | ModelSource, settings: Mapping[str, Any] | None = No
     """
     source = name if isinstance(name, ModelSource) else resolve(name)
     if not source.is_trained:
-        return _load_untrained(source, settings or {})
+        return _load_untrained(source, {} if settings is None else settings)
     if settings:
         raise SepnetError(f"{source.name} keeps the settings that it was trained with: leave out set={{...}}")
     model = load_trained(source.path)
@@ -147,7 +147,14 @@ def describe(name: str | Path | ModelSource, settings: Mapping[str, Any] | None 
 def _untrained(source: ModelSource, settings: Mapping[str, Any]) -> DictConfig:
     """The settings in a file of conf/model."""
     # Hydra is not needed: such a file is one complete constructor call, without a defaults list to compose.
-    node = OmegaConf.merge(_read_yaml(source.path), dict(settings))
+    if not isinstance(settings, Mapping) or not all(isinstance(name, str) and name for name in settings):
+        raise SepnetError(
+            f"the settings of {source.name} are {settings!r:.80}: give a mapping of their names"
+        )
+    try:
+        node = OmegaConf.merge(_read_yaml(source.path), dict(settings))
+    except OmegaConfBaseException as error:
+        raise SepnetError(f"the settings of {source.name} can't be used ({shorten(error)})") from error
     assert isinstance(node, DictConfig)
     return node
 
