@@ -248,8 +248,8 @@ def test_a_recording_that_is_too_short_for_a_network_is_separated_with_a_warning
         separation = sepnet.separate(np.full(n_samples, 0.1, np.float32), 8000, model=model)
     assert separation.sources.shape[1] == n_samples
     messages = [str(each.message) for each in caught if issubclass(each.category, SeparationWarning)]
-    assert messages == (["the recording: it lasts 0.5 s, and in less than 0.5 s a network hears too little to "
-                         "tell sources apart"] if warned else [])  # fmt: skip
+    told = "the recording: it lasts 0.5 s, and in less than 0.5 s a network hears too little to tell"
+    assert messages == ([f"{told} sources apart"] if warned else [])
 
 
 def test_the_command_warns_of_a_recording_that_is_too_short_for_a_network(
@@ -285,9 +285,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 @pytest.mark.usefixtures("without_annotation_checks")
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("audio", ODD_AUDIO, ids=range(len(ODD_AUDIO)))
-def test_what_is_no_signal_is_refused_wherever_it_is_given(
-    audio: Any, call: Callable[[Any], object]
-) -> None:
+def test_what_is_no_signal_is_refused_wherever_it_is_given(audio: Any, call: Callable[[Any], object]) -> None:
     with pytest.raises(SepnetError) as caught:
         call(audio)
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ from annotated_types import Ge, Le
 from omegaconf import DictConfig, OmegaConf
 from training_fixtures import compose
 
+from benchmarks.fuzzing.values import WRONG_VALUES, leaves
 from sepnet import artifact
 from sepnet.annotations import describe
 from sepnet.artifact import hub
@@ -27,7 +28,6 @@ from sepnet.settings import FLAT, check_arguments, check_names, check_value, par
 from sepnet.types import SepnetError
 
 CONF = artifact.config_folder()
-WRONG = (None, "word", -1, 0, 1e9, float("nan"), [], {}, [None], {"a": 1})
 
 
 # ---------------------------------------------------------------- values
@@ -120,19 +120,10 @@ def test_arguments_are_checked_by_the_constructor_s_annotations() -> None:
 # ---------------------------------------------------------------- every leaf
 
 
-def leaves(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted names of the values in a container."""
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from leaves(value, f"{prefix}{name}.")
-    else:
-        yield prefix[:-1]
-
-
 def try_every_leaf(config: Any, check: Callable[[dict[str, Any]], Any]) -> None:
     """Whatever is given for any setting, it is accepted, or refused in one short sentence."""
     for key in leaves(config):
-        for value in WRONG:
+        for value in WRONG_VALUES:
             changed = copy.deepcopy(config)
             *parents, name = key.split(".")
             node = changed

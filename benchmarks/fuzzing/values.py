@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-WRONG_VALUES = (None, "word", -1, 0, 1e9, float("nan"), [], {}, [None], {"a": 1})
+WRONG_VALUES: tuple[Any, ...] = (None, "word", -1, 0, 1e9, float("nan"), [], {}, [None], {"a": 1})
 """For each setting of each command: of the wrong type, or far out of range."""
 TYPED_VALUES = (
     *("null", "word", "''", "-1", "0", "1", "2", "3", "1.5", "1e9", "1e-30", "1e308", "nan", "inf", "-inf"),

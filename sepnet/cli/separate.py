@@ -25,9 +25,17 @@ def main() -> None:
     """Run the command line: plain words are files, folders and patterns, name=value are settings."""
     with app.one_sentence():
         words = app.read_arguments().overrides
-    files = [word for word in words if "=" not in word or Path(word).exists() or glob.glob(word)]  # noqa: PTH207
+        files = [word for word in words if "=" not in word or _exists(word)]
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in files]
     app.run(partial(separate, files=files), "separate", SeparateSettings)
+
+
+def _exists(word: str) -> bool:
+    """Whether a word that looks like a setting is a file or a pattern of files."""
+    try:
+        return Path(word).exists() or bool(glob.glob(word))  # noqa: PTH207
+    except (OSError, ValueError):  # it is too long, or has a null character
+        return False
 
 
 def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:

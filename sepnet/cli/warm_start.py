@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig, OmegaConf
 
 from sepnet import artifact
+from sepnet.cli.overrides import key_of
 
 DEFAULT = "pit"  # the model of conf/train.yaml
 
@@ -29,8 +30,10 @@ def adopt_model(config: DictConfig, overrides: list[str], *, chosen: str | None 
     if any(word.startswith("model=") for word in overrides) or chosen not in (None, DEFAULT):
         return config
     folder = artifact.resolve(config.ckpt).folder
-    words = [word.lstrip("+") for word in overrides]
-    changes = OmegaConf.from_dotlist([word for word in words if word.startswith("model.")])
+    changes = OmegaConf.create()
+    for key in (key_of(word) for word in overrides if not word.startswith("~")):
+        if key.startswith("model."):
+            OmegaConf.update(changes, key, OmegaConf.select(config, key))  # as Hydra has read it
     adopted = config.copy()
     OmegaConf.set_struct(adopted, False)
     adopted.model = OmegaConf.merge(artifact.read_config(folder).model, changes.get("model", {}))
