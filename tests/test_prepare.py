@@ -357,3 +357,17 @@ def test_every_corpus_of_the_group_has_the_keys_that_the_command_reads() -> None
         composed = config(path.stem)
         assert {"root", "fetch", "corpus", "list"} <= set(composed)  # type: ignore[call-overload]
         assert composed.corpus._target_ == "sepnet.data.corpus.Corpus"  # type: ignore[attr-defined]
+
+
+def test_what_a_run_left_that_was_killed_once_its_folder_was_there_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "LibriSpeech" / SUBSET).mkdir(parents=True)
+    (tmp_path / f"{SUBSET}.tar.gz").write_bytes(b"all of it")
+    (tmp_path / f".{SUBSET}.tar.gz.unpacking").mkdir()
+    download.librispeech(root=tmp_path, subset=SUBSET, url="http://127.0.0.1:9")
+    assert names(tmp_path) == ["LibriSpeech"]
+
+
+def test_a_download_that_can_t_begin_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match="can't download"):
+        download.librispeech(root=tmp_path / "new", subset=SUBSET, url="http://127.0.0.1:9")
+    assert names(tmp_path) == []

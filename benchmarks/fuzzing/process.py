@@ -186,8 +186,8 @@ def _run(program: Callable[[], object], folder: Path) -> None:
 def _become(folder: Path) -> None:
     os.setpgid(0, 0)
     os.chdir(folder)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     place = folder.parent
     os.environ |= {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp"), "WANDB_MODE": "disabled"}
     tempfile.tempdir = None

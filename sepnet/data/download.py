@@ -81,14 +81,14 @@ def librispeech(
     root = Path(root).expanduser()
     for name in names:
         folder = root / "LibriSpeech" / name
+        archive = root / f"{name}.tar.gz"
         if folder.is_dir():
             log.info("%s exists already", folder)
+            _tidy(archive, root, keep_archive)
             continue
-        archive = root / f"{name}.tar.gz"
         fetch(f"{url.rstrip('/')}/{archive.name}", archive, sha256=known[name], progress=progress)
         unpack(archive, root, f"LibriSpeech/{name}")
-        if not keep_archive:
-            archive.unlink()
+        _tidy(archive, root, keep_archive)
     return root / "LibriSpeech"
 
 
@@ -150,7 +150,7 @@ def unpack(archive: str | Path, root: str | Path, folder: str) -> Path:
         SepnetError: The archive is damaged, lacks the folder, or would write outside ``root``.
     """
     archive, target = Path(archive), Path(root) / folder
-    unpacking = Path(root) / f".{archive.name}.unpacking"
+    unpacking = _unpacking(archive, Path(root))
     shutil.rmtree(unpacking, ignore_errors=True)  # left by a run that was killed
     try:
         with tarfile.open(archive) as tar:
@@ -170,6 +170,17 @@ def unpack(archive: str | Path, root: str | Path, folder: str) -> Path:
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
     return target
+
+
+def _tidy(archive: Path, root: Path, keep_archive: bool) -> None:
+    """Remove what is not needed any more, also what a run left that was killed once its folder was there."""
+    shutil.rmtree(_unpacking(archive, root), ignore_errors=True)
+    if not keep_archive:
+        archive.unlink(missing_ok=True)
+
+
+def _unpacking(archive: Path, root: Path) -> Path:
+    return root / f".{archive.name}.unpacking"
 
 
 def _download(url: str, target: Path, part: Path, progress: bool) -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sepnet.atomic import replacing
 from sepnet.figures.spectrogram import draw_spectrogram, extent, spectrogram_db
 from sepnet.types import SepnetError
 
@@ -183,5 +184,5 @@ def _strips(
 def _save(figure: Figure, path: str | Path, title: str) -> None:
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})

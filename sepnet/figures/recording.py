@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from sepnet.atomic import replacing
 from sepnet.figures.query import DPI, STYLE
 from sepnet.figures.spectrogram import ReadSignal, draw_spectrogram, read_spectrogram_db
 
@@ -41,4 +42,5 @@ def recording_figure(
             axes.set_ylabel("kHz")
         panels[-1].set_xlabel("minutes" if in_minutes else "seconds")
         figure.colorbar(image, ax=list(panels), label="dB", fraction=0.03)
-        figure.savefig(path, dpi=DPI)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
