@@ -130,7 +130,7 @@ def _send_all(workshop: Workshop, seed: int, first: int) -> list[Outcome]:
         leavings = tree(work.parent / "tmp") | tree(work)
     missing = Verdict.HANG if ended.timed_out or ended.stopped else Verdict.UNEXPECTED
     n_missing = N_TOGETHER - len(outcomes)
-    detail = f"status {ended.status}: {ended.err[-900:]}"
+    detail = f"status {ended.status}: {ended.err[:1500] if ended.status < 0 else ended.err[-900:]}"
     outcomes += [Outcome(missing, "the application has ended", detail)] * n_missing
     if leavings:
         outcomes[-1] = Outcome(Verdict.LEFT, "after the application has ended", str(sorted(leavings)[:5]))

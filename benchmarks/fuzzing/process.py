@@ -32,7 +32,7 @@ MAX_FILE_BYTES = 1 << 30
 POLL_SECONDS = 0.002
 MAX_POLL_SECONDS = 0.02
 GRACE_SECONDS = 20.0
-WALL_FACTOR = 8.0  # on a busy machine, a process gets only a share of a core
+WALL_FACTOR = 30.0  # on a busy machine, a process gets only a share of a core
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Process:
             stopped = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGINT)
-            timed_out = not self.wait(GRACE_SECONDS * WALL_FACTOR / 2)
+            timed_out = not self.wait(GRACE_SECONDS * WALL_FACTOR / 10)
         status = self.kill()
         return Ended(status, self.out, self.err, timed_out, stopped, time.monotonic() - self.begin)
 

@@ -14,6 +14,7 @@ from benchmarks.fuzzing.process import Ended
 
 TEMPORARY = re.compile(r"\.(part|old|partial|unpacking|sepnet|incomplete|lock)$")
 MAX_SENTENCE = 1500  # characters
+CACHES = ("torchinductor_", "matplotlib-")  # which other programs keep in the temporary folder on purpose
 TRACEBACK = "Traceback (most recent call last)"
 PARTLY_REFUSED = re.compile(r"^error: \d+ of \d+ recordings could not be separated:$", re.MULTILINE)
 KEPT = "nothing is separated again for that"  # a refusal that keeps what was computed, and says so
@@ -97,6 +98,7 @@ def judge(command: Command, ended: Ended, before: Tree, after: Tree, *, leavings
         after: The folder after.
         leavings: What it left in its temporary folder.
     """
+    leavings = {name: content for name, content in leavings.items() if not name.startswith(CACHES)}
 
     def outcome(verdict: Verdict, detail: str = "") -> Outcome:
         return Outcome(verdict, command.label, " ".join(detail.split())[-MAX_SENTENCE:])
@@ -107,7 +109,8 @@ def judge(command: Command, ended: Ended, before: Tree, after: Tree, *, leavings
     if ended.timed_out or (ended.stopped and not (command.may_be_stopped or command.ready)):
         return outcome(Verdict.HANG, f"{ended.seconds:.0f} s; {err[-600:]}")
     if TRACEBACK in err or "Error executing job" in err or ended.status not in (0, 1, 2, 130):
-        return outcome(Verdict.UNEXPECTED, f"status {ended.status}: {err[-900:]}")
+        excerpt = err[: MAX_SENTENCE - 100] if ended.status < 0 else err[-900:]
+        return outcome(Verdict.UNEXPECTED, f"status {ended.status}: {excerpt}")
     if leavings:
         return outcome(
             Verdict.LEFT, f"status {ended.status}, in the temporary folder: {sorted(leavings)[:5]}"
