@@ -161,7 +161,7 @@ def _muxed(rng: np.random.Generator, data: np.ndarray) -> bytes:
     container, codec = MUXED[int(rng.integers(len(MUXED)))]
     rate = int(rng.choice((8000, 16000, 44100, 48000)))
     stream = io.BytesIO()
-    with av.open(stream, "w", format=container) as output:
+    with av.open(stream, "w", format=container, options={"fflags": "+bitexact"}) as output:
         track = output.add_stream(codec, rate=rate, layout="mono" if data.shape[1] == 1 else "stereo")
         assert isinstance(track, av.AudioStream)
         channels = 1 if data.shape[1] == 1 else 2
