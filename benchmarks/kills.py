@@ -7,6 +7,7 @@ result of one that was never disturbed, and to leave no file that the other does
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import sys
@@ -88,7 +89,7 @@ def activities(workshop: Workshop, address: str) -> dict[str, Activity]:
     soundfile.write(shared / "long.wav", long, tiny.RATE, subtype="FLOAT")
     score = [word for word in tiny.settings(workshop.corpus, shared) if word.startswith(("data", "+data"))]
     score = [word for word in score if "epoch_size" not in word]
-    checksum = server.hashlib.sha256(_archive(workshop)).hexdigest()
+    checksum = hashlib.sha256(_archive(workshop)).hexdigest()
     return {
         "separate": Activity(
             lambda work: ["separate", str(shared / "long.wav"), f"model={workshop.run}", "chunk_seconds=0.8",

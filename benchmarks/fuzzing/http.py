@@ -127,7 +127,7 @@ def _send_all(workshop: Workshop, seed: int, first: int) -> list[Outcome]:
         process = Process(lambda: _serve(result, rngs), work)
         ended = process.finish(CPU_SECONDS)
         outcomes = [Outcome(*pickle.loads(line)) for line in result.read_bytes().split(b"\n--\n") if line]
-        leavings = tree(work.parent / "tmp") | tree(work)
+        leavings = {**tree(work.parent / "tmp"), **tree(work)}
     missing = Verdict.HANG if ended.timed_out or ended.stopped else Verdict.UNEXPECTED
     n_missing = N_TOGETHER - len(outcomes)
     detail = f"status {ended.status}: {ended.err[:1500] if ended.status < 0 else ended.err[-900:]}"

@@ -27,14 +27,16 @@ MODELS = ("hpss", "nmf", "nmf_online", "repet", "identity", "fastica", "auxiva",
           "irm", "wiener", "psm", "iam", "crm", "pit-2spk-8k", "pit-causal-2spk-8k", "deep-clustering-8k",
           "query-mask-esc10",
           "conv-autoencoder-esc10")  # fmt: skip
-NUMBERS = (None, 0, 1, 2, 3, 5, 64, 65, -1, 2.0, 2.5, True, "auto", "2", "word", float("nan"),
+NUMBERS: tuple[Any, ...] = (None, 0, 1, 2, 3, 5, 64, 65, -1, 2.0, 2.5, True, "auto", "2", "word",
+                            float("nan"),
            float("inf"), 10**30, 1e300,
            np.int64(2), np.float32(2), np.array(2), torch.tensor(2), [2], (), {}, b"2", 1 + 0j,
            object())  # fmt: skip
 RATES = (8000, 8000, 8000, 16000, 44100, 11025, 7999, 1000, 1, 7, 0, -8000, 8000.0, 8000.5, "8000", None,
          True, float("nan"),
          10**9, 10**30, np.int32(8000), np.float64(8000), torch.tensor(8000), [8000])  # fmt: skip
-ODD = (None, 0, 1, -1, 1.5, "x", "", b"x", [], (), {}, [1.0, 2.0], [[0.0] * 8], object(), np.nan,
+ODD: tuple[Any, ...] = (None, 0, 1, -1, 1.5, "x", "", b"x", [], (), {}, [1.0, 2.0], [[0.0] * 8], object(),
+                        np.nan,
        Path("nothing.wav"), print,
        lambda: None, "mix.wav", 10**30, {"a": 1}, True, type)  # fmt: skip
 LENGTHS = (0, 1, 2, 3, 17, 255, 2500, 3001, 5000, 6000, 256, 257, 400, 1000, 1999, 4000, 8001)
@@ -144,14 +146,14 @@ def _audio(rng: np.random.Generator) -> tuple[Any, str]:
         ("bfloat16", lambda: tensor.bfloat16()),
         ("double tensor", lambda: tensor.double()),
         ("int tensor", lambda: tensor.int()),
-        ("complex tensor", lambda: tensor.cfloat()),
+        ("complex tensor", lambda: tensor.to(torch.complex64)),
         ("sparse", lambda: tensor.to_sparse()),
         ("meta", lambda: tensor.to("meta")),
         ("strided", lambda: tensor.repeat_interleave(2, -1)[..., ::2]),
         ("expanded", lambda: tensor[..., :1].expand(*tensor.shape[:-1], 500)),
         ("scalar", lambda: tensor.sum()),
         ("four axes", lambda: tensor[None, None]),
-        ("conjugate", lambda: torch.view_as_real(tensor.cfloat().conj())[..., 0]),
+        ("conjugate", lambda: torch.view_as_real(tensor.to(torch.complex64).conj())[..., 0]),
         ("quantized", lambda: torch.quantize_per_tensor(tensor, 0.01, 0, torch.qint8)),
         ("nested", lambda: torch.nested.nested_tensor([tensor.reshape(-1)])),
         ("parameter", lambda: torch.nn.Parameter(tensor)),
@@ -179,7 +181,7 @@ def _query(rng: np.random.Generator) -> Any:
 
 
 def _n_samples(audio: Any) -> int:
-    shape = getattr(audio, "shape", ()) if not getattr(audio, "is_nested", False) else ()
+    shape: tuple[int, ...] = () if getattr(audio, "is_nested", False) else getattr(audio, "shape", ())
     return int(shape[-1]) if len(shape) else -1
 
 
@@ -296,11 +298,12 @@ def _pipeline(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[]
 
 
 def _load(workshop: Workshop, rng: np.random.Generator) -> tuple[Callable[[], str], str]:
-    names = (*ODD, *MODELS, "", " ", ".", "/", "..", "~", "owner/name", "a/b/c", "x" * 5000, "nul\0l",
+    names: tuple[Any, ...] = (*ODD, *MODELS, "", " ", ".", "/", "..", "~", "owner/name", "a/b/c",
+                              "x" * 5000, "nul\0l",
              "\udcff", "é", "pit", "last.ckpt",
              str(workshop.run), str(workshop.corpus), str(workshop.run / "config.yaml"),
              "ast-tagger-esc10", "/dev/null", "ast_dgmo")  # fmt: skip
-    name = names[int(rng.integers(len(names)))]
+    name: Any = names[int(rng.integers(len(names)))]
     settings = _choice(rng, (*ODD, {"n_iterations": -1}, {"seed": None}, {"x": {"y": 1}}, {1: 2},
                              {"_target_": "os.system"},
                              {"": ""}, {"kernel": [1, 2, 3]}), None, 0.4)  # fmt: skip

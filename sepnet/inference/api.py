@@ -90,7 +90,8 @@ def find(
     Raises:
         SepnetError: The audio, the query or the model cannot be used.
     """
-    finder = model if isinstance(model, EventFinder) and not isinstance(model, type) else load(model)
+    named: Any = model
+    finder = load(named) if isinstance(named, type) or not isinstance(named, EventFinder) else named
     if not isinstance(finder, EventFinder):
         raise SepnetError(f"{model} does not say what it finds: take ast_dgmo or one of its variants")
     sample_rate, signal, example = _whole(sample_rate, "sample_rate"), _tensor(audio), _query(query)

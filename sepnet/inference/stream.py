@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,8 @@ class StreamingSeparator:
         queries: Sequence[tuple[Audio, int]] = (),
         enrollment: Audio | None = None,
     ) -> None:
-        separator = model if isinstance(model, Separator) and not isinstance(model, type) else load(model)
+        named: Any = model
+        separator = load(named) if isinstance(named, type) or not isinstance(named, Separator) else named
         if sample_rate is not None:
             check_rate(sample_rate)
         check_value("n_sources", NumberOfSources | None, n_sources)
