@@ -83,7 +83,9 @@ def run(
     with one_sentence():
         try:
             start(guarded)()
-        except ValueError as error:  # of its options; what ``main`` raises does not get here
+        except ValueError as error:  # of its options; what ``main`` raises gets here only if Hydra is told so
+            if "HYDRA_FULL_ERROR" in os.environ:
+                raise
             raise SepnetError(f"the command line can't be used: {error}") from error
 
 

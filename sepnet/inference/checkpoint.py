@@ -149,6 +149,8 @@ class SeparationCheckpoint:
             self._add(sources, state)
         except OSError as error:
             raise self._write_error(error) from error
+        except SepnetError as error:
+            raise CheckpointWriteError(str(error)) from error
 
     def _add(self, sources: Float[np.ndarray, "source channel time"], state: Mapping[str, Tensor]) -> None:
         progress = self.progress
