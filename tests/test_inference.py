@@ -19,6 +19,7 @@ from torch import Tensor
 
 import sepnet
 from sepnet import artifact
+from sepnet.dsp.filterbank import STFT
 from sepnet.inference.files import Recording
 from sepnet.inference.job import SeparationJob
 from sepnet.inference.outputs import OutputSettings
@@ -306,3 +307,18 @@ def test_what_is_no_name_of_a_model_is_refused(name: Any) -> None:
     with pytest.raises(SepnetError) as caught:
         sepnet.load(name)
     assert len(str(caught.value).encode()) < 3000
+
+
+@pytest.mark.parametrize("model", ["hpss", "nmf", "repet", "energy", "nmf_online"])
+def test_methods_for_any_rate_build_no_filters_as_large_as_the_square_of_the_window(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: STFT, **_: Any) -> None:
+        raise AssertionError("at 192 kHz, its filters take gigabytes and minutes")
+
+    monkeypatch.setattr(STFT, "__init__", refuse)
+    sound = torch.from_numpy(noise(1, 8000))
+    queries = (Query(sound[0], 192_000, "a"), Query(sound[0].flip(0), 192_000, "b"))
+    separator = sepnet.load(model)
+    mixture = Mixture(sound, 192_000, n_sources=2, queries=queries).only(separator.info.needs)
+    assert separator.separate(mixture).sources.shape == (2, 8000)

@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.filterbank import STFT
 
 MaskFunction = Callable[[Complex[Tensor, "bin frame"]], Float[Tensor, "source bin frame"]]
 
 
 def mask_in_blocks(
-    signal: Float[Tensor, " time"], stft: STFT, mask_of: MaskFunction, *, block_samples: int
+    signal: Float[Tensor, " time"], stft: STFT | FastSTFT, mask_of: MaskFunction, *, block_samples: int
 ) -> Float[Tensor, "source time"]:
     """Separate a signal by masks, block by block.
 
@@ -47,7 +48,7 @@ def mask_in_blocks(
 
 
 def excerpt_spectrogram(
-    signal: Float[Tensor, " time"], stft: STFT, *, max_samples: int, piece_samples: int
+    signal: Float[Tensor, " time"], stft: STFT | FastSTFT, *, max_samples: int, piece_samples: int
 ) -> Complex[Tensor, "bin frame"]:
     """Compute the spectrogram of a signal, or of evenly spaced pieces of a long one.
 

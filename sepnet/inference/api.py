@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -90,8 +90,9 @@ def find(
     Raises:
         SepnetError: The audio, the query or the model cannot be used.
     """
-    named: Any = model
-    finder = load(named) if isinstance(named, type) or not isinstance(named, EventFinder) else named
+    finder: Any = model
+    if isinstance(finder, type) or not isinstance(finder, EventFinder):
+        finder = load(cast(Any, model))
     if not isinstance(finder, EventFinder):
         raise SepnetError(f"{model} does not say what it finds: take ast_dgmo or one of its variants")
     sample_rate, signal, example = _whole(sample_rate, "sample_rate"), _tensor(audio), _query(query)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -77,8 +77,9 @@ class StreamingSeparator:
         queries: Sequence[tuple[Audio, int]] = (),
         enrollment: Audio | None = None,
     ) -> None:
-        named: Any = model
-        separator = load(named) if isinstance(named, type) or not isinstance(named, Separator) else named
+        separator: Any = model
+        if isinstance(separator, type) or not isinstance(separator, Separator):
+            separator = load(cast(Any, model))
         if sample_rate is not None:
             check_rate(sample_rate)
         check_value("n_sources", NumberOfSources | None, n_sources)

@@ -34,7 +34,7 @@ from torch import Tensor
 from sepnet.dsp import nmf
 from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.consistency import make_consistent
-from sepnet.dsp.filterbank import STFT
+from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.kmeans import kmeans
 from sepnet.ranges import Depth, LayerSize, NonNegativeFloat, NonNegativeInt, Seconds, Seed
 from sepnet.separators.checks import require_n_sources
@@ -121,7 +121,7 @@ class NMF:
             )
         rate = mixture.sample_rate
         hop = max(1, round(self.window_seconds * rate / 4))
-        stft = STFT(window_samples=4 * hop, hop_samples=hop, window="hann")
+        stft = FastSTFT(window_samples=4 * hop, hop_samples=hop, window="hann")
         signal = mixture.audio[0]
         peak = signal.abs().max()
         if peak > 0:
