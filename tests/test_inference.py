@@ -309,7 +309,7 @@ def test_what_is_no_name_of_a_model_is_refused(name: Any) -> None:
     assert len(str(caught.value).encode()) < 3000
 
 
-@pytest.mark.parametrize("model", ["hpss", "nmf", "repet", "energy", "nmf_online"])
+@pytest.mark.parametrize("model", ["hpss", "nmf", "nmf_online"])
 def test_methods_for_any_rate_build_no_filters_as_large_as_the_square_of_the_window(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
