@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -44,3 +45,12 @@ def local_run_folder(name: str | Path) -> Path | None:
     if not path.exists() and str(name) in shipped_names():
         return SHIPPED / name
     return None
+
+
+def real(path: str | Path) -> Path:
+    """Follow all links of a path; unlike Path.resolve also where they lead back to themselves.
+
+    Args:
+        path: The path; it need not exist.
+    """
+    return Path(os.path.realpath(path))

@@ -228,8 +228,8 @@ def test_variants_come_with_what_they_reached_and_cost(
 def test_insert_replaces_between_the_marks_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- t -->\nold\n<!-- /t -->\nafter\n")
-    insert(page, "t", "new\n")
-    insert(page, "t", "newer\n")
+    insert(page, {"t": "new\n"})
+    insert(page, {"t": "newer\n"})
     assert page.read_text() == "before\n<!-- t -->\nnewer\n<!-- /t -->\nafter\n"
 
 
@@ -240,7 +240,7 @@ def test_insert_refuses_a_page_without_its_marks(tmp_path: Path, content: str) -
     page = tmp_path / "page.md"
     page.write_text(content)
     with pytest.raises(SepnetError, match="needs the lines"):
-        insert(page, "t", "new")
+        insert(page, {"t": "new"})
     assert page.read_text() == content
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,8 @@ def _corpus(workshop: Workshop, work: Path, rng: np.random.Generator) -> Command
     words = ["prepare", "corpus=folder", "root=corpus", "corpus.index_dir=index"]
     if rng.random() < 0.5:
         words += ["list.split=train", "list.n_mixtures=2", "list.csv=list.csv"]
-    return _command(words, printed("fingerprint"), "a corpus of odd files")
+    command = _command(words, printed("fingerprint"), "a corpus of odd files")
+    return replace(command, products=("work/index",))
 
 
 def _artefact(workshop: Workshop, work: Path, rng: np.random.Generator) -> Command:

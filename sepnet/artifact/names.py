@@ -58,9 +58,9 @@ class ModelSource:
         if self.kind is SourceKind.CHECKPOINT:
             return f"{self.path.parent.parent.name}-{self.path.stem}"
         if self.kind is SourceKind.RUN:
-            return self.path.name or self.path.resolve().name
+            return self.path.name or paths.real(self.path).name
         if self.kind is SourceKind.FOREIGN:
-            return Path(self.name).resolve().name
+            return paths.real(self.name).name
         return self.name.replace("/", "-")
 
     @property
@@ -220,7 +220,7 @@ def newest_run(runs: Path = RUNS) -> Path:
     """
     folders = _runs(runs)
     if not folders:
-        raise SepnetError(f"no run with weights lies under {runs.resolve()}: train one, or name a folder")
+        raise SepnetError(f"no run with weights lies under {paths.real(runs)}: train one, or name a folder")
     return folders[-1]
 
 

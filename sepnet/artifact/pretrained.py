@@ -15,6 +15,7 @@ from huggingface_hub import ModelHubMixin
 from sepnet.artifact.folder import load
 from sepnet.artifact.hub import FILES, fetch, is_possible_name
 from sepnet.artifact.names import resolve
+from sepnet.paths import real
 from sepnet.types import Mixture, Separation, SeparatorInfo, SepnetError
 
 
@@ -71,5 +72,5 @@ class Pretrained(ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         for name in FILES:
-            if (self.folder / name).is_file() and self.folder.resolve() != save_directory.resolve():
+            if (self.folder / name).is_file() and real(self.folder) != real(save_directory):
                 shutil.copyfile(self.folder / name, save_directory / name)

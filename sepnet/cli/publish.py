@@ -81,15 +81,15 @@ def publish(config: DictConfig) -> None:
     }
     if settings.curves:
         tables["curves"] = curves_table(settings.curves)
-        curves_figure(settings.curves, settings.figure)
     if settings.variants:
         tables["variants"] = variants_table([read_variant(folder) for folder in settings.variants])
     if settings.shipped:
         tables["weights"] = weights_table()
-    for mark, table in tables.items():
-        insert(page, mark, table)
     if tables:
+        insert(page, tables)
         print(f"{page} is up to date")
+    if settings.curves:
+        curves_figure(settings.curves, settings.figure)
     if settings.weights is not None:
         folder = paths.SHIPPED / settings.weights.name
         bounds = Bounds(model_mb=settings.max_model_mb, total_mb=settings.max_total_mb)

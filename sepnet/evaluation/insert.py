@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sepnet.atomic import write_text
@@ -9,25 +10,35 @@ from sepnet.stored import read_text
 from sepnet.types import SepnetError
 
 
-def insert(page: Path, name: str, text: str) -> None:
-    """Replace the text between the marks ``<!-- name -->`` and ``<!-- /name -->`` of a page.
+def insert(page: Path, tables: Mapping[str, str]) -> None:
+    """Replace the texts between the marks ``<!-- name -->`` and ``<!-- /name -->`` of a page, all or none.
 
     Args:
         page: The Markdown file.
-        name: The name in the marks.
-        text: The new text between them.
+        tables: The new texts by the names in the marks.
 
     Raises:
-        SepnetError: There is no such page, or it does not have both marks, once each and in this order.
+        SepnetError: There is no such page, or it does not have both marks of a name, once each and in this
+            order.
     """
     if not page.is_file():
-        raise SepnetError(f"there is no page {page} to insert the table {name} into: give another with page=")
-    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+        names = " and ".join(tables)
+        raise SepnetError(
+            f"there is no page {page} to insert the table {names} into: give another with page="
+        )
     content = read_text(page)
+    for name, text in tables.items():
+        content = _inserted(page, content, name, text)
+    write_text(page, content)
+
+
+def _inserted(page: Path, content: str, name: str, text: str) -> str:
+    """The content of a page with another text between two marks."""
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, opened, rest = content.partition(opening)
     old, closed, after = rest.partition(closing)
     if not opened or not closed or opening in old + after or closing in before + after:
         raise SepnetError(
             f"{page} needs the lines {opening} and {closing}, once each, to put the table between them"
         )
-    write_text(page, f"{before}{opening}\n{text.strip()}\n{closing}{after}")
+    return f"{before}{opening}\n{text.strip()}\n{closing}{after}"

@@ -11,6 +11,7 @@ from sepnet.atomic import replacing_folder
 from sepnet.evaluation import provenance, rows
 from sepnet.evaluation.report import report
 from sepnet.evaluation.rows import Row
+from sepnet.paths import real
 from sepnet.types import SepnetError
 
 ROWS = "rows.csv"
@@ -53,8 +54,8 @@ def join(files: Sequence[Path], folder: Path) -> Path:
 
 
 def _check_target(target: Path, sources: Sequence[Path]) -> None:
-    own = {path.resolve() for path in sources}
-    if target.resolve() in own or (target.exists() and "joined" not in provenance.read(target)):
+    own = {real(path) for path in sources}
+    if real(target) in own or (target.exists() and "joined" not in provenance.read(target)):
         raise SepnetError(
             f"{target.parent} contains an evaluation that is no join: give another folder, out=joined"
         )

@@ -15,6 +15,7 @@ from sepnet.atomic import exists, temporary_folder
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
 from sepnet.data.sound_files import list_folder
+from sepnet.paths import real
 from sepnet.types import SepnetError
 
 RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
@@ -77,7 +78,7 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
         unique: dict[Path, Recording] = {}
         for recording in found:
             other = unique.setdefault(recording.record.absolute(), recording)
-            if other.file.resolve() != recording.file.resolve():
+            if real(other.file) != real(recording.file):
                 raise SepnetError(
                     f"{other.file} and {recording.file} would both become "
                     f"{recording.folder}/{recording.stem}_*: separate them into different folders (out=)"

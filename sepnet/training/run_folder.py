@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sepnet import artifact, atomic
+from sepnet.paths import real
 from sepnet.training import loggers
 from sepnet.types import SepnetError
 
@@ -73,7 +74,7 @@ def find_run(config: Mapping[str, Any]) -> Path:
             if _compared(artifact.read_settings(folder), config) == _compared(config, config):
                 return folder
     raise SepnetError(
-        f"resume=true, but none of the {len(folders)} runs under {runs.resolve()} was started with these "
+        f"resume=true, but none of the {len(folders)} runs under {real(runs)} was started with these "
         "very settings: give the command that started it, or leave out resume=true"
     )
 
