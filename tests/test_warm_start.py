@@ -76,9 +76,10 @@ def test_a_named_model_is_kept(base: Path, corpus: Path, tmp_path: Path) -> None
 
 
 def test_settings_of_the_adopted_model_can_be_changed(base: Path, corpus: Path, tmp_path: Path) -> None:
-    config = compose(settings(corpus, tmp_path, f"ckpt={base}"))
-    assert adopt_model(config, ["model.level=running"]).model.level == "running"
-    assert adopt_model(config, ["+model.quiet_db=10.0"]).model.quiet_db == 10.0
+    for word, value in (("model.level=running", "running"), ("+model.quiet_db=10.0", 10.0)):
+        config = compose(settings(corpus, tmp_path, f"ckpt={base}", word))
+        name = word.partition("=")[0].rpartition(".")[2]
+        assert adopt_model(config, [word]).model[name] == value
 
 
 def test_a_stranger_s_run_builds_nothing_but_a_model(corpus: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class SeparationJob:
             return reader.frames / reader.sample_rate
 
     def examine(self, recording: Recording) -> audio.AudioInfo:
-        """Return rate, channels and length of a recording; warn if it is cut off, or too short for a network.
+        """Return rate, channels and length of a recording; warn if it is cut off or damaged.
 
         Raises:
             SepnetError: It can't be read, or (if ``strict``) only in part.
@@ -73,9 +73,12 @@ class SeparationJob:
             raise SepnetError(f"{info.defect}; copy or download it again, or leave out strict=true")
         if info.defect is not None:
             print(f"warning: {info.defect}; that much is separated", file=sys.stderr)
+        return info
+
+    def warn_if_short(self, recording: Recording, info: audio.AudioInfo) -> None:
+        """Warn of a recording that is too short for a network, where the separator is one."""
         if (reservation := self.pipeline.reservation(info.seconds)) is not None:
             print(f"warning: {recording.file}: {reservation}", file=sys.stderr)
-        return info
 
     def fingerprint(self, recording: Recording) -> dict[str, Any]:
         """What tells the separation of a recording from any other, in plain containers.

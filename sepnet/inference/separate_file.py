@@ -56,6 +56,7 @@ def separate_file(job: SeparationJob, recording: Recording) -> None:
                     if not isinstance(error, CheckpointWriteError):
                         checkpoint.discard()
                     raise
+            job.warn_if_short(recording, header)
             write_sources(recording, header, checkpoint, job.output)
     except SepnetError as error:
         message = str(error)

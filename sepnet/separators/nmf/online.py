@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sepnet.dsp import nmf
-from sepnet.dsp.fast_stft import FastSTFT
+from sepnet.dsp.filterbank import STFT
 from sepnet.ranges import LayerSize, NonNegativeInt, Seconds, Seed
 from sepnet.separators.checks import require_positive
 from sepnet.separators.examples import checked_examples, example_labels
@@ -121,7 +121,7 @@ class OnlineNMF:
     def _stream(self, mixture: Mixture) -> NMFStream:
         queries = checked_examples(mixture)
         hop = max(1, round(self.window_seconds * mixture.sample_rate / 2))
-        stft = FastSTFT(window_samples=2 * hop, hop_samples=hop)
+        stft = STFT(window_samples=2 * hop, hop_samples=hop)
         dictionaries = [self._learn(query, stft, self.seed + k) for k, query in enumerate(queries)]
         n_free = 0
         if len(queries) == 1:
@@ -143,7 +143,7 @@ class OnlineNMF:
             prior_frames=RESIDUAL_PRIOR_FRAMES,
         )
 
-    def _learn(self, query: Query, stft: FastSTFT, seed: int) -> Tensor:
+    def _learn(self, query: Query, stft: STFT, seed: int) -> Tensor:
         """(bin, component), columns of sum 1, of a query at unit level."""
         audio = query.audio.cpu() / query.audio.abs().max().cpu()
         magnitudes = stft.spectrogram(audio).abs().pow(self.power)

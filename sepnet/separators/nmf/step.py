@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sepnet.dsp import nmf_online
 from sepnet.dsp.consistency import make_consistent
-from sepnet.dsp.fast_stft import FastSTFT
+from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.nmf_updates import Divergence
 from sepnet.separators.frame_stream import State, overlap_add, padded_filters, sliding_windows
 
@@ -60,7 +60,7 @@ class NMFStream:
 
     def __init__(
         self,
-        stft: FastSTFT,
+        stft: STFT,
         dictionaries: Dictionaries,
         *,
         sample_rate: int,
