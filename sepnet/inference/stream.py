@@ -84,6 +84,7 @@ class StreamingSeparator:
             check_rate(sample_rate)
         check_value("n_sources", NumberOfSources | None, n_sources)
         name = type(separator).__name__ if isinstance(model, Separator) else str(model)
+        model_rate = separator.info.sample_rate
         if not isinstance(separator, Streamable):
             raise CannotSeparate(
                 f"{name} looks at the whole recording before it gives a sample: {ALTERNATIVES}"
@@ -91,7 +92,6 @@ class StreamingSeparator:
         if not isinstance(queries, tuple | list):
             raise SepnetError("queries are a list of examples and their rates in Hz: [(audio, sample_rate)]")
         examples = [_query(query) for query in queries]
-        model_rate = separator.info.sample_rate
         rate = sample_rate or model_rate or next((query.sample_rate for query in examples), None)
         setup = StreamSetup(
             sample_rate=rate,
