@@ -6,7 +6,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,9 @@ from sepnet.cli.train import train
 from sepnet.dsp import nmf, nmf_iterations
 from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
 from sepnet.dsp.filterbank import STFT
+from sepnet.dsp.nmf_coarse import start_coarsely
+from sepnet.dsp.nmf_iterations import ACCELERATED
+from sepnet.dsp.nmf_updates import Problem
 from sepnet.metrics import best_permutation, improvement, pairwise, permute, si_sdr
 from sepnet.separators.nmf.blind import NMF
 from sepnet.separators.nmf.features import pitch
@@ -38,7 +41,7 @@ NAMES = {
 }
 
 
-each_algorithm = pytest.mark.parametrize("algorithm", get_args(nmf.Algorithm))
+each_solver = pytest.mark.parametrize("solver", ["accelerated", "multiplicative"])
 
 
 def uniform(*shape: int, seed: int = 0, lowest: float = 0.0) -> Tensor:
@@ -59,10 +62,10 @@ def spectrogram(seed: int, n_items: int = 1, n_bins: int = 12, n_frames: int = 1
 
 
 @pytest.mark.parametrize(
-    ("sparsity", "algorithm"), [(0.0, "multiplicative"), (0.3, "multiplicative"), (0.0, "accelerated")]
+    ("sparsity", "solver"), [(0.0, "multiplicative"), (0.3, "multiplicative"), (0.0, "accelerated")]
 )
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_the_objective_never_rises(divergence: Any, sparsity: float, algorithm: Any) -> None:
+def test_the_objective_never_rises(divergence: Any, sparsity: float, solver: Any) -> None:
     # 300 problems at once: dense, with zeros, with empty bins and frames, one of them all zero.
     X = torch.cat([spectrogram(0, 100), spectrogram(1, 100), uniform(100, 12, 17, seed=2)])
     X[100:200] *= uniform(100, 12, 17, seed=3) > 0.4
@@ -82,7 +85,7 @@ def test_the_objective_never_rises(divergence: Any, sparsity: float, algorithm: 
             n_iterations=1,
             tolerance=0,
             sparsity=sparsity,
-            algorithm=algorithm,
+            solver=solver,
         )
         assert found.objective.isfinite().all()
         assert (found.objective <= before * (1 + 1e-12) + 1e-12 * first).all()
@@ -99,7 +102,9 @@ def test_more_accelerated_iterations_are_never_worse(divergence: Any) -> None:
     before = nmf.objective(X, *start, divergence=divergence)
     first = before
     for count in range(1, 60):
-        found = nmf.factorise_from(X, *start, divergence=divergence, n_iterations=count, tolerance=0)
+        found = nmf.factorise_from(
+            X, *start, divergence=divergence, n_iterations=count, tolerance=0, solver="accelerated"
+        )
         assert (found.objective <= before * (1 + 1e-12) + 1e-12 * first).all()
         before = found.objective
 
@@ -110,28 +115,93 @@ def test_accelerated_updates_reach_the_objective_of_the_textbook_in_fewer_iterat
     X = low_rank * (0.5 + uniform(8, 40, 60, seed=3)) + 1e-3
     start = nmf.random_start(X, 8, torch.Generator().manual_seed(0))
     settings: Any = {"divergence": divergence, "tolerance": 0}
-    textbook = nmf.factorise_from(X, *start, n_iterations=200, algorithm="multiplicative", **settings)
-    found = nmf.factorise_from(X, *start, n_iterations=80, **settings)
+    textbook = nmf.factorise_from(X, *start, n_iterations=200, solver="multiplicative", **settings)
+    found = nmf.factorise_from(X, *start, n_iterations=80, solver="accelerated", **settings)
     assert (found.objective / textbook.objective).mean() < 1.0
+
+
+def test_a_mean_of_frames_has_the_objective_of_all_of_them_but_for_a_constant() -> None:
+    # Equation (1) of sepnet.dsp.nmf_coarse: the difference of two models is m times that for the means.
+    X, W = uniform(1, 12, 24, lowest=0.1), uniform(1, 12, 3, seed=1, lowest=0.1)
+    means = X.unflatten(2, (6, 4)).mean(dim=3)
+    for divergence in DIVERGENCES:
+        values = []
+        for seed in (2, 3):
+            H = uniform(1, 3, 6, seed=seed, lowest=0.1)
+            all_frames = nmf.objective(X, W, H.repeat_interleave(4, dim=2), divergence=divergence)
+            values.append((all_frames, 4 * nmf.objective(means, W, H, divergence=divergence)))
+        torch.testing.assert_close(
+            values[0][0] - values[1][0], values[0][1] - values[1][1], rtol=1e-6, atol=0
+        )
+
+
+@pytest.mark.parametrize("n_fixed", [0, 2])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_the_coarse_start_lowers_the_objective_and_keeps_zeros_and_fixed_spectra(
+    divergence: Any, n_fixed: int
+) -> None:
+    smooth = uniform(3, 4, 20, seed=1).repeat_interleave(5, dim=2) ** 3
+    X = torch.cat([uniform(3, 15, 4) ** 3 @ smooth + 0.01, uniform(1, 15, 100, seed=5)])
+    W, H = nmf.random_start(X, 4, torch.Generator().manual_seed(0))
+    W[:, 3, 3], H[:, 1, :9] = 0, 0
+    problem = Problem(X, W, H, divergence, 0.0, n_fixed)
+    before = problem.objective()
+    start_coarsely(problem, ACCELERATED[divergence])
+    after = problem.objective()
+    assert (after <= before).all()
+    assert (after[:3] < 0.7 * before[:3]).all()
+    assert not problem.dictionary[:, 3, 3].any()
+    assert not problem.activations[:, 1, :9].any()
+    assert torch.equal(problem.dictionary[..., :n_fixed], W[..., :n_fixed])
+    # Factors that no coarse ones improve on are kept.
+    exact = Problem(W @ H, W, H, divergence, 0.0, 0)
+    start_coarsely(exact, ACCELERATED[divergence])
+    torch.testing.assert_close(exact.dictionary, W)
+    torch.testing.assert_close(exact.activations, H)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize(
+    ("divergence", "fastest"), zip(DIVERGENCES, ("accelerated", "multiplicative", "accelerated"), strict=True)
+)
+def test_the_solver_that_takes_less_time_is_the_default(divergence: Any, fastest: Any) -> None:
+    settings: Any = {"n_components": 3, "divergence": divergence, "n_iterations": 5, "tolerance": 0}
+    X = uniform(2, 20, 25)
+    assert torch.equal(nmf.factorise(X, **settings).model, nmf.factorise(X, solver=fastest, **settings).model)
+    with pytest.raises(SepnetError, match="solver='newton' is none of auto, accelerated, multiplicative"):
+        nmf.factorise(X, solver="newton", **settings)
+
+
+def test_accelerated_updates_end_where_those_of_the_textbook_end(divergence: Any) -> None:
+    # Each component alone in some bin and in some frame: there is one factorisation, whose objective is 0.
+    W = torch.cat([torch.eye(3, dtype=torch.float64), uniform(9, 3, lowest=0.1)])[None] + 0.02
+    H = torch.cat([torch.eye(3, dtype=torch.float64), uniform(3, 20, seed=1)], dim=1)[None] + 0.02
+    start = nmf.random_start(W @ H, 3, torch.Generator().manual_seed(1))
+    ends = [
+        nmf.factorise_from(W @ H, *start, divergence=divergence, n_iterations=n, tolerance=0, solver=solver)
+        for solver, n in (("multiplicative", 3000), ("accelerated", 1000))
+    ]
+    torch.testing.assert_close(ends[1].model, ends[0].model, atol=0.02, rtol=0)
+    assert ends[1].objective <= 1.01 * ends[0].objective + 1e-9
 
 
 def test_accelerated_activations_are_those_of_other_methods() -> None:
     X, dictionary = uniform(2, 20, 15, lowest=0.01), uniform(2, 20, 4, seed=1, lowest=0.01)
-    settings: Any = {"n_iterations": 3000, "algorithm": "accelerated"}
+    settings: Any = {"n_iterations": 3000, "solver": "accelerated"}
     squares = nmf.activate(X, dictionary, divergence="frobenius", **settings)
     for item, frame in np.ndindex(2, 15):
         best, _ = nnls(dictionary[item].numpy(), X[item, :, frame].numpy())
         np.testing.assert_allclose(squares[item, :, frame].numpy(), best, atol=1e-6)
     accelerated = nmf.activate(X, dictionary, **settings)
-    textbook = nmf.activate(X, dictionary, n_iterations=5000)
+    textbook = nmf.activate(X, dictionary, n_iterations=5000, solver="multiplicative")
     torch.testing.assert_close(accelerated, textbook, atol=1e-4, rtol=0)
 
 
-@each_algorithm
+@each_solver
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_the_objective_never_rises_in_single_precision(divergence: Any, algorithm: Any) -> None:
+def test_the_objective_never_rises_in_single_precision(divergence: Any, solver: Any) -> None:
     X = torch.cat([spectrogram(0, 50), uniform(50, 12, 17, seed=2)]).float()
-    settings: Any = {"divergence": divergence, "n_iterations": 1, "tolerance": 0, "algorithm": algorithm}
+    settings: Any = {"divergence": divergence, "n_iterations": 1, "tolerance": 0, "solver": solver}
     found = nmf.factorise(X, n_components=5, **settings)
     for _ in range(60):
         before = found.objective
@@ -178,7 +248,7 @@ def test_it_equals_scikit_learn_from_the_same_start(divergence: Any, seed: int) 
     X = uniform(1, 30, 40, seed=seed, lowest=0.01)
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(seed))
     found = nmf.factorise_from(
-        X, *start, divergence=divergence, n_iterations=60, tolerance=0, algorithm="multiplicative"
+        X, *start, divergence=divergence, n_iterations=60, tolerance=0, solver="multiplicative"
     )
     W, H, _ = sklearn(X[0], start[0][0], start[1][0], divergence)
     torch.testing.assert_close(found.dictionary[0], W, atol=1e-5, rtol=1e-5)
@@ -192,7 +262,7 @@ def test_it_equals_scikit_learn_where_there_are_zeros(divergence: Any) -> None:
     X[0, 4] = X[0, :, 7] = 0
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
     found = nmf.factorise_from(
-        X, *start, divergence=divergence, n_iterations=60, tolerance=0, algorithm="multiplicative"
+        X, *start, divergence=divergence, n_iterations=60, tolerance=0, solver="multiplicative"
     )
     W, H, _ = sklearn(X[0], start[0][0], start[1][0], divergence)
     torch.testing.assert_close(found.model[0], W @ H, atol=1e-5, rtol=1e-5)
@@ -204,7 +274,7 @@ def test_it_stops_where_scikit_learn_stops(divergence: Any) -> None:
     X = torch.cat([uniform(1, 30, 40, lowest=0.01), uniform(1, 30, 3, lowest=0.01) @ uniform(1, 3, 40)])
     start = nmf.random_start(X, 6, torch.Generator().manual_seed(0))
     found = nmf.factorise_from(
-        X, *start, divergence=divergence, n_iterations=400, tolerance=1e-3, algorithm="multiplicative"
+        X, *start, divergence=divergence, n_iterations=400, tolerance=1e-3, solver="multiplicative"
     )
     for item in range(2):
         W, H, count = sklearn(X[item], start[0][item], start[1][item], divergence, tol=1e-3, max_iter=400)
@@ -244,7 +314,7 @@ def test_with_a_given_dictionary_sparsity_is_that_of_scikit_learn(divergence: An
         n_iterations=60,
         tolerance=0,
         n_fixed=6,
-        algorithm="multiplicative",
+        solver="multiplicative",
     )
     assert found.activations.sum() < 0.98 * plain.activations.sum()
 
@@ -280,16 +350,16 @@ def test_the_penalty_does_not_drive_the_level_into_the_dictionary(divergence: An
     torch.testing.assert_close(other.objective, one.objective)
 
 
-@each_algorithm
+@each_solver
 @pytest.mark.parametrize("divergence", DIVERGENCES)
-def test_items_of_a_batch_are_independent(divergence: Any, algorithm: Any) -> None:
+def test_items_of_a_batch_are_independent(divergence: Any, solver: Any) -> None:
     X = torch.cat([uniform(4, 20, 25), 1e4 * spectrogram(4, 3, 20, 25)])
     start = nmf.random_start(X, 3, torch.Generator().manual_seed(0))
     settings: Any = {
         "divergence": divergence,
         "n_iterations": 100,
         "tolerance": 1e-3,
-        "algorithm": algorithm,
+        "solver": solver,
     }
     together = nmf.factorise_from(X, *start, **settings)
     for item in range(7):
@@ -376,7 +446,7 @@ def test_nndsvd_is_that_of_scikit_learn() -> None:
         warnings.simplefilter("ignore")
         W = begin.fit_transform(X[0].numpy())
     found = nmf.factorise_from(
-        X, *nmf.nndsvd(X, 5), divergence="frobenius", n_iterations=1, tolerance=0, algorithm="multiplicative"
+        X, *nmf.nndsvd(X, 5), divergence="frobenius", n_iterations=1, tolerance=0, solver="multiplicative"
     )
     torch.testing.assert_close(found.dictionary[0], torch.from_numpy(W), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation by multiplicative updates, batched, on any device.
+"""Non-negative matrix factorisation, batched, on any device.
 
 X (bin, frame) is approximated by V = W H, a dictionary W (bin, component) times activations H (component,
 frame), all non-negative. With the sparsity s, the objective is
@@ -13,7 +13,7 @@ With both norms, the penalty does not depend on how a component's level is divid
 alone could be made arbitrarily small by scaling H down and W up.
 
 For the updates, and for why they never increase the objective, see sepnet.dsp.nmf_updates; for those that
-reach it sooner, sepnet.dsp.nmf_accelerated.
+reach it sooner, sepnet.dsp.nmf_hals and sepnet.dsp.nmf_extrapolated.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sepnet.dsp.nmf_iterations import Algorithm as Algorithm
 from sepnet.dsp.nmf_iterations import Factorisation as Factorisation
+from sepnet.dsp.nmf_iterations import Solver as Solver
 from sepnet.dsp.nmf_iterations import check_matrices, choose_items
 from sepnet.dsp.nmf_iterations import factorise_from as factorise_from
 from sepnet.dsp.nmf_starts import nndsvd as nndsvd
@@ -52,7 +52,7 @@ def factorise(
     tolerance: float = 1e-4,
     sparsity: float = 0.0,
     seed: int = 0,
-    algorithm: Algorithm = "accelerated",
+    solver: Solver = "auto",
 ) -> Factorisation:
     """Factorise matrices; of several random starts, the one with the smallest objective is kept.
 
@@ -66,7 +66,7 @@ def factorise(
         tolerance: As for ``factorise_from``.
         sparsity: As for ``factorise_from``.
         seed: Of the random starts; the result is the same on every device.
-        algorithm: As for ``factorise_from``.
+        solver: As for ``factorise_from``.
 
     Returns:
         The best factorisation of each item.
@@ -96,7 +96,7 @@ def factorise(
             n_iterations=n_iterations,
             tolerance=tolerance,
             sparsity=sparsity,
-            algorithm=algorithm,
+            solver=solver,
         )
         best = candidate if best is None else _better(best, candidate)
     assert best is not None
@@ -111,7 +111,7 @@ def activate(
     n_iterations: int = 100,
     tolerance: float = 0.0,
     sparsity: float = 0.0,
-    algorithm: Algorithm = "multiplicative",
+    solver: Solver = "auto",
 ) -> Activations:
     """Estimate the activations of X for a given dictionary; each frame is independent of the others.
 
@@ -125,7 +125,7 @@ def activate(
         n_iterations: Most iterations.
         tolerance: As for ``factorise_from``.
         sparsity: As for ``factorise_from``.
-        algorithm: As for ``factorise_from``; where it is accelerated, frames share the rate of extrapolation.
+        solver: As for ``factorise_from``; with ``accelerated``, frames share the rate of extrapolation.
 
     Returns:
         H, (item, component, frame).
@@ -142,7 +142,7 @@ def activate(
         tolerance=tolerance,
         sparsity=sparsity,
         n_fixed=dictionary.shape[-1],
-        algorithm=algorithm,
+        solver=solver,
     ).activations
 
 

@@ -193,3 +193,22 @@ class Problem:
         if self.n_parts == 1:
             return values
         return values.unsqueeze(1).expand(-1, self.n_parts, *values.shape[1:]).flatten(0, 1)
+
+
+class MultiplicativeUpdates:
+    """The updates of the textbooks, in place: equation (3).
+
+    Args:
+        problem: Whose factors are updated.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def iterate(self) -> None:
+        """Update the dictionary, then the activations."""
+        self.problem.update_dictionary()
+        self.problem.update_activations()
+
+    def settle(self) -> None:
+        """Do nothing: no update raises the objective."""

@@ -53,13 +53,16 @@ class NMF:
         n_components: Number of components; None: one for each source.
         features: What components are clustered by, each with its weight: ``pitch``, ``bands``, ``timbre``
             and ``activations`` (sepnet.separators.nmf.features).
-        divergence: See sepnet.dsp.nmf, as ``start``, ``n_restarts``, ``n_iterations`` and ``sparsity``.
+        divergence: See sepnet.dsp.nmf, as ``start``, ``n_restarts``, ``n_iterations``, ``sparsity`` and
+            ``solver``.
         magnitude_power: The magnitudes to this power are factorised.
         mask_exponent: p above.
         start: How the factorisation starts.
         n_restarts: Restarts of the factorisation.
         n_iterations: Iterations of the factorisation.
         sparsity: Penalty on the activations.
+        solver: ``multiplicative``, the updates of the textbooks, ``accelerated``, or ``auto``: the one that
+            takes less time; see sepnet.dsp.nmf.
         window_seconds: Length of the Hann window of the STFT, whose hop is a quarter of it.
         learn_seconds: Of a longer mixture, excerpts of this total length give the dictionary, which then
             explains the rest.
@@ -84,6 +87,7 @@ class NMF:
         n_restarts: Depth = 1,
         n_iterations: NonNegativeInt = 100,
         sparsity: NonNegativeFloat = 0.0,
+        solver: nmf.Solver = "auto",
         window_seconds: Seconds = 0.064,
         learn_seconds: Seconds = 60.0,
         block_seconds: Seconds = 30.0,
@@ -104,6 +108,7 @@ class NMF:
         self.magnitude_power, self.mask_exponent = magnitude_power, mask_exponent
         self.divergence, self.start, self.n_restarts = divergence, start, n_restarts
         self.n_iterations, self.sparsity, self.seed = n_iterations, sparsity, seed
+        self.solver = solver
         self.window_seconds = window_seconds
         self.learn_seconds, self.block_seconds = learn_seconds, block_seconds
 
@@ -155,7 +160,7 @@ class NMF:
             tolerance=0,
             sparsity=self.sparsity,
             seed=self.seed,
-            algorithm="multiplicative",
+            solver=self.solver,
         )
 
     def _magnitudes(self, spectrogram: Tensor) -> Tensor:
@@ -169,6 +174,7 @@ class NMF:
             divergence=self.divergence,
             n_iterations=self.n_iterations,
             sparsity=self.sparsity,
+            solver=self.solver,
         )
 
     def _groups(self, factors: nmf.Factorisation, n_sources: int, rate: int, hop: int) -> Tensor:

@@ -154,7 +154,7 @@ class OnlineNMF:
             n_iterations=LEARN_ITERATIONS,
             tolerance=0,
             seed=seed,
-            algorithm="multiplicative",
+            solver="multiplicative",
         )
         spectra = factors.dictionary[0] + SPECTRUM_FLOOR * factors.dictionary[0].mean()
         return spectra / spectra.sum(dim=0)

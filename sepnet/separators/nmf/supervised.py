@@ -60,6 +60,8 @@ class SupervisedNMF(nn.Module):
         mask_exponent: p; see sepnet.separators.nmf.blind.
         sparsity: Penalty on the activations.
         n_iterations: Iterations for a mixture; learning takes twice as many.
+        solver: ``multiplicative``, the updates of the textbooks, ``accelerated``, or ``auto``: the one that
+            takes less time; see sepnet.dsp.nmf.
         fit_seconds: The most audio of each group that is learnt from.
         window_seconds: Length of the Hann window of the STFT, whose hop is a quarter of it.
         learn_seconds: Of a longer mixture, excerpts of this total length choose the groups.
@@ -87,6 +89,7 @@ class SupervisedNMF(nn.Module):
         mask_exponent: float = 1.0,
         sparsity: NonNegativeFloat = 0.0,
         n_iterations: NonNegativeInt = 60,
+        solver: nmf.Solver = "auto",
         fit_seconds: Seconds = 60.0,
         window_seconds: Seconds = 0.128,
         learn_seconds: Seconds = 60.0,
@@ -118,6 +121,7 @@ class SupervisedNMF(nn.Module):
         self.n_unknown_components, self.block_sparsity = n_unknown_components, block_sparsity
         self.divergence, self.magnitude_power, self.mask_exponent = divergence, magnitude_power, mask_exponent
         self.sparsity, self.n_iterations, self.seed = sparsity, n_iterations, seed
+        self.solver = solver
         self.fit_seconds, self.learn_seconds, self.block_seconds = fit_seconds, learn_seconds, block_seconds
         self.sample_rate = sample_rate
         hop = max(1, round(window_seconds * sample_rate / 4))
@@ -161,7 +165,7 @@ class SupervisedNMF(nn.Module):
                 tolerance=0,
                 sparsity=self.sparsity,
                 seed=self.seed + number,
-                algorithm="multiplicative",
+                solver=self.solver,
             )
             dictionary = factors.dictionary[0]
             self.dictionaries[number] = dictionary / dictionary.norm(dim=0).clamp_min(MIN_NORM)
@@ -239,6 +243,7 @@ class SupervisedNMF(nn.Module):
                 divergence=self.divergence,
                 n_iterations=self.n_iterations,
                 sparsity=self.sparsity,
+                solver=self.solver,
             )
             return nmf.source_masks(dictionary[0], activations[0], sources, n_sources, self.mask_exponent)
 
@@ -293,7 +298,7 @@ class SupervisedNMF(nn.Module):
             tolerance=0,
             sparsity=self.sparsity,
             n_fixed=n_known,
-            algorithm="multiplicative",
+            solver=self.solver,
         )
         return factors.dictionary
 
