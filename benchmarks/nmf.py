@@ -48,9 +48,10 @@ def run(config: DictConfig) -> None:
     except ImportError as error:
         raise SepnetError("the benchmark compares with scikit-learn: pip install scikit-learn") from error
     makers: dict[str, Callable[[int], Tensor]] = {"music": lambda seed: _magnitudes(_music(seed), MUSIC_RATE)}
-    for name, root in (("speech", config.speech_root), ("sounds", config.sound_root)):
-        if root is not None:
-            makers[name] = lambda seed, root=root: _magnitudes(*_recordings(root, seed))
+    if config.speech_root is not None:
+        makers["speech"] = lambda seed: _magnitudes(*_recordings(config.speech_root, seed))
+    if config.sound_root is not None:
+        makers["sounds"] = lambda seed: _magnitudes(*_recordings(config.sound_root, seed))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -160,7 +160,6 @@ def test_the_coarse_start_lowers_the_objective_and_keeps_zeros_and_fixed_spectra
     torch.testing.assert_close(exact.activations, H)
 
 
-@pytest.mark.parametrize("divergence", DIVERGENCES)
 @pytest.mark.parametrize(
     ("divergence", "fastest"), zip(DIVERGENCES, ("accelerated", "multiplicative", "accelerated"), strict=True)
 )
@@ -172,6 +171,7 @@ def test_the_solver_that_takes_less_time_is_the_default(divergence: Any, fastest
         nmf.factorise(X, solver="newton", **settings)
 
 
+@pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_accelerated_updates_end_where_those_of_the_textbook_end(divergence: Any) -> None:
     # Each component alone in some bin and in some frame: there is one factorisation, whose objective is 0.
     W = torch.cat([torch.eye(3, dtype=torch.float64), uniform(9, 3, lowest=0.1)])[None] + 0.02

@@ -10,8 +10,8 @@ windows of a spectrogram overlap, so neighbouring frames are alike and little is
 comes first: N. Gillis, F. Glineur, "A multilevel approach for nonnegative matrix factorization", Journal of
 Computational and Applied Mathematics 236(7), 2012.
 
-It is used for Itakura-Saito, where it halves the time. With Kullback-Leibler it as often ends in a worse
-minimum than it saves time, and least squares need few iterations without.
+It is used for Itakura-Saito, where it saves up to half of the work. With Kullback-Leibler it as often ends in
+a worse minimum as it saves work, and least squares need few iterations without.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ class HierarchicalLeastSquares(GuardedUpdates):
         gram.diagonal(dim1=1, dim2=2).zero_()
         if factor.device.type == "cpu":  # NumPy's calls take less time than PyTorch's, and these are short
             for item in range(len(factor)):
-                arrays = [values[item].numpy() for values in (factor, num, gram)]
-                _sweep_rows(*arrays, first, None if mask is None else mask[item].numpy())
+                rows, row_num, row_gram = (values[item].numpy() for values in (factor, num, gram))
+                _sweep_rows(rows, row_num, row_gram, first, None if mask is None else mask[item].numpy())
             return
         for k in range(first, factor.shape[1]):
             row = factor[:, k : k + 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,7 +22,7 @@ Dictionaries = Float[Tensor, "item bin component"]
 Activations = Float[Tensor, "item component frame"]
 
 Solver = Literal["auto", "accelerated", "multiplicative"]
-ACCELERATED: dict[Divergence, type[GuardedUpdates]] = {
+ACCELERATED: dict[Divergence, Callable[[Problem], GuardedUpdates]] = {
     "frobenius": HierarchicalLeastSquares,
     "kullback_leibler": ExtrapolatedUpdates,
     "itakura_saito": ExtrapolatedUpdates,
@@ -119,6 +120,7 @@ def factorise_from(
         )
         if is_accelerated and n_iterations and divergence == "itakura_saito":
             start_coarsely(problem, ACCELERATED[divergence])
+        updates: GuardedUpdates | MultiplicativeUpdates
         updates = ACCELERATED[divergence](problem) if is_accelerated else MultiplicativeUpdates(problem)
         batches.append(_iterate(problem, updates, n_iterations, tolerance))
     return Factorisation(

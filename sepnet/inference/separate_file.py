@@ -133,7 +133,7 @@ def _save(
             bar.update(round(output.sources.shape[-1] / rate, 1))
             if bar.disable and now - last_line >= LINE_SECONDS:  # in a log, which takes no bar
                 last_line = now
-                done = f"{clock(progress.n_samples / rate)} of {clock(bar.total)}"
+                done = f"{clock(progress.n_samples / rate)} of {clock(bar.total or 0.0)}"
                 print(f"{recording.file}: {done} separated", file=sys.stderr)
     except KeyboardInterrupt:
         stopped = clock(progress.n_samples / rate)
