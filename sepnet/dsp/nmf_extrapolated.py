@@ -74,9 +74,9 @@ class ExtrapolatedUpdates(GuardedUpdates):
         if problem.divergence == "itakura_saito":
             step.mul_(0.5)
         last = self.last_steps[index][:, first:]  # zero in items whose update is to be plain
+        kept = (step * last).sign_().clamp_min_(0.0).mul_(last)  # zero where the step turned
+        torch.addcmul(step, kept, self.rate, out=step).clamp_(-MAX_LOG_STEP, MAX_LOG_STEP)
         if only is None:
-            last.mul_((step * last).sign_().clamp_min_(0.0))  # zero where the step turned
-            torch.addcmul(step, last, self.rate, out=step).clamp_(-MAX_LOG_STEP, MAX_LOG_STEP)
             last.copy_(step)
             threshold(factor.mul_(step.exp_()), problem.smallest, 0.0, inplace=True)
         else:
