@@ -140,9 +140,9 @@ class Mixture:
         if number is not None and not is_number:
             raise SepnetError(f"n_sources is {number!r}: give a whole number of at least 1")
         if queries is not None and (
-            not isinstance(queries, tuple) or not queries or not all(isinstance(q, Query) for q in queries)
+            not isinstance(queries, tuple) or not all(isinstance(query, Query) for query in queries)
         ):
-            raise SepnetError("the queries of a mixture are a tuple of Query, of at least one")
+            raise SepnetError("the queries of a mixture are a tuple of Query")
         if references is None:
             return
         check_signal(references, "the set of references", n_axes=2, axes="(source, time)")

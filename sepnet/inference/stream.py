@@ -177,16 +177,18 @@ def _query(query: tuple[Audio, int]) -> Query:
 
 def _signal(audio: Audio, name: str) -> Tensor:
     """Copy channel 0 to (time,) in float32, or raise SepnetError where it is no sound."""
-    if not isinstance(audio, np.ndarray | Tensor) or (
-        isinstance(audio, np.ndarray) and audio.dtype.kind != "f"
-    ):
+    is_numeric = isinstance(audio, Tensor) or (isinstance(audio, np.ndarray) and audio.dtype.kind in "fiub")
+    if not is_numeric:
         kind = audio.dtype if isinstance(audio, np.ndarray) else type(audio).__name__
         raise SepnetError(
             f"{name} has to be floats with full scale 1.0, but is {kind}: give an array or a tensor"
         )
     if isinstance(audio, Tensor) and (audio.layout != torch.strided or audio.is_meta or audio.is_nested):
         raise SepnetError(f"{name} is a sparse, nested or meta tensor: give one of numbers in memory")
-    tensor = torch.from_numpy(np.array(audio, np.float32)) if isinstance(audio, np.ndarray) else audio
+    if isinstance(audio, np.ndarray):
+        # A copy, of a byte order and a precision that torch knows.
+        audio = torch.from_numpy(np.array(audio, np.float32 if audio.dtype.kind == "f" else None))
+    tensor = audio
     if not tensor.is_floating_point():
         raise SepnetError(
             f"{name} has to be floats with full scale 1.0, but is {tensor.dtype}: divide by its full scale"
