@@ -202,6 +202,16 @@ class Mixtures(Protocol):
         ...
 
 
+@runtime_checkable
+class NamedMixtures(Mixtures, Protocol):
+    """Mixtures of which others have published figures."""
+
+    @property
+    def name(self) -> str | None:
+        """The list that they are made from, and how; None where it is nobody else's."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batch:
     """Mixtures to learn from.

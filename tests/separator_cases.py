@@ -151,6 +151,54 @@ SEPARATORS = [
         attention=True,
     ),
     Case(
+        "dprnn_gated",
+        {
+            "filterbank": {"n_filters": 16},
+            "network": {"n_channels": 8, "n_hidden": 6, "chunk_frames": 10, "n_blocks": 1},
+        },
+        consistent=False,
+    ),
+    Case(
+        "dptnet",
+        {
+            "filterbank": {"n_filters": 16},
+            "network": {"n_hidden": 6, "n_heads": 2, "chunk_frames": 10, "n_blocks": 1},
+        },
+        consistent=False,
+        attention=True,
+    ),
+    Case(
+        "sudormrf",
+        {"filterbank": {"n_filters": 16}, "network": {"n_channels": 8, "n_blocks": 2}},
+        consistent=False,
+    ),
+    Case(
+        "resepformer",
+        {
+            "filterbank": {"n_filters": 16},
+            "network": {"n_hidden": 12, "n_heads": 2, "n_layers": 1, "chunk_frames": 10},
+        },
+        consistent=False,
+        attention=True,
+    ),
+    Case(
+        "mossformer2",
+        {
+            "sample_rate": RATE,
+            "filterbank": {"n_filters": 16},
+            "network": {
+                "n_channels": 8,
+                "n_layers": 2,
+                "n_keys": 6,
+                "n_memory": 6,
+                "expansion": 2,
+                "group_frames": 16,
+                "memory_frames": 3,
+            },
+        },
+        consistent=False,
+    ),
+    Case(
         "conv_autoencoder",
         {
             "sample_rate": RATE,

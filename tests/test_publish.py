@@ -12,12 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 import sepnet
 from sepnet import artifact, paths
 from sepnet.cli.publish import WeightsSettings, publish, ship
-from sepnet.data.librimix import DrawnList
+from sepnet.data.fixed_set import FixedSet
+from sepnet.data.librimix import DrawnList, LibriMixList
 from sepnet.data.manifest import Manifest, Utterance
 from sepnet.evaluation import provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.curves import curves_figure, curves_table, read_curve
 from sepnet.evaluation.insert import insert
+from sepnet.evaluation.published import FIGURES, published_table
 from sepnet.evaluation.report import report
 from sepnet.evaluation.rows import Role, Row
 from sepnet.evaluation.shipping import Bounds
@@ -365,3 +367,79 @@ def test_the_command_on_a_card_gives_what_the_separator_needs(name: str) -> None
     (command,) = (line for line in card.splitlines() if line.startswith("    sepnet separate "))
     given = {"n_sources": "n_sources=", "queries": "query="}
     assert {need for need, word in given.items() if word in command} == sepnet.load(name).info.needs
+
+
+# Published figures
+
+
+def of_set(folder: Path, name: str, gain_db: float, *, test_set: str | None) -> Path:
+    """An evaluation of three mixtures of a test set, whose mean gain is ``gain_db`` +- 1 dB."""
+    METHODS[name] = (gain_db - 1, "method")
+    try:
+        evaluation(folder, name)
+    finally:
+        del METHODS[name]
+    origin = provenance.read(folder / "rows.csv")
+    provenance.write(folder / "rows.csv", {**origin, "test_set": test_set})
+    return folder
+
+
+SET_2MIX = "libri2mix_test-clean, min, 8 kHz"
+CONV_TASNET = "JorisCos-ConvTasNet_Libri2Mix_sepclean_8k"
+
+
+def table_row(table: str, name: str) -> str:
+    """The row of a model in the table of published figures."""
+    return next(line for line in table.splitlines() if line.startswith(f"| `{name}`"))
+
+
+def test_figures_that_nobody_has_measured_are_empty() -> None:
+    table = published_table([])
+    assert len(table.splitlines()) == len(FIGURES) + 2
+    assert table_row(table, FIGURES[0].name).endswith("| model card |  |  |")
+
+
+@pytest.mark.parametrize(("gain_db", "mark"), [(14.76, ""), (12.0, ", differs"), (17.0, ", differs")])
+def test_measured_figures_come_from_the_rows(gain_db: float, mark: str, tmp_path: Path) -> None:
+    folder = of_set(tmp_path, CONV_TASNET, gain_db, test_set=SET_2MIX)
+    row = table_row(published_table([folder]), FIGURES[0].name)
+    assert row.endswith(
+        f"| 14.76 | model card | {gain_db:.2f} [{gain_db - 1:.2f}, {gain_db + 1:.2f}]{mark} | 3 |"
+    )
+    assert ("but 14.76 dB are published" in report(folder / "rows.csv").read_text()) == bool(mark)
+    assert ("but 14.76 dB are published" in (folder / "report.md").read_text()) == bool(mark)
+
+
+@pytest.mark.parametrize(
+    "test_set", [None, "libri2mix_test-clean, max, 8 kHz", "libri2mix_test-clean, min, 16 kHz"]
+)
+def test_a_figure_counts_for_its_own_test_set(test_set: str | None, tmp_path: Path) -> None:
+    folder = of_set(tmp_path, CONV_TASNET, 3.0, test_set=test_set)
+    assert published_table([folder]) == published_table([])
+    assert "are published" not in report(folder / "rows.csv").read_text()
+
+
+def test_the_command_fills_the_table_of_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- published -->\n<!-- /published -->\n")
+    folder = of_set(tmp_path / "run", CONV_TASNET, 14.5, test_set=SET_2MIX)
+    publish(settings(page, published=[str(folder)]))
+    assert "| 14.50 [13.50, 15.50] | 3 |" in page.read_text()
+
+
+def test_the_table_in_the_docs_is_that_of_the_figures() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "published.md").read_text()
+    table = page.partition("<!-- published -->\n")[2].partition("\n<!-- /published -->")[0].splitlines()
+    for written, figures in zip(table, published_table([]).splitlines(), strict=True):
+        assert written.split(" | ")[:4] == figures.split(" | ")[:4]
+
+
+def test_a_list_is_named_unless_parts_of_its_mixtures_are_taken(tmp_path: Path) -> None:
+    def name(sample_rate: int, **changes: object) -> str | None:
+        mixing = LibriMixList(csv="lists/libri2mix_test-clean.csv", **changes)
+        manifest = Manifest(root=tmp_path, utterances=())
+        return FixedSet(mixtures=(), manifest=manifest, sample_rate=sample_rate, mixing=mixing).name
+
+    assert name(8000) == SET_2MIX
+    assert name(16000, mode="max") == "libri2mix_test-clean, max, 16 kHz"
+    assert name(8000, max_seconds=3.0) is None

@@ -14,6 +14,7 @@ from sepnet.cli.parts import fold_score
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.publish import results_table, weights_table
+from sepnet.evaluation.published import published_table
 from sepnet.evaluation.shipping import Bounds, Description, ship_part, ship_separator
 from sepnet.evaluation.variants import read_variant, variants_table
 from sepnet.ranges import Name, NameOrPath, PathSetting, PositiveFloat, Text
@@ -49,6 +50,7 @@ class PublishSettings:
     columns: Literal["full", "summary", "short"]
     methods: list[NameOrPath] | None
     shipped: bool
+    published: list[PathSetting] | None
     curves: list[PathSetting]
     figure: PathSetting
     variants: list[PathSetting]
@@ -85,6 +87,8 @@ def publish(config: DictConfig) -> None:
         tables["variants"] = variants_table([read_variant(folder) for folder in settings.variants])
     if settings.shipped:
         tables["weights"] = weights_table()
+    if settings.published is not None:
+        tables["published"] = published_table(settings.published)
     if tables:
         insert(page, tables)
         print(f"{page} is up to date")

@@ -65,6 +65,11 @@ class ListMixing:
     responses: Responses | None = None
     response_seed: int = 0
 
+    @property
+    def list_name(self) -> str | None:
+        """The name of a published list; None for one that is drawn here."""
+        return None
+
     def __post_init__(self) -> None:
         if self.with_noise and self.responses is not None:
             raise SepnetError(
@@ -120,6 +125,15 @@ class FixedSet:
 
     def __iter__(self) -> Iterator[Mixture]:
         return (self[index] for index in range(len(self)))
+
+    @property
+    def name(self) -> str | None:
+        """The published list, how it is mixed, and the rate; None for a drawn list, or parts of mixtures."""
+        mixing = self.mixing
+        if mixing.list_name is None or mixing.max_seconds is not None or mixing.responses is not None:
+            return None
+        noise = ", with noise" if mixing.with_noise else ""
+        return f"{mixing.list_name}, {mixing.mode}{noise}, {self.sample_rate / 1000:g} kHz"
 
     def id(self, index: int) -> str:
         """Return the mixture_ID of the list."""

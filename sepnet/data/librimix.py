@@ -30,6 +30,11 @@ class LibriMixList(ListMixing):
     csv: str | Path
     limit: PositiveInt | None = None
 
+    @property
+    def list_name(self) -> str | None:
+        """The name of its file, without the suffix."""
+        return Path(self.csv).stem
+
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
         """Make the set of the list.
 

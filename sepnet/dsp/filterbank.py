@@ -226,3 +226,54 @@ class LearnedFilterbank(Filterbank):
         with torch.autocast(signal.device.type, enabled=False):
             coefficients: Tensor = self.encoder(F.pad(signal.float(), (0, missing))[:, None])
         return coefficients
+
+
+class CentredFilterbank(LearnedFilterbank):
+    """Learned filters whose middles lie on multiples of the hop, which is half a filter, as in SuDoRM-RF.
+
+    Args:
+        n_filters: How many.
+        window_samples: Length of the filters, in samples; at least 2.
+        rectified: Whether negative coefficients become 0.
+        multiple_samples: The signal is filled up with zeros to a multiple of this length.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_filters: LayerSize = 512,
+        window_samples: FrameSamples = 21,
+        rectified: bool = False,
+        multiple_samples: FrameSamples = 80,
+    ) -> None:
+        super().__init__(
+            n_filters=n_filters,
+            window_samples=window_samples,
+            hop_samples=window_samples // 2,
+            rectified=rectified,
+        )
+        self.multiple_samples = multiple_samples
+
+    def n_frames(self, time: int) -> int:
+        """How many frames a signal of ``time`` samples has."""
+        return (self._filled(time) + 2 * self.hop_samples - self.window_samples) // self.hop_samples + 1
+
+    def encode(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch channel frame"]:
+        """Compute the coefficients of signals; rectified ones are not negative."""
+        time, half = signal.shape[-1], self.hop_samples
+        with torch.autocast(signal.device.type, enabled=False):
+            padded = F.pad(signal.float(), (half, self._filled(time) - time + half))
+            coefficients: Tensor = self.encoder(padded[:, None])
+        return coefficients.relu() if self.rectified else coefficients
+
+    def decode(
+        self, coefficients: Float[Tensor, "*batch channel frame"], time: int
+    ) -> Float[Tensor, "*batch time"]:
+        """Compute the first ``time`` samples from coefficients."""
+        with torch.autocast(coefficients.device.type, enabled=False):
+            signal: Tensor = self.decoder(coefficients.float().flatten(0, -3))[:, 0]  # (item, padded time)
+        return signal.narrow(1, self.hop_samples, time).reshape(*coefficients.shape[:-2], time)
+
+    def _filled(self, time: int) -> int:
+        """The length of a signal of ``time`` samples after filling it up."""
+        return (time + self.multiple_samples - 1) // self.multiple_samples * self.multiple_samples

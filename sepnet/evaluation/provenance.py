@@ -24,7 +24,7 @@ from sepnet.evaluation.contender import Contender
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.settings import parse
 from sepnet.stored import read_json
-from sepnet.types import Mixtures, SepnetError
+from sepnet.types import Mixtures, NamedMixtures, SepnetError
 
 SETTINGS = "settings-"  # the beginning of the version of a contender without weights
 
@@ -162,6 +162,7 @@ def record(
     configs = {contender.name: contender.config for contender in contenders if contender.config}
     content = {
         "data_fingerprint": mixtures.fingerprint,
+        "test_set": mixtures.name if isinstance(mixtures, NamedMixtures) else None,
         "mixtures": len(mixtures),
         "measures": list(measures),
         "pipeline": asdict(settings),

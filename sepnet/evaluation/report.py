@@ -17,6 +17,8 @@ from sepnet.evaluation.breakdown import Breakdown, breakdowns
 from sepnet.evaluation.columns import columns, markdown_table
 from sepnet.evaluation.comparison import Comparison, compare
 from sepnet.evaluation.examples import read as read_examples
+from sepnet.evaluation.published import compare_with_published
+from sepnet.evaluation.published import remarks as published_remarks
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.table import QUANTITIES, SI_SDRI, Line, lines
 from sepnet.evaluation.text import number, templates
@@ -104,7 +106,8 @@ def report(rows_csv: Path, *, title: str = "Evaluation of source separation") ->
         "macs_meaning": MACS_MEANING,
         "real_time_meaning": REAL_TIME_MEANING,
         "headline": _headline(table, outlier),
-        "notes": _notes(table, outlier),
+        "notes": _notes(table, outlier)
+        + published_remarks(compare_with_published(table, origin.get("test_set"))),
         "remarks": {line.name: remarks for line in table if (remarks := line.remarks(measures))},
         "pairs": pairs,
         "matrix": _matrix(table, pairs),

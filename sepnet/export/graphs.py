@@ -75,7 +75,9 @@ class MaskGraph(nn.Module):
     def forward(self, mixture: Float[Tensor, "batch time"]) -> Estimates:
         """Separate into all outputs of the network, at the level of the mixture."""
         by_clip = self.separator.level == "whole"
-        signal, level = unit_level(mixture) if by_clip else (mixture, mixture.new_ones(1, 1))
+        signal, level = mixture, mixture.new_ones(1, 1)
+        if by_clip:
+            signal, level = self.separator.to_input_level(mixture)
         sources = self.separator.at_level_of(signal) * level.unsqueeze(1)
         return silent_where_mixture_is(mixture, sources)
 

@@ -101,7 +101,33 @@ def alternate(x: Chunks, within: nn.ModuleList, across: nn.ModuleList) -> Chunks
     return x
 
 
-class GatedOutput(nn.Module):
+class Gate(nn.Module):
+    """The gate through which all sources go: tanh of one layer times the sigmoid of another.
+
+    Args:
+        n_gated: Channels of the gate.
+        n_features: Channels of a mask.
+        has_projection: Whether another layer without bias makes the mask from what passes the gate.
+    """
+
+    def __init__(self, *, n_gated: int, n_features: int, has_projection: bool = True) -> None:
+        super().__init__()
+        self.value = nn.Conv1d(n_gated, n_gated, 1)
+        self.gate = nn.Conv1d(n_gated, n_gated, 1)
+        self.projection = nn.Conv1d(n_gated, n_features, 1, bias=False) if has_projection else None
+
+    def masks(
+        self, x: Float[Tensor, "batch_of_sources gated frame"], n_sources: int
+    ) -> Float[Tensor, "batch n_out frame"]:
+        """Make masks, those of the first source first, of sources whose mixtures follow each other."""
+        x = self.value(x).tanh() * self.gate(x).sigmoid()
+        if self.projection is not None:
+            x = self.projection(x)
+        masks: Tensor = x.reshape(-1, n_sources * x.shape[1], x.shape[2])
+        return masks
+
+
+class GatedOutput(Gate):
     """Makes the masks of all sources from the last chunks: a layer a source, overlap-add, and a gate.
 
     Args:
@@ -110,7 +136,7 @@ class GatedOutput(nn.Module):
         n_features: Channels of a mask.
         n_sources: Number of masks.
         divisor: By which the sums of overlapping chunks are divided.
-        has_projection: Whether another layer without bias makes the mask from what passes the gate.
+        has_projection: See ``Gate``.
     """
 
     def __init__(
@@ -123,13 +149,10 @@ class GatedOutput(nn.Module):
         divisor: float = 1.0,
         has_projection: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(n_gated=n_gated, n_features=n_features, has_projection=has_projection)
         self.n_sources, self.divisor = n_sources, divisor
         self.activation = nn.PReLU()
         self.sources = nn.Conv2d(n_channels, n_sources * n_gated, 1)
-        self.value = nn.Conv1d(n_gated, n_gated, 1)
-        self.gate = nn.Conv1d(n_gated, n_gated, 1)
-        self.projection = nn.Conv1d(n_gated, n_features, 1, bias=False) if has_projection else None
 
     def forward(
         self, chunks: Chunks, *, hop_frames: int, before: int, n_frames: int
@@ -139,8 +162,4 @@ class GatedOutput(nn.Module):
         n_batch, n_channels, *shape = chunks.shape
         each = chunks.reshape(n_batch * self.n_sources, n_channels // self.n_sources, *shape)
         x = add_chunks(each, hop_frames=hop_frames, before=before, n_frames=n_frames) / self.divisor
-        x = self.value(x).tanh() * self.gate(x).sigmoid()
-        if self.projection is not None:
-            x = self.projection(x)
-        masks: Tensor = x.reshape(n_batch, self.n_sources * x.shape[1], n_frames)
-        return masks
+        return self.masks(x, self.n_sources)

@@ -19,11 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 from arrays import draw_parameters, save_arrays
-from asteroid.models import BaseModel, ConvTasNet, DPRNNTasNet, DPTNet, save_publishable
+from asteroid.models import (
+    BaseModel,
+    ConvTasNet,
+    DPRNNTasNet,
+    DPTNet,
+    SuDORMRFImprovedNet,
+    SuDORMRFNet,
+    save_publishable,
+)
 
 HERE = Path(__file__).parent
 FILTERS = {"n_filters": 16, "kernel_size": 16, "stride": 8}
 TCN = {"bn_chan": 8, "hid_chan": 12, "n_blocks": 3, "n_repeats": 2}
+U_BLOCKS = {"bn_chan": 8, "num_blocks": 2, "n_filters": 12}
 LICENCES = [
     {
         "title": "LibriSpeech ASR corpus", "title_link": "http://www.openslr.org/12",
@@ -68,6 +77,18 @@ FAMILIES: dict[str, tuple[type[BaseModel], dict[str, Any], str, int]] = {
         {"n_src": 2, "ff_hid": 6, "n_heads": 2, "chunk_size": 10, "n_repeats": 2, **FILTERS},
         "sep_clean",
         8000,
+    ),
+    "sudormrf": (  # an odd number of frames at the finer resolutions
+        SuDORMRFNet,
+        {"n_src": 2, "kernel_size": 21, "upsampling_depth": 3, **U_BLOCKS},
+        "sep_clean",
+        8000,
+    ),
+    "sudormrf_improved": (  # filters of an even length
+        SuDORMRFImprovedNet,
+        {"n_src": 3, "kernel_size": 10, "upsampling_depth": 4, **U_BLOCKS},
+        "sep_noisy",
+        16000,
     ),
     "conv_tasnet_enhsingle": (
         ConvTasNet,

@@ -71,10 +71,8 @@ def mask_estimator(
     sample_rate: int,
     leaves_out_noise: bool,
     activation: str,
-    n_filters: int,
-    window_samples: int,
-    hop_samples: int,
-    rectified: bool,
+    filterbank: dict[str, Any],
+    input_rms: float = 1.0,
 ) -> dict[str, Any]:
     """The constructor call of a separator by masks of the coefficients of learned filters.
 
@@ -84,10 +82,8 @@ def mask_estimator(
         sample_rate: In Hz.
         leaves_out_noise: Whether there was noise in the mixtures of its training, and not in the sources.
         activation: What bounds the masks.
-        n_filters: Number of filters.
-        window_samples: Length of a filter, in samples.
-        hop_samples: Distance between two frames, in samples.
-        rectified: Whether negative coefficients are set to zero.
+        filterbank: The constructor call of the filters.
+        input_rms: The RMS of the mixtures that the network expects; any where it normalises its input.
 
     Returns:
         The call, as in conf/model.
@@ -102,17 +98,35 @@ def mask_estimator(
         "scale": "least_squares",
         "covers_mixture": n_sources > 1 and not leaves_out_noise,
         "level": "whole",
-        "filterbank": {
-            "_target_": "sepnet.dsp.filterbank.LearnedFilterbank",
-            "n_filters": n_filters,
-            "window_samples": window_samples,
-            "hop_samples": hop_samples,
-            "rectified": rectified,
-            "padded": False,
-        },
+        "input_rms": input_rms,
+        "filterbank": filterbank,
         "network": network,
         "objective": {
             "_target_": "sepnet.separators.mask_estimator.objectives.WaveformObjective",
             "metric": {"_target_": "sepnet.metrics.si_sdr", "_partial_": True},
         },
+    }
+
+
+def learned_filterbank(
+    *, n_filters: int, window_samples: int, hop_samples: int, rectified: bool
+) -> dict[str, Any]:
+    """The constructor call of learned filters that lie within the signal.
+
+    Args:
+        n_filters: Number of filters.
+        window_samples: Length of a filter, in samples.
+        hop_samples: Distance between two frames, in samples.
+        rectified: Whether negative coefficients are set to zero.
+
+    Returns:
+        The call, as in conf/model.
+    """
+    return {
+        "_target_": "sepnet.dsp.filterbank.LearnedFilterbank",
+        "n_filters": n_filters,
+        "window_samples": window_samples,
+        "hop_samples": hop_samples,
+        "rectified": rectified,
+        "padded": False,
     }

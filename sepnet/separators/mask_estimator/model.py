@@ -22,7 +22,7 @@ from sepnet.dsp.filterbank import Filterbank
 from sepnet.losses import in_any_order, in_order
 from sepnet.metrics import improvement, permute, si_sdr
 from sepnet.networks.tcn import TCN
-from sepnet.ranges import NumberOfSources, SampleRate
+from sepnet.ranges import NumberOfSources, PositiveFloat, SampleRate
 from sepnet.separators.checks import require_rate
 from sepnet.separators.frame_stream import FrameStream, StreamSetup
 from sepnet.separators.mask_estimator.checks import (
@@ -49,7 +49,7 @@ SOLE_SOURCE_PEAK = 1e-4  # a rest below this amplitude (80 dB below unit level):
 class MaskEstimator(nn.Module):
     """Filterbank, masking network, decoder and loss, each from the configuration.
 
-    The mixture is brought to unit RMS before the network and the estimates back after it, so that scaling
+    The mixture is brought to a fixed RMS before the network and the estimates back after it, so that scaling
     the input scales the output.
 
     Args:
@@ -69,7 +69,9 @@ class MaskEstimator(nn.Module):
         scale: The level of the estimates: as the network gives it (``network``), or with the gains that bring
             their sum closest to the mixture (``least_squares``).
         covers_mixture: Whether the sources are all that a mixture holds; False where noise is to be left out.
-        level: Which RMS is brought to one: that of the clip (``whole``), or in each frame that of the past
+        input_rms: The RMS that a mixture is brought to before the network; it matters to a network that does
+            not normalise its input.
+        level: Which RMS is brought to it: that of the clip (``whole``), or in each frame that of the past
             (``running``), for causal networks.
         labels: The class of each output, in order; a mixture need not hold all of them. None, or with
             ``pit``: all outputs are of one kind, and training finds out which is which.
@@ -103,6 +105,7 @@ class MaskEstimator(nn.Module):
         quiet_db: float = 20.0,
         scale: Scale = "network",
         covers_mixture: bool = True,
+        input_rms: PositiveFloat = 1.0,
     ) -> None:
         super().__init__()
         check_choices(features, activation, level, source_count, scale)
@@ -122,6 +125,8 @@ class MaskEstimator(nn.Module):
                 f"consistent=true makes the sources sum to the mixture, which scale={scale} and "
                 f"covers_mixture={covers_mixture} do not go with: set consistent=false"
             )
+        if level == "running" and input_rms != 1.0:
+            raise SepnetError(f"level=running brings frames to an RMS of 1, not to input_rms={input_rms}")
         if source_count != "fixed":
             check_counting(source_count, quiet_db, None if pit else labels, objective)
         self.filterbank, self.objective = filterbank, objective
@@ -129,6 +134,7 @@ class MaskEstimator(nn.Module):
         self.source_count, self.quiet_db = source_count, quiet_db
         self.consistent, self.level = consistent, level
         self.scale, self.covers_mixture = scale, covers_mixture
+        self.input_rms = input_rms
         self.labels = None if labels is None or pit else tuple(labels)
         self.masking = Masking(filterbank=filterbank, features=features, activation=activation)
         self.network = network(self.masking.n_features, n_sources * self.masking.n_mask)
@@ -154,13 +160,20 @@ class MaskEstimator(nn.Module):
         return isinstance(self.network, TCN) and self.network.causal
 
     def forward(self, signal: Float[Tensor, "batch time"]) -> Estimate:
-        """Estimate the sources of mixtures, which are at unit level where ``level`` is ``whole``."""
+        """Estimate the sources of mixtures, which are at the input level where ``level`` is ``whole``."""
         analysis = self.filterbank.encode(signal)  # (batch, channel, frame)
         levelled = analysis / running_level(analysis) if self.level == "running" else analysis
         output = self.network(self.masking.features_of(levelled)).float()
         logits = output.unflatten(1, (self.n_outputs, self.masking.n_mask))  # (batch, source, mask, frame)
         masked = self.masking.apply(logits, analysis.unsqueeze(1))
         return Estimate(analysis, masked, signal, self._synthesise)
+
+    def to_input_level(
+        self, mixtures: Float[Tensor, "batch time"]
+    ) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch 1"]]:
+        """Bring mixtures to the RMS ``input_rms``; return also what the estimates are to be multiplied by."""
+        signal, level = unit_level(mixtures)
+        return signal * self.input_rms, level / self.input_rms
 
     def at_level_of(self, signal: Float[Tensor, "batch time"]) -> Float[Tensor, "batch source time"]:
         """Estimate the sources of mixtures, as ``forward``, at the level that ``scale`` says."""
@@ -176,7 +189,7 @@ class MaskEstimator(nn.Module):
         Raises:
             SepnetError: A mixture holds more sources than the network has outputs.
         """
-        signal, level = unit_level(batch.mixture[:, 0])
+        signal, level = self.to_input_level(batch.mixture[:, 0])
         references = batch.sources / level.unsqueeze(-1)
         if references.shape[1] > self.n_outputs:
             raise SepnetError(
@@ -264,7 +277,7 @@ class MaskEstimator(nn.Module):
         require_rate(mixture, self.sample_rate, made="the network was")
         signal, level = mixture.audio[:1].to(next(self.parameters()).device), None
         if self.level == "whole":
-            signal, level = unit_level(signal)
+            signal, level = self.to_input_level(signal)
         if not signal.any():  # a mapping might make sound of silence
             return signal.new_zeros(self.n_outputs, signal.shape[-1])
         sources = self.at_level_of(signal)[0]
