@@ -10,8 +10,13 @@ from torch import Tensor, nn
 
 from sepnet.networks.blstm import BLSTM
 from sepnet.networks.conv_autoencoder import ConvAutoencoder
-from sepnet.networks.dprnn import DPRNN, join, split
+from sepnet.networks.dprnn import DPRNN, GatedDPRNN, join, split
+from sepnet.networks.dptnet import DPTNet
 from sepnet.networks.locoformer import ConvSwiGLU, Locoformer, RMSGroupNorm, rotate
+from sepnet.networks.mossformer2 import GatedAttention, MossFormer2, rotations
+from sepnet.networks.resepformer import ReSepFormer
+from sepnet.networks.sepformer import SepFormer
+from sepnet.networks.sudormrf import SuDoRMRF
 from sepnet.networks.tcn import TCN, CumulativeNorm
 from sepnet.types import SepnetError
 
@@ -317,3 +322,98 @@ def test_channels_have_to_be_shared_evenly() -> None:
         Locoformer(10, 20, n_channels=10)
     with pytest.raises(SepnetError, match=r"n_out=15 a multiple of it: give it spectra"):
         Locoformer(10, 15)
+
+
+# Networks that make masks of their features
+
+N_FEATURES, N_SOURCES = 8, 3
+MOSSFORMER = {
+    "n_channels": 6,
+    "n_layers": 2,
+    "n_keys": 4,
+    "n_memory": 5,
+    "group_frames": 4,
+    "memory_frames": 3,
+}
+MASK_MAKERS: dict[str, Callable[[int], nn.Module]] = {
+    "gated dprnn": lambda n: GatedDPRNN(N_FEATURES, n, n_channels=6, n_hidden=5, chunk_frames=6, n_blocks=2),
+    "dptnet": lambda n: DPTNet(N_FEATURES, n, n_hidden=5, n_heads=2, chunk_frames=6, n_blocks=2),
+    "sepformer": lambda n: SepFormer(
+        N_FEATURES, n, n_channels=6, n_hidden=7, n_heads=2, n_layers=2, chunk_frames=6, n_blocks=2
+    ),
+    "resepformer": lambda n: ReSepFormer(
+        N_FEATURES, n, n_hidden=7, n_heads=2, n_layers=2, chunk_frames=6, n_blocks=3
+    ),
+    "mossformer2": lambda n: MossFormer2(N_FEATURES, n, **MOSSFORMER),
+    "sudormrf": lambda n: SuDoRMRF(N_FEATURES, n, n_channels=6, n_blocks=2, improved=False),
+    "sudormrf improved": lambda n: SuDoRMRF(N_FEATURES, n, n_channels=6, n_blocks=2),
+}
+
+
+@pytest.fixture(params=MASK_MAKERS, name="mask_network")
+def _mask_network(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return MASK_MAKERS[request.param](N_SOURCES * N_FEATURES).eval()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 6, 50])
+def test_masks_are_made_of_clips_of_any_length(mask_network: nn.Module, frames: int) -> None:
+    features = noise(3, N_FEATURES, frames)
+    output = mask_network(features)
+    assert output.shape == (3, N_SOURCES * N_FEATURES, frames)
+    assert output.isfinite().all()
+    for clip, expected in zip(features, output, strict=True):  # whatever else is in the batch
+        torch.testing.assert_close(mask_network(clip[None])[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_masks_depend_on_the_whole_clip(mask_network: nn.Module) -> None:
+    features = noise(1, N_FEATURES, 40).requires_grad_()
+    mask_network(features)[0, :, 20].square().sum().backward()
+    assert features.grad is not None
+    assert (features.grad.abs().sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(MASK_MAKERS) - {"resepformer"}))
+def test_outputs_that_are_no_masks_are_refused(name: str) -> None:
+    with pytest.raises(SepnetError, match=r"masks of its 8 features, but 20 outputs"):
+        MASK_MAKERS[name](20)
+
+
+def test_an_attention_sums_squared_products_in_groups_and_products_in_the_clip() -> None:
+    torch.manual_seed(0)
+    attention = GatedAttention(6, 4, 12, 4, 0.0).eval()
+    keys, values = noise(1, 4, 10, 4), noise(1, 10, 12, seed=1)
+    expected = torch.zeros(10, 12)
+    for i in range(10):
+        for j in range(10):
+            weight = (keys[0, 1, i] @ keys[0, 3, j]) / 10
+            if i // 4 == j // 4:
+                weight = weight + (keys[0, 0, i] @ keys[0, 2, j] / 4).clamp_min(0) ** 2
+            expected[i] += weight * values[0, j]
+    torch.testing.assert_close(attention._attend(keys, values)[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_products_of_rotated_keys_depend_on_distances_alone() -> None:
+    from sepnet.networks.mossformer2 import rotate as rotate_pairs
+
+    frequencies = torch.tensor([1.0, 0.1])
+    query, key = (noise(1, 1, 1, 6, seed=seed).expand(1, 1, 9, 6) for seed in (0, 1))
+    turned = [rotate_pairs(each, rotations(9, frequencies))[0, 0] for each in (query, key)]
+    products = turned[0] @ turned[1].T
+    for offset in range(-8, 9):
+        diagonal = products.diagonal(offset)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: MossFormer2(8, 16, n_keys=3), "n_keys=3 has to be even: take 4"),
+        (lambda: SuDoRMRF(7, 14, improved=False), "7 features have to be even"),
+        (lambda: SuDoRMRF(8, 16, n_scales=17), "n_scales is 17, but at most 16"),
+        (lambda: ReSepFormer(9, 18, n_heads=3), "9 features and n_heads=3"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make: Callable[[], nn.Module], reason: str) -> None:
+    with pytest.raises(SepnetError, match=reason):
+        make()

@@ -379,6 +379,120 @@ def test_other_settings_of_speechbrain_are_refused(old: str, new: str, reason: s
     assert "\n" not in str(raised.value)
 
 
+RESEPFORMER_EDITS = [
+    ("mem_type: 'av'", "mem_type: 'hc'", "mem_type=hc is not supported"),
+    ("causal: False", "causal: True", "causal=True is not supported"),
+    ("use_norm: True", "use_norm: False", "use_norm=False is not supported"),
+    ("layer: 2", "layer: 3", "lacks network.memories.1"),
+    ("num_spk: !ref <num_spks>", "num_spk: 3", r"is \(16, 8, 1\), not \(24, 8, 1\)"),
+    ("  mem_type", "  nonlinear: tanh\n  mem_type", "nonlinear=tanh is not supported"),
+    ("input_dim: !ref <N_encoder_out>", "input_dim: 4", "d_model differs from the 4 channels"),
+    ("segment_size: 10", "segment_size: 0", "segment_size=0 has to be a number"),
+    ("seg_model: !ref <intra_mdl>", "seg_model: !new:os.system", "seg_model is not made by"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), RESEPFORMER_EDITS)
+def test_other_settings_of_resepformer_are_refused(old: str, new: str, reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "speechbrain_resepformer", folder)
+    path = folder / "hyperparams.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(SepnetError, match=reason) as raised:
+        sepnet.load(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_network_that_does_not_normalise_gets_the_level_of_its_training() -> None:
+    assert load("speechbrain_resepformer").input_rms == 0.12
+    assert load("speechbrain_sepformer").input_rms == 1.0
+
+
+SUDORMRF_EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "another hop": (setting(stride=3), "the stride 3 is not half of kernel_size=10"),
+    "a rectified encoder": (setting(encoder_activation="relu"), "encoder_activation=relu is not supported"),
+    "more resolutions": (setting(upsampling_depth=5), "lacks network.blocks.0.scales.4"),
+    "too many resolutions": (
+        setting(upsampling_depth=99),
+        "upsampling_depth=99 has to be a number from 1 to 16",
+    ),
+    "an unknown setting": (setting(attention=True), "the setting 'attention' is unknown"),
+}
+
+
+@pytest.mark.parametrize("edit", SUDORMRF_EDITS)
+def test_other_settings_of_sudormrf_are_refused(edit: str, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "asteroid_sudormrf_improved", folder)
+    alter, reason = SUDORMRF_EDITS[edit]
+    change(folder, alter)
+    with pytest.raises(SepnetError, match=reason):
+        sepnet.load(folder)
+
+
+def mossformer(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    """The golden folder of MossFormer2 with an edited package."""
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "clearvoice_mossformer2", folder)
+    path = folder / "last_best_checkpoint.pt"
+    package = torch.load(path, weights_only=True)
+    torch.save(edit(package) or package, path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda package: package["model"],
+        lambda package: {"model": {f"module.{name}": each for name, each in package["model"].items()}},
+    ],
+)
+def test_tensors_of_clearvoice_are_found_however_they_were_saved(
+    wrap: Callable[[dict[str, Any]], object], tmp_path: Path
+) -> None:
+    expected, separator = load("clearvoice_mossformer2"), sepnet.load(mossformer(tmp_path, wrap))
+    assert isinstance(separator, nn.Module)
+    assert separator.info == expected.info
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(separator.state_dict()[name], tensor)
+
+
+def tensor(name: str, value: Tensor | None) -> Callable[[dict[str, Any]], object]:
+    """Replace a tensor, or take it away."""
+
+    def edit(package: dict[str, Any]) -> None:
+        package["model"].pop(name, None)
+        if value is not None:
+            package["model"][name] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (
+            tensor("generator.0.weight", torch.zeros(3)),
+            "holds a tensor 'generator.0.weight', which its archi",
+        ),
+        (tensor("enc.conv1d.weight", None), "it lacks filterbank.encoder"),
+        (tensor("mask_net.prelu.weight", None), "lacks network.sources.0.weight"),
+        (tensor("enc.conv1d.weight", torch.zeros(0, 1, 16)), r"or its shape is \(0, 1, 16\)"),
+        (tensor("mask_net.conv1d_out.bias", torch.zeros(12 * 99)), "a network for 99 sources: at most 16"),
+        (tensor("mask_net.conv1d_out.bias", torch.zeros(3 * 12)), r"is \(24, 12, 1\), not \(36, 12, 1\)"),
+        (lambda package: {"model": [1]}, "holds a list in place of tensors by name"),
+        (lambda package: [1], "holds a list in place of tensors by name"),
+    ],
+)
+def test_other_tensors_of_clearvoice_are_refused(
+    edit: Callable[[dict[str, Any]], object], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SepnetError, match=reason) as raised:
+        sepnet.load(mossformer(tmp_path, edit))
+    assert "\n" not in str(raised.value)
+
+
 # YAML
 
 

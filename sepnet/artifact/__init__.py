@@ -3,6 +3,8 @@
 names.py       the lookup of names
 folder.py      run folders: written, and loaded safely
 build.py       construction from a configuration, restricted to trusted packages
+formats/       folders of other toolkits
+music.py       networks for music of the package demucs
 hub.py         downloads run folders from the hub; pretrained.py publishes them there
 card.py        the model card
 provenance.py  commit, versions and machine

@@ -6,6 +6,8 @@ networks before it, A. Defossez, "Hybrid spectrogram and waveform source separat
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -33,9 +35,10 @@ class Demucs(nn.Module):
 
     def __init__(self, model: nn.Module, *, overlap: Fraction = 0.25) -> None:
         super().__init__()
-        self.model, self.overlap = model.eval(), overlap
-        self.labels = tuple(map(str, model.sources))
-        self.sample_rate = int(model.samplerate)
+        network: Any = model.eval()
+        self.model, self.overlap = network, overlap
+        self.labels: tuple[str, ...] = tuple(network.sources)
+        self.sample_rate = int(network.samplerate)
 
     @property
     def info(self) -> SeparatorInfo:
