@@ -14,6 +14,7 @@ from torch import Tensor
 import sepnet
 from sepnet import artifact
 from sepnet.artifact.music import load_demucs
+from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.separators.demucs import Demucs
 from sepnet.types import CannotSeparate, Mixture, SepnetError
 
@@ -99,12 +100,22 @@ def test_silence_stays_silent(demucs: Demucs) -> None:
     assert not demucs.separate(Mixture(torch.zeros(2, 1000), RATE)).sources.any()
 
 
-def test_the_pipeline_gives_stereo_stems_at_the_rate_of_the_song() -> None:
+def test_the_pipeline_gives_stereo_stems_at_the_rate_of_the_song(demucs: Demucs) -> None:
     song = noise(2, 30000, seed=1)
-    separation = sepnet.separate(song, 48000, model="demucs", channels="each")
-    assert separation.sources.shape == (4, 2, 30000)
-    assert separation.labels == STEMS
-    torch.testing.assert_close(separation.sources.sum(dim=0), song, atol=1e-5, rtol=0)
+    pipeline = Pipeline(demucs, PipelineSettings(channels="each", chunk_seconds=0.4, overlap_seconds=0.1))
+
+    def read(start: int, stop: int) -> Mixture:
+        return Mixture(song[:, start:stop], 48000)
+
+    parts = list(pipeline.separate_chunks(read, n_samples=30000, sample_rate=48000))
+    assert len(parts) > 1
+    assert {part.labels for part in parts} == {STEMS}
+    stems = torch.cat([part.sources for part in parts], dim=-1)
+    assert stems.shape == (4, 2, 30000)
+    torch.testing.assert_close(stems.sum(dim=0), song, atol=1e-5, rtol=0)
+    mono = sepnet.separate(song[:1], 48000, model="demucs")
+    assert mono.labels == STEMS
+    torch.testing.assert_close(mono.sources.sum(dim=0), song[0], atol=1e-5, rtol=0)
 
 
 def test_surround_sound_and_other_rates_are_refused(demucs: Demucs) -> None:
