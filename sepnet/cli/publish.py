@@ -72,9 +72,10 @@ def publish(config: DictConfig) -> None:
     """
     settings = app.parse(PublishSettings, config)
     asked = (settings.evaluations, settings.curves, settings.variants, settings.shipped, settings.weights)
-    if not any(asked):
+    if not any(asked) and settings.published is None:
         raise SepnetError(
-            "nothing is to be published: give evaluations=, curves=, variants=, shipped=true or weights="
+            "nothing is to be published: give evaluations=, curves=, variants=, shipped=true, published= or "
+            "weights="
         )
     page = settings.page
     tables = {
