@@ -13,6 +13,7 @@ if str(FOLDER.parent) not in sys.path:  # run as a script, Python looks in the s
 
 from benchmarks import (  # noqa: E402
     detection,
+    engines,
     export,
     full_band,
     fuzz,
@@ -34,6 +35,7 @@ from sepnet.types import SepnetError  # noqa: E402
 
 BENCHMARKS = {
     "detection": detection.run,
+    "engines": engines.run,
     "export": export.run,
     "full_band": full_band.run,
     "fuzz": fuzz.run,

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
-from sepnet.evaluation.run import THREAD_VARIABLES, environment
+from sepnet.engines.local import THREAD_VARIABLES, environment
 from sepnet.evaluation.scoring import score
 from sepnet.metrics import align
 from sepnet.types import Separation, SepnetError

@@ -64,6 +64,13 @@ class ModelSource:
         return self.name.replace("/", "-")
 
     @property
+    def shared_path(self) -> Path | None:
+        """What other machines need at the same path; None for a model of sepnet's own or of the hub."""
+        if self.kind in (SourceKind.CHECKPOINT, SourceKind.RUN):
+            return self.path
+        return Path(self.name) if self.kind is SourceKind.FOREIGN else None
+
+    @property
     def folder(self) -> Path:
         """The run folder of a trained model.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.cli.evaluate_settings import EvalSettings
+from sepnet.engines import open_engine
 from sepnet.evaluation import evaluate
 from sepnet.evaluation.contenders import contenders
 from sepnet.evaluation.join import join
@@ -49,17 +49,20 @@ def run(config: DictConfig) -> None:
     test = settings.data_set(trained).test()
     folder = settings.results_folder(trained, test.fingerprint)
     try:
-        evaluate(
-            taking_part,
-            test,
-            folder,
-            n_processes=(os.cpu_count() or 1) if settings.n_processes is None else settings.n_processes,
-            limit=settings.limit,
-            measures=available_measures() if settings.measures is None else tuple(settings.measures),
-            cost_mixtures=settings.cost_mixtures,
-            retry_failed=settings.retry_failed,
-            settings=settings.pipeline,
-        )
+        with open_engine(settings.workers) as engine:
+            n_processes = settings.workers.n_processes
+            evaluate(
+                taking_part,
+                test,
+                folder,
+                n_processes=engine.n_processors() if n_processes is None else n_processes,
+                limit=settings.limit,
+                measures=available_measures() if settings.measures is None else tuple(settings.measures),
+                cost_mixtures=settings.cost_mixtures,
+                retry_failed=settings.retry_failed,
+                settings=settings.pipeline,
+                engine=engine,
+            )
     except KeyboardInterrupt:
         print(
             f"\nstopped; the rows so far are in {folder}, and the same command goes on from there",

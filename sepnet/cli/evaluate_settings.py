@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Len
+from annotated_types import Len
 
 from sepnet import artifact
 from sepnet.data.dataset import MixtureData
+from sepnet.engines import EngineSettings
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt
 from sepnet.settings import FLAT
@@ -35,8 +36,8 @@ class EvalSettings:
     retry_failed: bool
     listen: PositiveInt | None
     compare: Annotated[list[PathSetting], Len(1)] | None
-    n_processes: Annotated[int, Ge(0), Le(1024)] | None
     out: PathSetting | None
+    workers: EngineSettings = field(metadata=FLAT)
     pipeline: PipelineSettings = field(metadata=FLAT)
 
     def trained_run(self) -> Path | None:

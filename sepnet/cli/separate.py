@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 from sepnet.atomic import exit_on_sigterm
 from sepnet.cli import app
 from sepnet.cli.live import live
+from sepnet.cli.separate_engine import select_recordings, separate_on_engine
 from sepnet.cli.separate_job import make_job
 from sepnet.cli.separate_settings import SeparateSettings
-from sepnet.inference.files import recordings
-from sepnet.inference.separate_all import SomeRefusedError, separate_all
+from sepnet.inference.separate_all import SomeRefusedError
 
 SOME_REFUSED = 1  # status of a command that separated the other recordings
 
@@ -52,13 +52,12 @@ def separate(config: DictConfig, files: Sequence[str | Path] = ()) -> None:
     if settings.live:
         live(settings, files)
         return
-    names = [settings.files] if isinstance(settings.files, str) else settings.files
-    with exit_on_sigterm(), recordings((*files, *names), settings.out) as selection:
+    with exit_on_sigterm(), select_recordings(settings, files) as selection:
         job = make_job(settings)
         for left_out in selection.left_out:
             print(f"left out: {left_out.path} {left_out.reason}", file=sys.stderr)
         try:
-            separate_all(job, selection.recordings)
+            separate_on_engine(settings, job, selection.recordings)
         except SomeRefusedError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(SOME_REFUSED)

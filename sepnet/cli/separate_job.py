@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from sepnet import artifact
 from sepnet.cli.separate_settings import SeparateSettings
-from sepnet.data import audio
-from sepnet.inference.job import SeparationJob
+from sepnet.inference.job import SeparationJob, read_query
 from sepnet.inference.pipeline import Pipeline
 from sepnet.query.event import EventFinder
 from sepnet.types import Query, SepnetError
@@ -58,6 +55,4 @@ def _read_query(settings: SeparateSettings) -> tuple[Query, Path] | None:
     if len(settings.queries) > 1:
         n_files, first = len(settings.queries), settings.queries[0]
         raise SepnetError(f"query names {n_files} files: give one, as query={first}")
-    file = Path(settings.queries[0])
-    sound, rate = audio.read(file, strict=settings.strict)
-    return Query(torch.from_numpy(sound.mean(axis=0)), rate), file
+    return read_query(Path(settings.queries[0]), strict=settings.strict)

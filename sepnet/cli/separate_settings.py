@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sepnet.engines import EngineSettings
 from sepnet.inference.channels import Channels
 from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import PipelineSettings
+from sepnet.inference.recording_list import Shard
 from sepnet.ranges import NameOrPath, NonNegativeInt, PathSetting, PositiveInt, SampleRate, Text
 from sepnet.settings import FLAT
+from sepnet.types import SepnetError
+
+Names = list[NameOrPath] | NameOrPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +32,13 @@ class PcmSettings:
 class SeparateSettings:
     """The settings of conf/separate.yaml."""
 
-    files: list[NameOrPath] | NameOrPath
+    files: Names
+    list: PathSetting | None
+    shard: Text | None
     model: NameOrPath | None
     runs: PathSetting
     set: dict[str, Any] | None
-    query: list[NameOrPath] | NameOrPath | None
+    query: Names | None
     reference: PathSetting | None
     channels: Channels | None
     out: PathSetting | None
@@ -38,10 +46,17 @@ class SeparateSettings:
     track: NonNegativeInt
     live: bool | Literal["device"] | None
     pcm: PcmSettings
+    workers: EngineSettings = field(metadata=FLAT)
     pipeline: PipelineSettings = field(metadata=FLAT)
     output: OutputSettings = field(metadata=FLAT)
 
+    def __post_init__(self) -> None:
+        if self.list is not None and self.out is None:
+            raise SepnetError("the results of a list need a folder: give out=separated")
+        if self.shard is not None:
+            Shard.parse(self.shard)
+
     @property
-    def queries(self) -> list[str]:
+    def queries(self) -> Sequence[str]:
         """The files with examples."""
         return [] if self.query is None else [self.query] if isinstance(self.query, str) else self.query

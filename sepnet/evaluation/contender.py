@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
@@ -28,6 +29,8 @@ class Contender:
         version: A text that differs between two trainings, such as a digest of the weights. Rows of one name
             and two versions are never mixed in one file.
         config: The settings of the separator, as text for the report.
+        folder: The file or folder that it is loaded from, which all machines have to see; None for what is
+            part of sepnet.
 
     Raises:
         SepnetError: The name cannot be that of a file.
@@ -37,6 +40,7 @@ class Contender:
     load: Callable[[], Separator]
     version: str = ""
     config: str = ""
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if UNSAFE_IN_FILE_NAMES.search(self.name):

@@ -60,7 +60,10 @@ def contender(name_or_folder: str | Path) -> Contender:
     else:
         version = sha1[:VERSION_DIGITS]
         config += _training(source.provenance())
-    return Contender(source.label, partial(artifact.load, source), version, config)
+    # What is part of sepnet, or on the hub, lies elsewhere on another machine: it is found by its name there.
+    shared = source.shared_path
+    load = partial(artifact.load, source if source.path == shared else source.name)
+    return Contender(source.label, load, version, config, shared)
 
 
 def without_time(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from sepnet.engines import LOCAL, Engine
 from sepnet.evaluation import rows
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.cost import COST_MIXTURES
@@ -29,6 +30,7 @@ def evaluate(
     cost_mixtures: int = COST_MIXTURES,
     retry_failed: bool = False,
     settings: PipelineSettings | None = None,
+    engine: Engine = LOCAL,
 ) -> Path:
     """Write rows, examples, figures and reports into a folder. Called again, continue where it stopped.
 
@@ -44,6 +46,7 @@ def evaluate(
         cost_mixtures: The number of mixtures on which the cost is measured.
         retry_failed: Whether pairs that failed are scored again.
         settings: Settings of the pipeline around each separator; None for the defaults.
+        engine: Where the processes are.
 
     Returns:
         ``folder``.
@@ -63,6 +66,7 @@ def evaluate(
         cost_mixtures=cost_mixtures,
         retry_failed=retry_failed,
         settings=settings,
+        engine=engine,
     )
     if example_separators is None:
         example_separators = {row.separator for row in rows.read(rows_csv) if row.role != "floor"}

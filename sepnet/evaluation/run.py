@@ -8,45 +8,25 @@ contenders and, for each, of the mixtures, for any number of processes.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import pickle
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-import torch
 from tqdm import tqdm
 
+from sepnet.data.table import join_names
+from sepnet.engines import LOCAL, Engine, LostItem, WorkersLostError
 from sepnet.evaluation import provenance, rows
+from sepnet.evaluation.attempt import one_line
 from sepnet.evaluation.contender import Contender, LoadError
 from sepnet.evaluation.cost import COST_MIXTURES, THREADS, Cost
 from sepnet.evaluation.rows import Row
 from sepnet.evaluation.scoring import DEFAULT_MEASURES, check_measures
-from sepnet.evaluation.worker import Worker, mixture_scores
+from sepnet.evaluation.worker import Scores, Worker, mixture_scores
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.types import Mixtures, SepnetError
-
-# The numerical libraries read these when a process starts.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-class Submit(Protocol):
-    """Gives a process a method of ``Worker`` and its arguments; returns a function that awaits the result."""
-
-    def __call__(
-        self,
-        method: Callable[Concatenate[Worker, Arguments], Result],
-        *arguments: Arguments.args,
-        **keywords: Arguments.kwargs,
-    ) -> Callable[[], Result]: ...
 
 
 def run(
@@ -61,6 +41,7 @@ def run(
     cost_mixtures: int = COST_MIXTURES,
     retry_failed: bool = False,
     settings: PipelineSettings | None = None,
+    engine: Engine = LOCAL,
 ) -> Path:
     """Score contenders on a test set.
 
@@ -78,6 +59,7 @@ def run(
         cost_mixtures: The number of mixtures on which the cost is measured.
         retry_failed: Whether pairs that failed are scored again.
         settings: Settings of the pipeline around each separator; None for the defaults.
+        engine: Where the processes are.
 
     Returns:
         ``rows_csv``.
@@ -101,32 +83,42 @@ def run(
     total = sum(map(len, todo.values()))
     if total:
         provenance.record(rows_csv, contenders, mixtures, measures, settings, n_processes)
+    if total:
+        engine.check(partial(_unusable, contenders, mixtures))
     problems = []  # of contenders that could not be scored; the others are
     with tqdm(total=total, unit="mixture", disable=not (progress and total), dynamic_ncols=True) as bar:
         for contender, indices in todo.items():
+            if not indices:
+                continue
             bar.set_description(contender.name)
             make_worker = partial(Worker, contender, mixtures, measures, settings)
+            lost = []
             try:
-                costs = _costs(
-                    make_worker, [index for index in indices if index < cost_mixtures], n_processes
-                )
-                with _workers(make_worker, min(n_processes, len(indices))) as submit:
-                    results = [
-                        submit(Worker.score, index, known.get(ids[index]), costs.get(index, Cost()))
-                        for index in indices
-                    ]
-                    for index, result in zip(indices, results, strict=True):
-                        new = result()
-                        rows.append(rows_csv, new, measures)
-                        known.setdefault(ids[index], [row.mixture_scores for row in new])
+                first = [index for index in indices if index < cost_mixtures]
+                costs = _costs(engine, make_worker, first, n_processes)
+                items = [(index, known.get(ids[index]), costs.get(index, Cost())) for index in indices]
+                n_workers = min(n_processes, len(indices))
+                with closing(
+                    engine.map(partial(_scorer, make_worker), items, n_workers=n_workers)
+                ) as results:
+                    for position, new in results:
+                        index = indices[position]
+                        if isinstance(new, LostItem):
+                            lost.append(f"{ids[index]} ({new.reason})")
+                        else:
+                            rows.append(rows_csv, new, measures)
+                            known.setdefault(ids[index], [row.mixture_scores for row in new])
                         bar.update()
             except LoadError as error:
                 problems.append(str(error))
-            except BrokenProcessPool:
+            except WorkersLostError as error:
+                problems.append(f"{contender.name}: {error}")
+            if lost:
                 problems.append(
-                    f"{contender.name}: a process was killed, most often because the memory was full (with "
-                    f"{n_processes} processes): run again with fewer (n_processes=) to continue"
+                    f"{contender.name}: {len(lost)} mixtures could not be scored, and the same command tries "
+                    f"them again: {join_names(lost)}"
                 )
+    _sort(rows_csv, ids, measures)
     if problems:
         raise SepnetError("; ".join(problems))
     return rows_csv
@@ -175,95 +167,48 @@ def _rows_to_keep(rows_csv: Path, retry_failed: bool) -> list[Row]:
     return kept
 
 
-def _costs(make_worker: Callable[[], Worker], indices: Sequence[int], n_processes: int) -> Mapping[int, Cost]:
-    """Measure the cost of some mixtures, one after the other in one process with two threads."""
-    if not indices:
-        return {}
-    with _workers(make_worker, min(n_processes, 1), THREADS) as submit:
-        return {index: submit(Worker.cost, index)() for index in indices}
-
-
-@contextmanager
-def _workers(make_worker: Callable[[], Worker], n_processes: int, n_threads: int = 1) -> Iterator[Submit]:
-    """Start processes, provide a function that hands them work, and end them with the context in any case."""
-    if n_processes == 0:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(n_threads)
-        worker = make_worker()
-
-        def call_here(
-            method: Callable[Concatenate[Worker, Arguments], Result],
-            *arguments: Arguments.args,
-            **keywords: Arguments.kwargs,
-        ) -> Callable[[], Result]:
-            return partial(method, worker, *arguments, **keywords)
-
-        try:
-            yield call_here
-        finally:
-            torch.set_num_threads(threads)
+def _sort(rows_csv: Path, ids: Sequence[str], measures: Sequence[str]) -> None:
+    """Bring rows that came in another order into that of the contenders and the mixtures."""
+    if not rows_csv.exists():
         return
-    others = set(multiprocessing.active_children())
-    with environment(dict.fromkeys(THREAD_VARIABLES, str(n_threads))):
-        pool = ProcessPoolExecutor(
-            n_processes,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(make_worker, n_threads),
-        )
-
-        def submit_to_pool(
-            method: Callable[Concatenate[Worker, Arguments], Result],
-            *arguments: Arguments.args,
-            **keywords: Arguments.kwargs,
-        ) -> Callable[[], Result]:
-            call: Callable[[], Result] = partial(_work, method, *arguments, **keywords)
-            return pool.submit(call).result
-
-        try:
-            yield submit_to_pool
-        except BaseException:
-            for child in set(multiprocessing.active_children()) - others:
-                child.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)  # waits until the processes have ended
+    written = rows.read(rows_csv)
+    of_contender = {name: rank for rank, name in enumerate(dict.fromkeys(row.separator for row in written))}
+    of_mixture = {name: rank for rank, name in enumerate(ids)}
+    ordered = sorted(
+        written,
+        key=lambda row: (of_contender[row.separator], of_mixture.get(row.mixture_id, len(ids)), row.source),
+    )
+    if ordered != written:
+        rows.replace(rows_csv, ordered, measures)
 
 
-_worker: Worker | None = None  # of this process, if it is one of a pool
-
-
-def _start_worker(make_worker: Callable[[], Worker], n_threads: int) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the parent ends them
-    torch.set_num_threads(n_threads)
-    _worker = make_worker()
-
-
-def _work(
-    method: Callable[Concatenate[Worker, Arguments], Result],
-    *arguments: Arguments.args,
-    **keywords: Arguments.kwargs,
-) -> Result:
-    """Call a method of this process's worker."""
-    assert _worker is not None, "the pool's initializer ran first"
-    return method(_worker, *arguments, **keywords)
-
-
-@contextmanager
-def environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that are started within the context.
-
-    Args:
-        values: {name: value}; the previous values are restored afterwards.
-    """
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _unusable(contenders: Sequence[Contender], mixtures: Mixtures) -> list[str]:
+    """What of an evaluation can't be read on this machine."""
+    complaints = []
     try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        mixtures[0]
+    except Exception as error:
+        complaints.append(f"mixture {mixtures.id(0)} cannot be read: {one_line(error)}")
+    for contender in contenders:
+        if contender.folder is not None and not contender.folder.exists():
+            complaints.append(f"there is no {contender.folder}, from which {contender.name} is loaded")
+    return complaints
+
+
+def _costs(
+    engine: Engine, make_worker: Callable[[], Worker], indices: Sequence[int], n_processes: int
+) -> Mapping[int, Cost]:
+    """Measure the cost of some mixtures, one after the other in one process with two threads."""
+    n_workers = min(n_processes, 1)
+    make_meter = partial(_meter, make_worker)
+    with closing(engine.map(make_meter, indices, n_workers=n_workers, n_threads=THREADS)) as results:
+        return {indices[i]: cost for i, cost in results if not isinstance(cost, LostItem)}
+
+
+def _meter(make_worker: Callable[[], Worker]) -> Callable[[int], Cost]:
+    return make_worker().cost
+
+
+def _scorer(make_worker: Callable[[], Worker]) -> Callable[[tuple[int, Scores | None, Cost]], list[Row]]:
+    worker = make_worker()
+    return lambda item: worker.score(*item)

@@ -35,7 +35,7 @@ MAX_EVENT_SECONDS = 300.0  # of a recording that is searched as a whole
 SUBTYPE = "FLOAT"
 
 
-def find_in_file(job: SeparationJob, finder: EventFinder, recording: Recording) -> None:
+def find_in_file(job: SeparationJob, finder: EventFinder, recording: Recording) -> Path:
     """Find the query in one recording, and write what came of it.
 
     Args:
@@ -43,12 +43,15 @@ def find_in_file(job: SeparationJob, finder: EventFinder, recording: Recording) 
         finder: What finds.
         recording: The file, and where its folder goes.
 
+    Returns:
+        The record.
+
     Raises:
         RecordingError: It cannot be searched, or a setting has no meaning here; the sentence names the file.
     """
     try:
         _check_settings(job)
-        _find(job, finder, recording)
+        return _find(job, finder, recording)
     except SepnetError as error:
         message = str(error)
         named = message if str(recording.file) in message else f"{recording.file}: {message}"
@@ -73,7 +76,7 @@ def _check_settings(job: SeparationJob) -> None:
         )
 
 
-def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None:
+def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> Path:
     if job.query is None:
         raise SepnetError(f"{job.model} finds what a query is an example of: give query=example.wav")
     check_name(recording)
@@ -81,7 +84,7 @@ def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None
     for earlier in recording.folder.glob(f"{glob.escape(recording.stem)}_*/{EVENT}"):
         if not job.output.overwrite and is_finished(earlier, fingerprint, output):
             print(f"{recording.file}: found already, see {earlier.parent}")
-            return
+            return earlier
     rate = job.examine(recording).sample_rate
     with job.open(recording) as reader:
         sound = reader.read(0, reader.frames)
@@ -109,6 +112,7 @@ def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> None
         (place / EVENT).write_text(json.dumps(_finite(record), indent=2, ensure_ascii=False) + "\n")
         _draw(event, place, name, mixture.audio[0], rate)
     print(f"{recording.file}: {summary(event)}{_score_text(scores)} -> {folder}")
+    return folder / EVENT
 
 
 def summary(event: Event) -> str:

@@ -32,11 +32,15 @@ class Recording:
         file: The sound file.
         folder: Of the results.
         stem: With which their names begin.
+        n_sources: Of this recording; None: as for all.
+        query: A sound file with the example to go by in this recording; None: as for all.
     """
 
     file: Path
     folder: Path
     stem: str
+    n_sources: int | None = None
+    query: Path | None = None
 
     @property
     def record(self) -> Path:
@@ -75,15 +79,28 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
         found = [recording for word in words for recording in _expand(str(word), out, stack, left_out)]
         if not found:
             raise SepnetError("no sound file was given: name one, such as mix.wav")
-        unique: dict[Path, Recording] = {}
-        for recording in found:
-            other = unique.setdefault(recording.record.absolute(), recording)
-            if real(other.file) != real(recording.file):
-                raise SepnetError(
-                    f"{other.file} and {recording.file} would both become "
-                    f"{recording.folder}/{recording.stem}_*: separate them into different folders (out=)"
-                )
-        yield Selection(tuple(unique.values()), tuple(left_out))
+        yield Selection(unique(found, "separate them into different folders (out=)"), tuple(left_out))
+
+
+def unique(selected: Sequence[Recording], remedy: str) -> tuple[Recording, ...]:
+    """Return each recording once.
+
+    Args:
+        selected: Recordings, of which some may be the same.
+        remedy: What the message says to do about two recordings with the same results.
+
+    Raises:
+        SepnetError: The results of two recordings would have the same names.
+    """
+    by_record: dict[Path, Recording] = {}
+    for recording in selected:
+        other = by_record.setdefault(recording.record.absolute(), recording)
+        if other is not recording and real(other.file) != real(recording.file):
+            raise SepnetError(
+                f"{other.file} and {recording.file} would both become {recording.folder}/{recording.stem}_*: "
+                f"{remedy}"
+            )
+    return tuple(by_record.values())
 
 
 def _expand(

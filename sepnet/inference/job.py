@@ -7,9 +7,12 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import sepnet
 from sepnet import artifact
@@ -52,6 +55,22 @@ class SeparationJob:
         if isinstance(self.track, bool) or not isinstance(self.track, int) or self.track < 0:
             raise SepnetError(f"track={self.track}: give a whole number from 0")
 
+    def for_recording(self, recording: Recording) -> SeparationJob:
+        """Return the job with the number of sources and the example that this recording has of its own.
+
+        Raises:
+            SepnetError: The separator can't use them, or the example can't be read.
+        """
+        job = self
+        if recording.n_sources is not None:
+            settings = replace(self.pipeline.settings, n_sources=recording.n_sources)
+            job = replace(job, pipeline=Pipeline(self.pipeline.separator, settings))
+        if recording.query is not None:
+            if "queries" not in self.pipeline.separator.info.needs:
+                raise SepnetError(f"{self.model} takes no example: leave the query of {recording.file} out")
+            job = replace(job, query=read_query(recording.query, strict=self.strict))
+        return job
+
     def open(self, recording: Recording) -> contextlib.AbstractContextManager[audio.AudioReader]:
         """Open the track of a recording that is separated. Raises SepnetError."""
         return audio.open_audio(recording.file, track=self.track)
@@ -80,27 +99,48 @@ class SeparationJob:
         if (reservation := self.pipeline.reservation(info.seconds)) is not None:
             print(f"warning: {recording.file}: {reservation}", file=sys.stderr)
 
+    @cached_property
+    def _model_fingerprint(self) -> dict[str, Any]:
+        """What tells the model from any other; made once, because the weights are read for it."""
+        source = artifact.resolve(self.model)
+        model = artifact.describe(source, self.model_settings)
+        return {
+            "model_settings": json.loads(json.dumps(model, default=str)),
+            "weights_sha1": source.weights_sha1(),
+        }
+
     def fingerprint(self, recording: Recording) -> dict[str, Any]:
         """What tells the separation of a recording from any other, in plain containers.
 
         The form of the results is not part of it: they can be written again in another form.
         """
         stat = recording.file.stat()
-        source = artifact.resolve(self.model)
-        model = artifact.describe(source, self.model_settings)
         return {
             "file": recording.file.name,
             "bytes": stat.st_size,
             "modified": stat.st_mtime,
             "model": str(self.model),
-            "model_settings": json.loads(json.dumps(model, default=str)),
-            "weights_sha1": source.weights_sha1(),
+            **self._model_fingerprint,
             "query_sha1": None if self.query is None else _sha1(self.query[1]),
             "reference_sha1": None if self.reference is None else _sha1(self.reference),
             "track": self.track,
             "pipeline": self.pipeline.describe(),
             "sepnet": sepnet.__version__,
         }
+
+
+def read_query(file: Path, *, strict: bool = False) -> tuple[Query, Path]:
+    """Read an example of a sound, and keep its file with it.
+
+    Args:
+        file: A sound file, of which the mean of the channels is taken.
+        strict: Whether a file that is cut off or damaged is refused.
+
+    Raises:
+        SepnetError: It can't be read.
+    """
+    sound, rate = audio.read(file, strict=strict)
+    return Query(torch.from_numpy(sound.mean(axis=0)), rate), file
 
 
 def is_finished(record: Path, job: Mapping[str, Any], output: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,12 +26,15 @@ from sepnet.types import Mixture, SepnetError
 LINE_SECONDS = 10.0  # between two lines of progress, where standard error is not a terminal
 
 
-def separate_file(job: SeparationJob, recording: Recording) -> None:
+def separate_file(job: SeparationJob, recording: Recording) -> Path:
     """Write the sources of one recording, and the record of how they came about.
 
     Args:
         job: What is done.
         recording: The file, and where its results go.
+
+    Returns:
+        The record.
 
     Raises:
         RecordingError: It cannot be separated; the sentence names the file.
@@ -43,7 +47,7 @@ def separate_file(job: SeparationJob, recording: Recording) -> None:
         if not job.output.overwrite and is_finished(recording.record, fingerprint, job.output.describe()):
             remove_abandoned(folder, LOCK)  # by a process that was killed when all was written
             print(f"{recording.file}: separated already, see {recording.record}")
-            return
+            return recording.record
         header = job.examine(recording)
         check_channels(channels, header.channels)
         n_channels = n_output_channels(channels, header.channels)
@@ -58,6 +62,7 @@ def separate_file(job: SeparationJob, recording: Recording) -> None:
                     raise
             job.warn_if_short(recording, header)
             write_sources(recording, header, checkpoint, job.output)
+        return recording.record
     except SepnetError as error:
         message = str(error)
         named = message if str(recording.file) in message else f"{recording.file}: {message}"
