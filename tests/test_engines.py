@@ -233,6 +233,7 @@ def ray_settings(address: str | None) -> EngineSettings:
 def _reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers import this module, too."""
     here = str(Path(__file__).parent)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # on a busy machine they would hardly start
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
 
 
@@ -256,6 +257,7 @@ def test_ray_tries_again_what_a_killed_worker_did_and_lists_what_failed_each_tim
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("reachable")
 def test_ray_writes_the_same_files_as_this_process(
     calls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,9 +74,6 @@ def separate_all(
         SepnetError: The only recording can't be separated.
         SomeRefusedError: Some of several can't be; the others are.
     """
-    if len(recordings) == 1 and table is None and not n_workers:
-        separate_one(job, recordings[0])
-        return
     remaining = recordings if table is None else table.remaining(job, recordings)
     if n_workers:  # long recordings first, so that no worker is left with one at the end
         remaining = sorted(remaining, key=lambda recording: -recording.file.stat().st_size)
@@ -84,6 +81,9 @@ def separate_all(
     if n_done:
         print(f"{n_done} of {len(recordings)} recordings are separated already")
     try:
+        if len(recordings) == 1 and table is None and not n_workers:
+            separate_one(job, recordings[0])  # whose error is told as it is
+            return
         for recording, result in _results(job, remaining, engine, make_worker, n_workers):
             if table is not None:
                 table.append(job, recording, result)
