@@ -33,6 +33,7 @@ CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 100_000_000  # of a local Ray: items and results are small
 LOCALLY = ("auto", "local")
 cluster: Any = ray  # whose functions are typed only in part
+cloudpickle = cluster.cloudpickle
 
 
 class RayCluster:
@@ -61,15 +62,17 @@ class RayCluster:
 
     def check(self, probe: Callable[[], Sequence[str]]) -> None:
         """Refuse machines that run other versions than this process, or about which the probe complains."""
-        look = _inspection(probe, Path.cwd())
-        calls = {node["NodeManagerHostname"]: _call_on(node, look) for node in self._machines()}
         expected = versions()
+        pickled = cloudpickle.dumps((expected, cloudpickle.dumps(probe)))
+        calls = {
+            node["NodeManagerHostname"]: _call_on(node, pickled, str(Path.cwd())) for node in self._machines()
+        }
         for machine, call in calls.items():
             try:
                 found, complaints = ray.get(call)
             except RayTaskError as error:
                 raise SepnetError(
-                    f"the workers on {machine} can't be used: {_first_line(error.cause)}"
+                    f"the workers on {machine} can't be used ({_first_line(error.cause)}): install sepnet there, too"
                 ) from error
             except RayError as error:
                 raise SepnetError(
@@ -223,41 +226,26 @@ def versions() -> dict[str, str]:
     }
 
 
-def _inspection(probe: Callable[[], Sequence[str]], folder: Path) -> Callable[[], Any]:
-    """What is called on each machine. Pickled by value, it runs also where sepnet is missing."""
+def _inspect(pickled: bytes, folder: str) -> tuple[dict[str, str], list[str]]:
+    """The versions on this machine, and what is wrong with it; called on each.
 
-    def look(pickled: bytes, folder: str) -> tuple[dict[str, str], list[str]]:
-        import importlib.util
-        import os
-        import pickle
-
-        if importlib.util.find_spec("sepnet") is None:
-            return {"sepnet": "not installed"}, []
-        if importlib.util.find_spec("sepnet.engines") is None:
-            return {"sepnet": "of another version"}, []
-        from sepnet.engines import ray_cluster
-
-        found = ray_cluster.versions()
-        if found != expected:
-            return found, []  # the probe might not be understood
-        if not os.path.isdir(folder):  # noqa: PTH112
-            return found, [
-                f"there is no folder {folder}, from which the command was called: call it from a shared one"
-            ]
-        os.chdir(folder)
-        return found, list(pickle.loads(pickled)())
-
-    import functools
-
-    expected = versions()
-    return functools.partial(look, cluster.cloudpickle.dumps(probe), str(folder))
+    The probe is unpickled only where the versions are the same, because others might not understand it.
+    """
+    expected, probe = cloudpickle.loads(pickled)
+    found = versions()
+    if found != expected:
+        return found, []
+    if not Path(folder).is_dir():
+        return found, [f"can't see {folder}, from which the command is called: call it from a shared folder"]
+    os.chdir(folder)
+    return found, list(cloudpickle.loads(probe)())
 
 
-def _call_on(node: Any, function: Callable[[], Any]) -> Any:
-    """Start a function on one machine of the cluster."""
+def _call_on(node: Any, *arguments: Any) -> Any:
+    """Start the inspection of one machine of the cluster."""
     strategy = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-    task = cluster.remote(num_cpus=1, max_retries=0, scheduling_strategy=strategy)(lambda: function())
-    return task.remote()
+    task = cluster.remote(num_cpus=1, max_retries=0, scheduling_strategy=strategy)(_inspect)
+    return task.remote(*arguments)
 
 
 def _check_address(address: str) -> None:
