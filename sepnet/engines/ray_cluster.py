@@ -64,15 +64,17 @@ class RayCluster:
         """Refuse machines that run other versions than this process, or about which the probe complains."""
         expected = versions()
         pickled = cloudpickle.dumps((expected, cloudpickle.dumps(probe)))
-        calls = {
-            node["NodeManagerHostname"]: _call_on(node, pickled, str(Path.cwd())) for node in self._machines()
-        }
-        for machine, call in calls.items():
+        calls = [
+            (node["NodeManagerHostname"], _call_on(node, pickled, str(Path.cwd())))
+            for node in self._machines()
+        ]
+        for machine, call in calls:
             try:
                 found, complaints = ray.get(call)
             except RayTaskError as error:
                 raise SepnetError(
-                    f"the workers on {machine} can't be used ({_first_line(error.cause)}): install sepnet there, too"
+                    f"the workers on {machine} can't be used ({_first_line(error.cause)}): "
+                    "install sepnet there, too"
                 ) from error
             except RayError as error:
                 raise SepnetError(
