@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from sepnet.atomic import exists, temporary_folder
 from sepnet.data import audio
@@ -153,7 +155,7 @@ def _save_stdin(folder: Path) -> Path:
     file = folder / "stdin.wav"
     with file.open("wb") as stream:
         # read1 returns with what there is, so that a signal is noticed before the next wait for more.
-        while block := sys.stdin.buffer.read1(STDIN_BYTES):
+        while block := cast(io.BufferedReader, sys.stdin.buffer).read1(STDIN_BYTES):
             stream.write(block)
         if stream.tell() == 0:
             raise SepnetError("standard input is empty: did the program before it fail?")
