@@ -10,7 +10,7 @@ from torch import Tensor
 from sepnet import artifact
 from sepnet.separators.checks import require_n_sources, require_references
 from sepnet.separators.examples import checked_examples, example_labels
-from sepnet.types import CannotSeparate, Mixture, Query, Separator
+from sepnet.types import CannotSeparate, Mixture, Query, Separator, SepnetError
 
 RATE = 8000
 METHODS = {
@@ -18,21 +18,23 @@ METHODS = {
     "nmf_online": {"n_components": 2, "n_iterations": 2},
 }
 UNUSABLE = {
-    "two channels": (
-        torch.ones(2, 800),
-        RATE,
-        r"query 2 is \(2, 800\), but .* one channel .*: choose a channel",
-    ),
     "another rate": (torch.ones(800), 16000, "query 2 is at 16000 Hz, but the mixture at 8000 Hz: resample"),
-    "NaN": (
-        torch.tensor([1.0, torch.nan, 1.0]),
-        RATE,
-        "query 2 holds 1 samples of 3 that are NaN .*: repair",
-    ),
     "silence": (torch.zeros(800), RATE, "query 2 is silent: give an example in which the sound is heard"),
     "almost silence": (torch.full((800,), 9e-7), RATE, "query 2 is silent"),
-    "no samples": (torch.zeros(0), RATE, "query 2 is silent"),
 }
+
+
+@pytest.mark.parametrize(
+    ("audio", "sentence"),
+    [
+        (torch.ones(2, 800), r"a query is \(time,\) in floats, but this one is \(2, 800\)"),
+        (torch.tensor([1.0, torch.nan, 1.0]), "a query holds 1 samples of 3 that are NaN .*: repair"),
+        (torch.zeros(0), "a query holds no samples"),
+    ],
+)
+def test_what_is_no_signal_is_no_query(audio: Tensor, sentence: str) -> None:
+    with pytest.raises(SepnetError, match=sentence):
+        Query(audio, RATE)
 
 
 def noise(n_samples: int, seed: int = 0) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
-
 from sepnet.types import CannotSeparate, Mixture, Query, missing_hint
 
 RESIDUAL_LABEL = "residual"
@@ -27,18 +25,13 @@ def checked_examples(
         The queries of the mixture, one at least.
 
     Raises:
-        CannotSeparate: There is no query; or one has several channels or no samples, is shorter or longer
-            than the method can use, is at another rate than the mixture, is silent, or is not finite.
+        CannotSeparate: There is no query; or one is shorter or longer than the method can use, is at another
+            rate than the mixture, or is silent.
     """
     if not mixture.queries:
         raise missing_hint("queries")
     for number, query in enumerate(mixture.queries, start=1):
         name = f"query {number}"
-        if query.audio.ndim != 1:
-            raise CannotSeparate(
-                f"{name} is {tuple(query.audio.shape)}, but an example has one channel (time,): "
-                "choose a channel"
-            )
         if query.sample_rate != mixture.sample_rate:
             raise CannotSeparate(
                 f"{name} is at {query.sample_rate} Hz, but the mixture at {mixture.sample_rate} Hz: "
@@ -50,12 +43,7 @@ def checked_examples(
                 f"{name} lasts {seconds:.2f} s, but the method needs {min_seconds:g} to {max_seconds:g} s: "
                 "give 1 to 3 s of the sound alone"
             )
-        if n_bad := int((~torch.isfinite(query.audio)).sum()):
-            raise CannotSeparate(
-                f"{name} holds {n_bad} samples of {len(query.audio)} that are NaN or infinite: "
-                "repair the file"
-            )
-        if len(query.audio) == 0 or query.audio.square().mean().sqrt() < SILENCE_RMS:
+        if query.audio.square().mean().sqrt() < SILENCE_RMS:
             raise CannotSeparate(f"{name} is silent: give an example in which the sound is heard")
     return mixture.queries
 
