@@ -266,7 +266,7 @@ def test_likeness_is_that_of_the_gaussians_of_what_was_heard() -> None:
     expected = torch.empty(5, 2, 2, dtype=torch.float64)
     for source in range(2):
         covariance = torch.cov(past[source].T, correction=0)
-        covariance = covariance + 0.01 * covariance.diagonal().mean() * torch.eye(12)
+        covariance = covariance + (0.01 * covariance.diagonal().mean() + 1e-6) * torch.eye(12)
         gaussian = torch.distributions.MultivariateNormal(past[source].mean(dim=0), covariance)
         expected[:, :, source] = gaussian.log_prob(frames).T
     expected = (expected - expected.amax(dim=-1, keepdim=True)).clamp_min(-5.0) / 10
@@ -282,12 +282,21 @@ def test_what_is_silent_or_dominated_says_nothing() -> None:
     assert float((heard.dominant.sum(dim=0) > 1).double().sum()) == 0
 
 
-@pytest.mark.parametrize("level", [1e-3, 1.0])
+@pytest.mark.parametrize("level", [1e-3, 1.0, 1e30])
 def test_the_level_says_nothing(level: float) -> None:
     sound = torch.stack([voice(2, LOW, 0), voice(2, HIGH, 1)])
     one, other = frame_cepstra(sound, RATE), frame_cepstra(level * sound, RATE)
     torch.testing.assert_close(one.cepstra, other.cepstra, atol=2e-3, rtol=0)
     assert torch.equal(one.dominant, other.dominant)
+
+
+def test_a_sound_that_never_changes_has_a_likeness_too() -> None:
+    same = FrameCepstra(
+        torch.full((2, 60, 12), 0.3, dtype=torch.float64), torch.ones(2, 60, dtype=torch.float64)
+    )
+    memory = TimbreMemory(2)
+    memory.add(same)
+    assert bool(memory.log_likelihoods(same).isfinite().all())
 
 
 # Going on

@@ -29,6 +29,7 @@ MAX_FRAME_NEPERS = 5.0  # by which one frame may favour a source over another
 MIN_FRAMES = 50  # for an estimate of a covariance
 BLOCK_FRAMES = 512  # transformed at once: few enough for a processor's cache
 RIDGE = 0.01  # added to each variance, relative to their mean
+MIN_VARIANCE = 1e-6  # added as well, for a sound that never changes; those of voices are around 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ def frame_cepstra(sources: Float[Tensor, "source time"], sample_rate: int) -> Fr
     n_frames = sources.shape[-1] // hop
     n_bins = min(window // 2 + 1, 1 + int(MAX_HZ * window / sample_rate))
     filters = mel_filters(n_bins, round(2 * (n_bins - 1) * sample_rate / window), N_MELS)
-    padded = torch.nn.functional.pad(sources, (0, window))
+    # Cepstra do not depend on the level: a power of two, which rounds nothing, keeps powers below infinity.
+    exponent = torch.frexp(sources.abs().amax()).exponent.clamp_min(0) if n_frames else torch.tensor(0)
+    padded = torch.nn.functional.pad(torch.ldexp(sources, -exponent), (0, window))
     cepstra = sources.new_zeros(len(sources), n_frames, N_COEFFICIENTS)
     levels = sources.new_zeros(len(sources), n_frames)
     for start in range(0, n_frames, BLOCK_FRAMES):
@@ -127,7 +130,7 @@ class TimbreMemory:
             return torch.zeros(n_frames, n_estimates, len(self.n_frames), dtype=torch.float64)
         means = self.sums / self.n_frames[:, None]
         covariances = self.products / self.n_frames[:, None, None] - means.unsqueeze(2) * means.unsqueeze(1)
-        ridge = RIDGE * covariances.diagonal(dim1=1, dim2=2).mean(dim=1)
+        ridge = RIDGE * covariances.diagonal(dim1=1, dim2=2).mean(dim=1) + MIN_VARIANCE
         covariances = covariances + ridge[:, None, None] * torch.eye(n_coefficients, dtype=torch.float64)
         factors = torch.linalg.cholesky(covariances)
         deviations = frames.cepstra.unsqueeze(2) - means  # (estimate, frame, source, coefficient)
