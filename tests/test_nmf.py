@@ -22,6 +22,7 @@ from sepnet.artifact import newest_run
 from sepnet.cli.train import train
 from sepnet.dsp import nmf, nmf_iterations
 from sepnet.dsp.blocks import excerpt_spectrogram, mask_in_blocks
+from sepnet.dsp.fast_stft import FastSTFT
 from sepnet.dsp.filterbank import STFT
 from sepnet.dsp.nmf_coarse import start_coarsely
 from sepnet.dsp.nmf_iterations import ACCELERATED
@@ -168,8 +169,6 @@ def test_the_solver_that_takes_less_time_is_the_default(divergence: Any, fastest
     settings: Any = {"n_components": 3, "divergence": divergence, "n_iterations": 5, "tolerance": 0}
     X = uniform(2, 20, 25)
     assert torch.equal(nmf.factorise(X, **settings).model, nmf.factorise(X, solver=fastest, **settings).model)
-    with pytest.raises(SepnetError, match="solver='newton' is none of auto, accelerated, multiplicative"):
-        nmf.factorise(X, solver="newton", **settings)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
@@ -711,14 +710,14 @@ def test_a_long_mixture_keeps_its_sources_apart_in_all_blocks() -> None:
 
 def test_memory_does_not_grow_with_the_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     frames: list[int] = []
-    spectrogram_of = STFT.spectrogram
+    spectrogram_of = FastSTFT.spectrogram
 
-    def watched(self: STFT, signal: Tensor) -> Tensor:
+    def watched(self: FastSTFT, signal: Tensor) -> Tensor:
         found = spectrogram_of(self, signal)
         frames.append(found.shape[-1])
         return found
 
-    monkeypatch.setattr(STFT, "spectrogram", watched)
+    monkeypatch.setattr(FastSTFT, "spectrogram", watched)
     model = NMF(n_components=4, n_iterations=2, learn_seconds=6.0, block_seconds=2.0)
     model.separate(Mixture(0.1 * uniform(1, 60 * RATE).float(), RATE, n_sources=2))
     assert len(frames) >= 30

@@ -337,7 +337,9 @@ def test_shipped_weights_load_and_say_whose_they_are(name: str) -> None:
     queries = (Query(sound[0, :2000], separator.sample_rate),)
     mixture = Mixture(sound, separator.sample_rate, n_sources=2, queries=queries)
     found = separator.separate(mixture.only(separator.info.needs)).sources
-    torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-5, rtol=0)
+    assert bool(found.isfinite().all())
+    if separator.info.covers_mixture:
+        torch.testing.assert_close(found.sum(dim=0), mixture.audio[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason=f"real speech is not at {SPEECH}")

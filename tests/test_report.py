@@ -438,6 +438,7 @@ def test_provenance_is_told(tmp_path: Path) -> None:
     content = {
         "data_fingerprint": "f00",
         "mixtures": 2,
+        "measures": ["si_sdr"],
         "versions": {"one": "v7"},
         "pipeline": settings,
         "runs": [run, run],

@@ -27,7 +27,7 @@ TONE_SECONDS = 19.0  # it plays on while a busy machine presses buttons
 
 @pytest.fixture(scope="module")
 def address():
-    with running(["hpss", "nmf", "energy_reference"], limits=Limits(seconds=20), examples=True) as found:
+    with running(["hpss", "nmf", "energy_reference"], limits=Limits(seconds=60), examples=True) as found:
         yield found
 
 
@@ -205,7 +205,7 @@ def test_an_example_comes_with_its_scores(page):
     ("data", "sentence"),
     [
         (b"no sound at all", "can't be read as audio"),
-        (wav(noise(21)), "of 20 s at the most"),
+        (wav(noise(61)), "of 60 s at the most"),
     ],
 )
 def test_a_bad_file_is_told_in_a_sentence(page, tmp_path, data, sentence):
