@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sepnet.metrics.opinion import is_installed
 from sepnet.serving import Limits, running, screenshot
 from sepnet.types import SepnetError
 from tests.serving_fixtures import RATE, noise, wav
@@ -198,6 +199,10 @@ def test_an_example_comes_with_its_scores(page):
     take_example(page, "Bell and hum", "energy_reference")
     separate(page)
     assert page.locator(".scores tbody tr").count() == 2
+    # The mixture and its sources are judged without a reference, too.
+    opinions = page.locator("[data-mixer]:not([data-old]) .opinion").all_inner_texts()
+    assert len(opinions) == 3 * is_installed()
+    assert all(text.startswith("DNSMOS ") for text in opinions)
     assert page.locator(".scores td").first.inner_text() in ("1", "2")
 
 

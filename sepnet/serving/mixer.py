@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sepnet.figures import spectrogram
+from sepnet.inference.opinions import predict_opinion
 from sepnet.metrics import Opinion
 from sepnet.serving import result_files
 from sepnet.serving.separation import SeparationResult
@@ -20,6 +21,7 @@ from sepnet.serving.waveform import waveform_svg
 
 STATIC = Path(__file__).with_name("static")
 MAX_FRAMES, MAX_ROWS = 900, 160  # of a spectrogram
+MAX_EXCERPTS = 2  # that DNSMOS judges of each signal, a third of a second of compute each
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def html(result: SeparationResult, token: str) -> str:
     signals = [result.mixture, *result.sources]
     names = ["mixture", *(label.replace("_", " ") for label in result.labels)]
     peak = max(float(np.abs(signal).max()) for signal in signals)
+    opinions = [_opinion(signal, result.sample_rate) for signal in signals]
     environment = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undefined=StrictUndefined)
     environment.filters["db"] = _db
     return environment.get_template("mixer.html").render(
@@ -91,11 +94,12 @@ def html(result: SeparationResult, token: str) -> str:
         token=token,
         tracks=[
             Track(name, _file(k), waveform_svg(signal, peak), "true" if k == 0 else "false", opinion)
-            for k, (name, signal, opinion) in enumerate(zip(names, signals, result.opinions, strict=True))
+            for k, (name, signal, opinion) in enumerate(zip(names, signals, opinions, strict=True))
         ],
         archive=result_files.ARCHIVE,
         duration=f"{int(result.seconds // 60)}:{result.seconds % 60:04.1f}",
         range_db=spectrogram.DYNAMIC_RANGE_DB,
+        has_opinions=any(opinions),
         summary=_summary(result),
     )
 
@@ -112,6 +116,13 @@ def _summary(result: SeparationResult) -> str:
         f"{result.compute_seconds / result.seconds:.2f} times the duration. "
         f"Levels are those of the mixture; the sources add up to it{residual}.{warnings}"
     )
+
+
+def _opinion(signal: np.ndarray, sample_rate: int) -> Opinion | None:
+    def read(start: int, n_samples: int) -> np.ndarray:
+        return signal[start : start + n_samples]
+
+    return predict_opinion(read, len(signal), sample_rate, max_excerpts=MAX_EXCERPTS)
 
 
 def _is_chunked(result: SeparationResult) -> bool:

@@ -45,10 +45,7 @@ def manifest(result: SeparationResult) -> dict[str, object]:
         "compute_seconds": round(result.compute_seconds, 3),
         "residual_db": result.residual_db,
         "warnings": list(result.warnings),
-        "sources": [
-            {"file": _name(k), "label": label, "dnsmos": None if opinion is None else opinion._asdict()}
-            for k, (label, opinion) in enumerate(zip(result.labels, result.opinions[1:], strict=True))
-        ],
+        "sources": [{"file": _name(k), "label": label} for k, label in enumerate(result.labels)],
         "scores": [asdict(score) for score in result.scores],
     }
 

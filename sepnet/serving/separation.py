@@ -12,16 +12,14 @@ import torch
 from jaxtyping import Float
 
 from sepnet.data.audio.memory import DecodedSound, decode
-from sepnet.inference.opinions import predict_opinion
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
-from sepnet.metrics import Opinion, align, sdr, si_sdr, si_sdr_improvement
+from sepnet.metrics import align, sdr, si_sdr, si_sdr_improvement
 from sepnet.serving.limits import Limits
 from sepnet.serving.models import Models
 from sepnet.types import Mixture, Query, Separation, Separator, SepnetError
 
 ReadUpload = Callable[[], bytes]
 """Returns the bytes of a sound file; called when a job begins, so that waiting requests need no memory."""
-MAX_EXCERPTS = 2  # that DNSMOS judges of each signal, a third of a second of compute each
 CHANNELS: Mapping[str, Literal["mean", "all"]] = {"mean": "mean", "all": "all"}
 
 
@@ -80,7 +78,6 @@ class SeparationResult:
         scores: One for each reference.
         residual_db: Level of mixture - sum of sources relative to the mixture; None for rounding errors only.
         compute_seconds: Time of the separation, without decoding.
-        opinions: What DNSMOS predicts for the mixture and for each source; None where it predicts nothing.
         warnings: In sentences: defects of the files, such as that one is cut off, or that it is too short.
     """
 
@@ -93,7 +90,6 @@ class SeparationResult:
     scores: tuple[Score, ...]
     residual_db: float | None
     compute_seconds: float
-    opinions: tuple[Opinion | None, ...]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -153,7 +149,6 @@ class SeparationService:
             scores=_scores(separation, separated, references, separator.info.needs),
             residual_db=_residual_db(separated, sources),
             compute_seconds=compute_seconds,
-            opinions=tuple(_opinion(signal, sample_rate) for signal in (separated, *sources)),
             warnings=(
                 *(sound.defect for sound in (recording, query) if sound and sound.defect),
                 *((f"the mixture: {reservation}",) if reservation else ()),
@@ -216,13 +211,6 @@ def _scores(
     return tuple(
         Score(k + 1, output + 1, *row) for k, (output, row) in enumerate(zip(order, rows, strict=True))
     )
-
-
-def _opinion(signal: np.ndarray, sample_rate: int) -> Opinion | None:
-    def read(start: int, n_samples: int) -> np.ndarray:
-        return signal[start : start + n_samples]
-
-    return predict_opinion(read, len(signal), sample_rate, max_excerpts=MAX_EXCERPTS)
 
 
 def _residual_db(mixture: np.ndarray, sources: np.ndarray) -> float | None:
