@@ -22,7 +22,7 @@ help:
 	@echo "make results  evaluate every method, for docs/results.md (hours); needs SEPNET_SPEECH8K and SEPNET_ESC10"
 	@echo "make search   the variants of pit that docs/results.md compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
-	@echo "make test   install, and run the tests (about 8 minutes on two cores)"
+	@echo "make test   install, and run the tests (about 12 minutes on two cores)"
 	@echo "make test-all  run every test, the slow ones as well, and build the documents (about an hour)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment, the demo's run, the toy corpus, caches and indices, and site/"
