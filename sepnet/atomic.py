@@ -1,50 +1,28 @@
 """Write files and folders whole or not at all.
 
 A reader never finds half a file, and a failed write leaves nothing behind. What a killed process leaves is
-removed by the next write of the same file: its temporary name follows from that of the file, and a lock,
-which ends with the process that holds it, tells whether anyone still writes there. A write that the system
-refuses (a full disk, a folder without permission, a name that is too long) raises a SepnetError that names
-the place and the remedy, so that callers need no handling of their own.
+removed by the next write of the same file (see ``sepnet.claim``). A write that the system refuses (a full
+disk, a folder without permission, a name that is too long) raises a SepnetError that names the place and the
+remedy, so that callers need no handling of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import itertools
 import os
-import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sepnet.claim import OLD, claimed
 from sepnet.types import SepnetError
 
-try:
-    import fcntl
-except ImportError:  # on Windows what a killed process leaves stays there
-    fcntl = None  # type: ignore[assignment]
-
-# Of disks on a network that have none.
-NO_LOCKS = (
-    errno.ENOLCK,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EINVAL,
-)
 TERMINATED_STATUS = 143  # 128 + SIGTERM
-PART, OLD = ".part", ".old"  # the suffixes of what is being written, and of what it replaces
-
-
-class _NoLocksError(Exception):
-    """The disk or the system has no locks that end with the process that holds them."""
 
 
 @contextmanager
@@ -74,7 +52,7 @@ def replacing(
         stack.enter_context(_explained(path))
         stack.enter_context(parents_of(path))
         if temporary_name is None:
-            temporary = stack.enter_context(_claimed(path, is_folder=False))
+            temporary = stack.enter_context(claimed(path, is_folder=False))
         else:
             temporary = path.with_name(temporary_name)
         try:
@@ -103,7 +81,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         SepnetError: The block or the move raised an OSError.
     """
     path = Path(path)
-    with _explained(path), parents_of(path), _claimed(path, is_folder=True) as temporary:
+    with _explained(path), parents_of(path), claimed(path, is_folder=True) as temporary:
         previous = temporary.with_suffix(OLD)
         try:
             yield temporary
@@ -138,7 +116,7 @@ def new_folder(path: str | Path, kind: str) -> Iterator[Path]:
         SepnetError: The block or the move raised another OSError.
     """
     path = Path(path)
-    with _explained(path), parents_of(path), _claimed(path.with_name(kind), is_folder=True) as temporary:
+    with _explained(path), parents_of(path), claimed(path.with_name(kind), is_folder=True) as temporary:
         try:
             yield temporary
             temporary.rename(path)
@@ -194,147 +172,6 @@ def exists(path: str | Path) -> bool:
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
-
-
-@contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Make a folder in the system's folder for temporary files, and delete it in the end.
-
-    Those that killed processes have left there are deleted, too.
-
-    Args:
-        prefix: With which the names of such folders begin.
-
-    Yields:
-        The folder, which no other user can read.
-    """
-    for other in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with contextlib.suppress(OSError, _NoLocksError):  # OSError: it is another user's
-            _remove_abandoned(other, other)
-    folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
-    descriptor = None
-    with contextlib.suppress(_NoLocksError):
-        descriptor = _lock(folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def remove_abandoned(folder: Path, lock: str) -> None:
-    """Delete a folder that a killed process has left, unless another process works in it.
-
-    Args:
-        folder: The folder; it need not exist.
-        lock: The name of the file in it that a process at work holds locked.
-    """
-    with contextlib.suppress(OSError, _NoLocksError):
-        if folder.is_dir() and not (folder / lock).exists():
-            shutil.rmtree(folder)
-        _remove_abandoned(folder, folder / lock)
-
-
-def _remove_abandoned(folder: Path, lock: Path) -> None:
-    """Delete a folder unless another process holds its lock."""
-    if (descriptor := _lock(lock)) is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
-
-
-@contextmanager
-def _claimed(path: Path, *, is_folder: bool) -> Iterator[Path]:
-    """Provide an empty file or folder beside a path that no other process takes, and remove leftovers."""
-    name = f"{path.name}{'/' if is_folder else ''}"
-    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
-    try:
-        for number in itertools.count():
-            temporary = path.with_name(f".{digest}-{number}{PART}")
-            descriptor = _take(temporary, is_folder=is_folder)
-            if descriptor is not None:
-                break
-    except _NoLocksError:
-        _remove(temporary)
-        temporary = path.with_name(f".{digest}-{secrets.token_hex(6)}{PART}")
-        if is_folder:
-            temporary.mkdir()
-        yield temporary
-        return
-    assert descriptor is not None
-    try:
-        _restore(temporary.with_suffix(OLD), path)
-        for further in itertools.count(number + 1):  # of writes that happened at the same time
-            leftover = path.with_name(f".{digest}-{further}{PART}")
-            if not leftover.exists():
-                break
-            if (other := _lock(leftover)) is not None:
-                _restore(leftover.with_suffix(OLD), path)
-                _remove(leftover)
-                os.close(other)
-        yield temporary
-    finally:
-        os.close(descriptor)
-
-
-def _take(temporary: Path, *, is_folder: bool) -> int | None:
-    """Make a temporary file or folder, or empty that of a killed process, and lock it; None: it is in use."""
-    while True:
-        if is_folder:
-            with contextlib.suppress(FileExistsError):
-                temporary.mkdir()
-        else:
-            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666))
-        descriptor = _lock(temporary)
-        if descriptor is None and temporary.exists():
-            return None
-        if descriptor is not None:
-            break
-    if is_folder:
-        for leftover in temporary.iterdir():
-            _remove(leftover)
-    else:
-        os.truncate(temporary, 0)
-    return descriptor
-
-
-def _lock(path: Path) -> int | None:
-    """Lock a file or a folder until the descriptor is closed; None: another process holds it, or it is gone.
-
-    Raises _NoLocksError where there are no such locks.
-    """
-    if fcntl is None:
-        raise _NoLocksError
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            os.close(descriptor)
-            raise _NoLocksError from error
-    os.close(descriptor)
-    return None
-
-
-def _restore(previous: Path, path: Path) -> None:
-    """Put the content of a folder back whose replacement was killed halfway, or remove what it replaced."""
-    if previous.is_dir():
-        if path.exists():
-            shutil.rmtree(previous, ignore_errors=True)
-        else:
-            previous.rename(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

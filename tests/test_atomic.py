@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from typing_extensions import TypedDict
 
-from sepnet.atomic import remove_abandoned, replacing, replacing_folder, temporary_folder, write_text
+from sepnet.atomic import replacing, replacing_folder, write_text
+from sepnet.claim import remove_abandoned, temporary_folder
 from sepnet.stored import read_json, read_text
 from sepnet.types import SepnetError
 

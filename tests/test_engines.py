@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sepnet.cli import separate
+from sepnet.cli import evaluate, separate
 from sepnet.engines import LOCAL, EngineSettings, LostItem, open_engine
 from sepnet.engines.paths import PathProbe, check_paths
 from sepnet.inference.recording_list import Shard, read_list
@@ -271,3 +271,26 @@ def test_ray_writes_the_same_files_as_this_process(
         for name in ("local", "ray")
     ]
     assert of_row[0] == of_row[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("reachable")
+def test_ray_scores_as_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    for number in range(12):
+        write_sound(tmp_path / f"voices/{number % 6}/{number}.wav", number)
+    data = [
+        "data=folder",
+        f"data.corpus.root={tmp_path}/voices",
+        "data.corpus.split_fractions={train: 0.34, dev: 0.33, test: 0.33}",
+        *("measures=[si_sdr]", "cost_mixtures=0", "limit=3", "separators=[identity,hpss]"),
+    ]
+    rows = []
+    for name, engine in (("local", ["n_processes=0"]), ("ray", ["engine=ray", "n_processes=2"])):
+        monkeypatch.setattr(sys, "argv", ["sepnet eval", *data, *engine, f"out={tmp_path}/{name}"])
+        evaluate.main()
+        rows.append(table(tmp_path / name / "rows.csv"))
+    measured = ("compute_seconds", "peak_memory_mb")
+    one, other = ([{k: v for k, v in row.items() if k not in measured} for row in each] for each in rows)
+    assert len(one) == 2 * 3 * 2
+    assert one == other

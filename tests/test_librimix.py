@@ -247,6 +247,7 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
+        ("", "is empty: give a header, such as mixture_ID"),
         ("mixture_ID,source_1_path\na,x\n", "lacks the columns source_1_gain"),
         ("mixture_ID,source_1_path,source_1_gain\n", "no rows"),
         ("mixture_ID,source_1_path,source_1_gain\na,x,loud\n", "line 2: source_1_gain is 'loud'"),

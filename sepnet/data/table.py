@@ -51,6 +51,8 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[tuple[int, dict
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from error
+    if not header:
+        raise SepnetError(f"{path} is empty: give a header, such as {','.join(columns)}, and rows")
     if missing := [column for column in columns if column not in header]:
         raise SepnetError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header)}")
     for line, row in rows:

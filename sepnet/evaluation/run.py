@@ -83,7 +83,6 @@ def run(
     total = sum(map(len, todo.values()))
     if total:
         provenance.record(rows_csv, contenders, mixtures, measures, settings, n_processes)
-    if total:
         engine.check(partial(_unusable, contenders, mixtures))
     problems = []  # of contenders that could not be scored; the others are
     with tqdm(total=total, unit="mixture", disable=not (progress and total), dynamic_ncols=True) as bar:

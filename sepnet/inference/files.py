@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from sepnet.atomic import exists, temporary_folder
+from sepnet.atomic import exists
+from sepnet.claim import temporary_folder
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
 from sepnet.data.sound_files import list_folder

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sepnet.atomic import remove_abandoned
+from sepnet.claim import remove_abandoned
 from sepnet.data import audio
 from sepnet.inference.channels import check_channels, n_output_channels
 from sepnet.inference.checkpoint import LOCK, CheckpointWriteError, Progress, SeparationCheckpoint

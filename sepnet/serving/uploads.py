@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sepnet.atomic import temporary_folder
+from sepnet.claim import temporary_folder
 from sepnet.data.audio import SUFFIXES
 from sepnet.serving.limits import MB, Limits
 
