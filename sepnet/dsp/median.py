@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-BLOCK_ENTRIES = (
-    2**15
-)  # of the columns that are filtered together: about 2 h such blocks stay in a core's cache
+# Of the columns that are filtered together: about 2 h such blocks stay in a core's cache.
+BLOCK_ENTRIES = 2**15
 
 Run = list[Tensor]
 """Equally long vectors, sorted elementwise: no entry of one is above that of the next."""
