@@ -178,11 +178,11 @@ MAIN = {
     "sepnet.dsp.masks.phase_sensitive_mask": "psm",
     "sepnet.dsp.masks.wiener_mask": "wiener",
     "sepnet.metrics.si_sdr": "pit",
-    "sepnet.metrics.snr": "enhance",
     "sepnet.metrics.thresholded_snr": "pit_any",
 }
 # YAMLs that are no class's main one: they say in full what differs.
 VARIANTS = {
+    "enhance": "MaskEstimator of one voice, whose loss is of a voice against noise",
     "energy_live": "EnergyReference with few and long frames, for a short latency",
     "energy_reference_textbook": "EnergyReference as the idea is published",
     "energy_textbook": "Energy as the idea is published",
