@@ -40,15 +40,14 @@ class HierarchicalLeastSquares(GuardedUpdates):
         ]
 
     def _objective(self) -> Tensor:
-        W, H = self.problem.W, self.problem.H
-        self.products = H @ self.problem.X.mT, H @ H.mT
+        W = self.problem.W
+        self.products = self._dictionary_products()
         cross = (self.products[0] * W).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
-        square = ((W @ W.mT) * self.products[1]).sum(dim=(1, 2), dtype=torch.float64)
+        square = (torch.bmm(W, W.mT) * self.products[1]).sum(dim=(1, 2), dtype=torch.float64)
         return self.constant - cross + 0.5 * square
 
     def _forget(self, risen: Tensor) -> None:
-        H = self.problem.H
-        self.products = H @ self.problem.X.mT, H @ H.mT
+        self.products = self._dictionary_products()
         self.before = [
             torch.where(risen, saved, before) for saved, before in zip(self.saved, self.before, strict=True)
         ]
@@ -60,17 +59,25 @@ class HierarchicalLeastSquares(GuardedUpdates):
             first = problem.n_fixed if index == 0 else 0
             if first == factor.shape[1]:
                 continue
-            num, gram = self.products if index == 0 else (problem.W @ problem.X, problem.W @ problem.W.mT)
-            start = factor.clone()
+            num, gram = self.products if index == 0 else self._activation_products()
+            start, before = factor.clone(), self.before[index]
             self._sweep(factor, num, gram, first, self.masks[index])
-            new = factor.clone()
-            factor[:, first:] += rate * (new - self.before[index])[:, first:]
+            self.before[index] = new = factor.clone()
+            factor[:, first:].addcmul_((new - before)[:, first:], rate)
             threshold(factor, problem.smallest, 0.0, inplace=True)
-            if only is None:
-                self.before[index] = new
-            else:
-                self.before[index] = torch.where(only, new, self.before[index])
+            if only is not None:
+                self.before[index] = torch.where(only, new, before)
                 factor.copy_(torch.where(only, factor, start))
+
+    def _dictionary_products(self) -> tuple[Tensor, Tensor]:
+        """H X^T and H H^T."""
+        H = self.problem.H
+        return torch.bmm(H, self.problem.X.mT), torch.bmm(H, H.mT)
+
+    def _activation_products(self) -> tuple[Tensor, Tensor]:
+        """W^T X and W^T W."""
+        W = self.problem.W
+        return torch.bmm(W, self.problem.X), torch.bmm(W, W.mT)
 
     def _sweep(self, factor: Tensor, num: Tensor, gram: Tensor, first: int, mask: Tensor | None) -> None:
         """The best values of one component after the other, in place."""
@@ -94,10 +101,12 @@ def _sweep_rows(
     factor: np.ndarray, num: np.ndarray, gram: np.ndarray, first: int, mask: np.ndarray | None
 ) -> None:
     """The same for one item."""
-    best = np.empty_like(factor[0])
-    for k in range(first, len(factor)):
-        np.dot(gram[k], factor, out=best)
-        np.subtract(num[k], best, out=best)
-        np.maximum(best, 0.0, out=factor[k])
+    best, zeros = np.empty_like(factor[0]), np.zeros_like(factor[0])
+    for k, (row, target, weights) in enumerate(zip(factor, num, gram, strict=True)):
+        if k < first:
+            continue
+        np.dot(weights, factor, out=best)
+        np.subtract(target, best, out=best)
+        np.maximum(best, zeros, out=row)  # with zeros in an array, in a third of the time
         if mask is not None:
-            factor[k] *= mask[k]
+            np.multiply(row, mask[k], out=row)

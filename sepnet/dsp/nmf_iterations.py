@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sepnet.dsp.nmf_coarse import start_coarsely
 from sepnet.dsp.nmf_extrapolated import ExtrapolatedUpdates
 from sepnet.dsp.nmf_guard import GuardedUpdates
 from sepnet.dsp.nmf_hals import HierarchicalLeastSquares
+from sepnet.dsp.nmf_least_squares_start import start_by_least_squares
 from sepnet.dsp.nmf_updates import DEGREE, Divergence, MultiplicativeUpdates, Problem
 from sepnet.types import SepnetError
 
@@ -83,10 +83,10 @@ def factorise_from(
         n_fixed: The spectra of this many components, the first ones, are not updated.
         solver: ``multiplicative``, the updates of the textbooks (sepnet.dsp.nmf_updates), or ``accelerated``,
             which reaches the same objective sooner: sepnet.dsp.nmf_hals for the Frobenius norm and
-            sepnet.dsp.nmf_extrapolated for the others, with Itakura-Saito after a start on means of frames
-            (sepnet.dsp.nmf_coarse). None raises the objective. ``auto`` is the one that takes less time:
-            ``multiplicative`` for Kullback-Leibler, where an accelerated iteration takes about as much longer
-            as it saves iterations, and with sparsity, for which there is no other; else ``accelerated``.
+            sepnet.dsp.nmf_extrapolated for the others, after a start by least squares unless all spectra are
+            fixed (sepnet.dsp.nmf_least_squares_start). None raises the objective. ``auto`` is the one that
+            takes less time: ``multiplicative`` with sparsity, for which there is no other, and for
+            Kullback-Leibler with all spectra fixed; else ``accelerated``.
 
     Returns:
         The factorisation of each item.
@@ -104,7 +104,8 @@ def factorise_from(
     if solver not in get_args(Solver):
         raise SepnetError(f"solver={solver!r} is none of {', '.join(get_args(Solver))}")
     size, n_parts = cache_parts(X)
-    pays = solver == "accelerated" or (solver == "auto" and divergence != "kullback_leibler")
+    learns = n_fixed < n_components
+    pays = solver == "accelerated" or (solver == "auto" and (learns or divergence != "kullback_leibler"))
     is_accelerated = pays and sparsity == 0
     batches = []
     for first in range(0, len(X), size):
@@ -118,11 +119,12 @@ def factorise_from(
             n_fixed,
             1 if is_accelerated else n_parts,
         )
-        if is_accelerated and n_iterations and divergence == "itakura_saito":
-            start_coarsely(problem, ACCELERATED[divergence])
+        first = problem.objective()
+        if is_accelerated and n_iterations and divergence != "frobenius" and learns:
+            start_by_least_squares(problem)
         updates: GuardedUpdates | MultiplicativeUpdates
         updates = ACCELERATED[divergence](problem) if is_accelerated else MultiplicativeUpdates(problem)
-        batches.append(_iterate(problem, updates, n_iterations, tolerance))
+        batches.append(_iterate(problem, updates, n_iterations, tolerance, first))
     return Factorisation(
         *(torch.cat([getattr(each, name) for each in batches]) for name in Factorisation.__dataclass_fields__)
     )
@@ -133,15 +135,19 @@ def _iterate(
     updates: GuardedUpdates | MultiplicativeUpdates,
     n_iterations: int,
     tolerance: float,
+    first: Tensor,
 ) -> Factorisation:
-    """Update until each item has converged; its factors are kept as they were then."""
+    """Update until each item has converged; its factors are kept as they were then.
+
+    ``first`` (item,) is the objective of the given factors.
+    """
     n_items, device = problem.n_items, problem.X.device
     if tolerance == 0:
         for _ in range(n_iterations):
             updates.iterate()
         updates.settle()
         return _current(problem, torch.full((n_items,), n_iterations, device=device))
-    first = previous = problem.objective().clamp_min(0).sqrt()
+    first, previous = first.clamp_min(0).sqrt(), problem.objective().clamp_min(0).sqrt()
     kept = _current(problem, torch.zeros(n_items, dtype=torch.int64, device=device))
     running = torch.ones(n_items, dtype=torch.bool, device=device)
     for iteration in range(1, n_iterations + 1):
