@@ -85,7 +85,7 @@ class NMF:
         mask_exponent: float = 1.0,
         start: nmf.Start = "random",
         n_restarts: Depth = 1,
-        n_iterations: NonNegativeInt = 100,
+        n_iterations: NonNegativeInt = 30,
         sparsity: NonNegativeFloat = 0.0,
         solver: nmf.Solver = "auto",
         window_seconds: Seconds = 0.064,
