@@ -72,6 +72,13 @@ def test_help_of_a_command_is_printed_in_place_of_running_it(
     assert "usage: sepnet separate FILE..." in capsys.readouterr().out
 
 
+def test_help_does_not_wait_for_what_the_command_needs() -> None:
+    program = "import sys; from sepnet.cli.main import main; main(); sys.exit('torch' in sys.modules)"
+    asked = subprocess.run([sys.executable, "-c", program, "train", "--help"], capture_output=True, text=True)
+    assert asked.returncode == 0, asked.stderr
+    assert "usage: sepnet train" in asked.stdout
+
+
 def test_messages_name_the_command_that_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/sepnet", "train"])
     assert command("train") == "sepnet train"

@@ -101,7 +101,7 @@ def test_more_accelerated_iterations_are_never_worse(divergence: Any) -> None:
     start = nmf.random_start(X, 5, torch.Generator().manual_seed(0))
     before = nmf.objective(X, *start, divergence=divergence)
     first = before
-    for count in range(1, 60):
+    for count in (*range(1, 12), *range(12, 60, 6)):
         found = nmf.factorise_from(
             X, *start, divergence=divergence, n_iterations=count, tolerance=0, solver="accelerated"
         )
@@ -417,7 +417,7 @@ def test_a_low_rank_matrix_is_recovered(divergence: Any, start: Any) -> None:
     H = torch.cat([torch.eye(3, dtype=torch.float64), uniform(3, 20, seed=1)], dim=1)[None]
     X = W @ H + 1e-9
     found = nmf.factorise(
-        X, n_components=3, divergence=divergence, start=start, n_restarts=5, n_iterations=3000, tolerance=0
+        X, n_components=3, divergence=divergence, start=start, n_restarts=5, n_iterations=600, tolerance=0
     )
     torch.testing.assert_close(found.model, X, atol=2e-2, rtol=0)
     norm = found.dictionary[0] / found.dictionary[0].norm(dim=0)

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sepnet import settings
 from sepnet.artifact import config_folder, explain_omegaconf
-from sepnet.cli.help import SUMMARIES, command_help
+from sepnet.cli.help import ASKS_FOR_HELP, SUMMARIES, command_help
 from sepnet.cli.overrides import check, clashes, key_of, search_path
 from sepnet.cli.quoting import quoted, unquoted
 from sepnet.types import SepnetError
@@ -51,7 +51,7 @@ def run(
     """
     if sys.stdout is None:  # closed by the shell
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    if not {"-h", "--help"}.isdisjoint(sys.argv[1:]) and config_name in SUMMARIES:
+    if any(word in ASKS_FOR_HELP for word in sys.argv[1:]) and config_name in SUMMARIES:
         print(command_help(config_name))
         return
     with one_sentence():

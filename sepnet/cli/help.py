@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from sepnet.artifact import config_folder
 from sepnet.commands import command
+from sepnet.paths import config_folder
 
 SUMMARIES = {
     "separate": "separate recordings into their sources",
@@ -36,6 +36,7 @@ EXAMPLES = {
     "prepare": ("corpus=folder root=/my/wavs", "corpus=librispeech subset=dev-clean"),
     "export": ("model=pit-2spk-8k out=pit.onnx", "model=pit-causal-2spk-8k step=true out=step.onnx"),
 }
+ASKS_FOR_HELP = ("-h", "--help")
 WIDTH = 100
 SETTING = re.compile(r"^(?P<indent> *)(?P<name>\w+):(?P<value>[^#]*)(?:#(?P<comment>.*))?$")
 HIDDEN = ("defaults", "hydra")

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 import sepnet
-from sepnet.cli.help import SUMMARIES, overview
+from sepnet.cli.help import ASKS_FOR_HELP, SUMMARIES, command_help, overview
 
 MODULES = {name: f"sepnet.cli.{name}" for name in SUMMARIES} | {"eval": "sepnet.cli.evaluate"}
 BAD_INPUT = 2
@@ -16,10 +16,12 @@ BAD_INPUT = 2
 def main() -> None:
     """Run the command that the first word names, with the rest of the words."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in (*ASKS_FOR_HELP, "help"):
         print(overview())
     elif words[0] == "--version":
         print(f"sepnet {sepnet.__version__}")
+    elif words[0] in MODULES and any(word in ASKS_FOR_HELP for word in words):
+        print(command_help(words[0]))  # at once: what the command itself needs takes seconds to import
     elif words[0] in MODULES:
         module = importlib.import_module(MODULES[words[0]])
         # Lightning starts the other processes of a training by this file and the words after it.
