@@ -10,7 +10,7 @@ import signal
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,11 @@ class Handler(BaseHTTPRequestHandler):
 
     files: Mapping[str, bytes] = {}
     model: Mapping[str, bytes] = {}
+
+    def handle(self) -> None:
+        """Answer; a client that was killed in the middle is no error."""
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, *_: Any) -> None:
         """Print nothing."""

@@ -103,7 +103,8 @@ def sound(rng: np.random.Generator) -> tuple[bytes, str]:
             if rng.random() < 0.15:
                 return _muxed(rng, data), ".mp4"
             name = str(rng.choice(FORMATS))
-            subtypes = list(soundfile.available_subtypes(name))
+            # libsndfile's own encoder of ALAC crashes on some lengths: those files come from FFmpeg.
+            subtypes = [kind for kind in soundfile.available_subtypes(name) if not kind.startswith("ALAC")]
             subtype = str(rng.choice(subtypes)) if rng.random() < 0.6 else soundfile.default_subtype(name)
             if subtype not in ("FLOAT", "DOUBLE"):  # encoders crash on what no microphone gives
                 data = np.clip(np.nan_to_num(data), -1, 1)
