@@ -463,6 +463,29 @@ def test_flac_holds_eight_channels(tmp_path: Path, capsys: pytest.CaptureFixture
     separated(tmp_path / "nine.wav", "format=flac", "channels=mean")
 
 
+@pytest.mark.parametrize(
+    ("rate", "form", "told"),
+    [
+        (200_001, "ogg", "an OGG file holds at most 200000 Hz, not 200001 Hz"),
+        (768_000, "flac", "a FLAC file holds at most 655350 Hz, not 768000 Hz"),
+        (96_001, "flac", "a FLAC file holds rates above 65535 Hz in steps of 10 Hz, not 96001 Hz"),
+    ],
+)
+def test_a_rate_that_the_format_has_not_is_refused_before_anything_is_made(
+    rate: int, form: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "fast.wav", sound(0.5), rate)
+    assert told in refusal(capsys, tmp_path / "fast.wav", f"format={form}", f"out={tmp_path}/new/folder")
+    assert names(tmp_path) == {"fast.wav"}
+
+
+@pytest.mark.parametrize(("rate", "form"), [(200_000, "ogg"), (655_350, "flac"), (65_535, "flac")])
+def test_the_highest_rates_of_a_format_are_written(rate: int, form: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "fast.wav", sound(0.5), rate)
+    separated(tmp_path / "fast.wav", f"format={form}")
+    assert soundfile.info(tmp_path / f"fast_harmonic.{form}").samplerate == rate
+
+
 def test_a_folder_may_hold_folders_and_links_to_nothing(mixture: Path) -> None:
     (mixture.parent / "folder.wav").mkdir()
     (mixture.parent / "link.wav").symlink_to("nowhere.wav")

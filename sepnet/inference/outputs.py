@@ -28,7 +28,6 @@ from sepnet.types import SepnetError
 if TYPE_CHECKING:
     from sepnet.figures.spectrogram import ReadSignal
 
-MAX_FLAC_CHANNELS = 8
 MAX_RESIDUAL_DB = -30.0  # above it, a model leaves out some of the mixture, such as noise
 MIN_CONFIDENCE = 0.7  # of a stitch; below it the sources may have changed places
 MAX_LISTED_STITCHES = 5
@@ -83,13 +82,9 @@ class OutputSettings:
             "report": self.report,
         }
 
-    def check_channels(self, n_channels: int) -> None:
-        """Refuse a format that cannot hold so many channels, before anything is separated."""
-        if self.suffix == ".flac" and n_channels > MAX_FLAC_CHANNELS:
-            raise SepnetError(
-                f"a FLAC file holds {MAX_FLAC_CHANNELS} channels, but each source has {n_channels}: give "
-                "format=wav, or channels=mean"
-            )
+    def check_layout(self, n_channels: int, sample_rate: int) -> None:
+        """Refuse a format that cannot hold so many channels or this rate, before anything is separated."""
+        audio.check_layout(Path(f"source{self.suffix}"), n_channels, sample_rate)
 
     def paths(self, recording: Recording, labels: Sequence[str] | None, n_sources: int) -> list[Path]:
         """The file of each source, named by its label, or s1, s2, ... where it has none."""

@@ -51,7 +51,7 @@ def separate_file(job: SeparationJob, recording: Recording) -> Path:
         header = job.examine(recording)
         check_channels(channels, header.channels)
         n_channels = n_output_channels(channels, header.channels)
-        job.output.check_channels(n_channels)
+        job.output.check_layout(n_channels, header.sample_rate)
         with SeparationCheckpoint(folder, fingerprint, n_channels) as checkpoint:
             if checkpoint.progress.n_samples < header.frames:
                 try:

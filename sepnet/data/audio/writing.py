@@ -19,6 +19,9 @@ INTEGER_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 FLOATS = frozenset({"FLOAT", "DOUBLE"})
 SUBTYPES = frozenset({*INTEGER_BITS, *FLOATS, "VORBIS"})
 SUBTYPE_OF = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS", ".aif": "FLOAT", ".aiff": "FLOAT"}
+MAX_CHANNELS = {"FLAC": 8, "OGG": 255}
+MAX_SAMPLE_RATE = {"FLAC": 655_350, "OGG": 200_000}  # in Hz; beyond, libsndfile's encoder of Vorbis crashes
+MAX_ODD_FLAC_RATE = 65_535  # in Hz; the header of a FLAC file holds higher rates in steps of 10 Hz
 MAX_FLOAT = float(np.finfo(np.float32).max)
 MAX_RIFF_BYTES = 4_000_000_000  # the header of a plain WAV counts bytes in 32 bits
 
@@ -52,6 +55,7 @@ def write(
             f"{path}: audio to write is (channel, time) or (time,) with samples, not {np.shape(audio)}"
         )
     form = file_format(path, subtype)
+    check_layout(path, len(samples), sample_rate)
     samples = to_subtype(samples, subtype, path)
     with replacing(path) as temporary:
         try:
@@ -107,6 +111,7 @@ def write_blocks(
     """
     path = Path(path)
     container = file_format(path, subtype)
+    check_layout(path, n_channels, sample_rate)
     n_bytes = n_samples * n_channels * {"DOUBLE": 8}.get(subtype, INTEGER_BITS.get(subtype, 32) // 8)
     if n_bytes > MAX_RIFF_BYTES and container == "WAV":
         container = "RF64"
@@ -140,6 +145,27 @@ def file_format(path: Path, subtype: str) -> str:
             f"{sorted(FORMATS)} and a subtype of {sorted(SUBTYPES)} that go together, as .wav and FLOAT do"
         )
     return name
+
+
+def check_layout(path: Path, n_channels: int, sample_rate: int) -> None:
+    """Raise SepnetError if the format of a file cannot hold so many channels, or this rate in Hz."""
+    name = FORMATS[path.suffix.lower()]
+    article = "an" if name[0] in "AO" else "a"
+    max_channels, max_rate = MAX_CHANNELS.get(name, n_channels), MAX_SAMPLE_RATE.get(name, sample_rate)
+    if n_channels > max_channels:
+        raise SepnetError(
+            f"{article} {name} file holds {max_channels} channels, but each source has {n_channels}: give "
+            "format=wav, or channels=mean"
+        )
+    if sample_rate > max_rate:
+        raise SepnetError(
+            f"{article} {name} file holds at most {max_rate} Hz, not {sample_rate} Hz: give format=wav"
+        )
+    if name == "FLAC" and sample_rate > MAX_ODD_FLAC_RATE and sample_rate % 10:
+        raise SepnetError(
+            f"a FLAC file holds rates above {MAX_ODD_FLAC_RATE} Hz in steps of 10 Hz, not {sample_rate} Hz: "
+            "give format=wav"
+        )
 
 
 def to_subtype(samples: Float[np.ndarray, "channel time"], subtype: str, path: Path) -> np.ndarray:
