@@ -119,12 +119,12 @@ def factorise_from(
             n_fixed,
             1 if is_accelerated else n_parts,
         )
-        first = problem.objective()
+        given = problem.objective()
         if is_accelerated and n_iterations and divergence != "frobenius" and learns:
             start_by_least_squares(problem)
         updates: GuardedUpdates | MultiplicativeUpdates
         updates = ACCELERATED[divergence](problem) if is_accelerated else MultiplicativeUpdates(problem)
-        batches.append(_iterate(problem, updates, n_iterations, tolerance, first))
+        batches.append(_iterate(problem, updates, n_iterations, tolerance, given))
     return Factorisation(
         *(torch.cat([getattr(each, name) for each in batches]) for name in Factorisation.__dataclass_fields__)
     )
@@ -135,11 +135,11 @@ def _iterate(
     updates: GuardedUpdates | MultiplicativeUpdates,
     n_iterations: int,
     tolerance: float,
-    first: Tensor,
+    given: Tensor,
 ) -> Factorisation:
     """Update until each item has converged; its factors are kept as they were then.
 
-    ``first`` (item,) is the objective of the given factors.
+    ``given`` (item,) is the objective of the given factors.
     """
     n_items, device = problem.n_items, problem.X.device
     if tolerance == 0:
@@ -147,7 +147,7 @@ def _iterate(
             updates.iterate()
         updates.settle()
         return _current(problem, torch.full((n_items,), n_iterations, device=device))
-    first, previous = first.clamp_min(0).sqrt(), problem.objective().clamp_min(0).sqrt()
+    first, previous = given.clamp_min(0).sqrt(), problem.objective().clamp_min(0).sqrt()
     kept = _current(problem, torch.zeros(n_items, dtype=torch.int64, device=device))
     running = torch.ones(n_items, dtype=torch.bool, device=device)
     for iteration in range(1, n_iterations + 1):
