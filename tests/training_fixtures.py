@@ -242,5 +242,8 @@ def environment(**variables: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    watch(Path(f"{os.environ['SEPNET_TEST_LOG']}.{os.environ.get('LOCAL_RANK', 0)}"))
+    watch(
+        Path(f"{os.environ['SEPNET_TEST_LOG']}.{os.environ.get('LOCAL_RANK', 0)}"),
+        os.environ.get("SEPNET_TEST_KILL", ""),
+    )
     train.main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from sepnet.training.batch_size import largest_batch
 from sepnet.training.checkpoints import LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
+from sepnet.training.processes import SameStart, Start, check_processes
 from sepnet.training.progress import score_text
 from sepnet.training.run_folder import find_run, new_run_folder, remove_unstarted
 from sepnet.training.settings import TrainSettings, trainer_arguments
@@ -38,7 +38,6 @@ from sepnet.training.trainer import (
 from sepnet.training.warm_start import begin_from
 from sepnet.types import Compilable, FittedSeparator, Separator, SepnetError, Trainable
 
-BATCH_SIZE = "SEPNET_BATCH_SIZE"  # in the environment of the processes that the first one starts
 IGNORED_WARNINGS = (
     ".*does not have many workers.*",  # mixing is cheap, see MixtureDataModule
     ".*exists and is not empty.*",
@@ -66,13 +65,14 @@ class Training:
         self.name = settings.name or model_name
         _check_rates(self.config)
         self.trainer_arguments = trainer_arguments(settings.trainer)
-        make_trainer(self.trainer_arguments, logger=False, enable_checkpointing=False)
+        trainer = make_trainer(self.trainer_arguments, logger=False, enable_checkpointing=False)
+        check_processes(trainer)
         pl.seed_everything(settings.seed, verbose=False)
         self.data: MixtureData = artifact.build(settings.data, key="data")
         # A model's configuration may come from a stranger.
         self.separator = artifact.build(settings.model, packages=artifact.METHODS, key="model")
         if isinstance(self.separator, FittedSeparator):
-            _check_fitted(self.separator, settings)
+            _check_fitted(self.separator, settings, n_processes=trainer.world_size)
             return
         _check_labels(self.separator, self.config)
         optimizer = artifact.build(settings.optimizer, key="optimizer")
@@ -105,14 +105,16 @@ class Training:
             n_workers=loader.n_workers,
             n_valid=loader.n_valid,
         )
-        module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
-        folder = resumed_run or new_run_folder(
-            self.settings.runs, self.name, lambda new, _: self._write_config(new)
-        )
+        first = loggers.first_process()
+        if first:  # the others wait until this is done, and read it, or get the folder, in SameStart
+            module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
+        folder = resumed_run or self.settings.runs
+        if first and resumed_run is None:
+            folder = new_run_folder(self.settings.runs, self.name, lambda new, _: self._write_config(new))
         try:
             self._run_in(folder, module, resumes=resumed_run is not None)
         except SepnetError:
-            if resumed_run is None and loggers.first_process():
+            if resumed_run is None and first:
                 remove_unstarted(folder)
             raise
         finally:
@@ -125,24 +127,27 @@ class Training:
 
     def _run_in(self, folder: Path, module: MixtureDataModule, *, resumes: bool) -> None:
         checkpoints = folder / "checkpoints"
+        fingerprint = self.data.fingerprint if loggers.first_process() else ""
         last = LastCheckpoint(
             path=checkpoints / "last.ckpt", every_n_steps=self.settings.checkpoints.every_n_steps
         )
         export = ExportBest(
             folder=folder,
             config=self.config,
-            data_fingerprint=self.data.fingerprint,
+            data_fingerprint=fingerprint,
             save=artifact.save,
             score=score_name(self.separator),
         )
         checkpoint = last.path if resumes and last.path.is_file() else None
-        if checkpoint is not None:
-            check_checkpoint(checkpoint, self.task)
+        n_steps = 0 if checkpoint is None else check_checkpoint(checkpoint, self.task)
+        same_start = SameStart(
+            lambda: Start(folder, n_steps, module.batch_size, self.data.fingerprint), module, last
+        )
         trainer = run_trainer(
             self.trainer_arguments,
-            {**self.config, "data_fingerprint": self.data.fingerprint},
+            {**self.config, "data_fingerprint": fingerprint},
             folder,
-            run_callbacks(self.settings, checkpoints, last, export),
+            run_callbacks(self.settings, checkpoints, same_start=same_start, last=last, export=export),
         )
         if loggers.first_process():
             if resumes:
@@ -181,8 +186,8 @@ class Training:
             return wanted
         if resumed_run is not None:
             size = int(artifact.read_settings(resumed_run)["loader"]["batch_size"])
-        elif not loggers.first_process():  # which it has started: all have to take the same
-            size = int(os.environ[BATCH_SIZE])
+        elif not loggers.first_process():
+            return 1  # until SameStart sets it
         else:
             trainer = make_trainer(self.trainer_arguments, logger=False, enable_checkpointing=False)
             size = trainer.world_size * largest_batch(
@@ -192,7 +197,6 @@ class Training:
                 precision=trainer.precision_plugin.forward_context,
                 max_size=self.data.epoch_size // trainer.world_size,
             )
-            os.environ[BATCH_SIZE] = str(size)
             print(f"{size} mixtures a step fit into memory")
         self.config["loader"] = {**self.config["loader"], "batch_size": size}
         return size
@@ -257,9 +261,14 @@ def _check_labels(separator: Trainable, config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_fitted(separator: FittedSeparator, settings: TrainSettings) -> None:
+def _check_fitted(separator: FittedSeparator, settings: TrainSettings, *, n_processes: int) -> None:
     """Raise SepnetError for settings of trainings that go on step by step."""
     name = type(separator).__name__
+    if n_processes > 1:
+        raise SepnetError(
+            f"{name} learns in one process, not in {n_processes}: set trainer.devices and trainer.num_nodes "
+            "to 1"
+        )
     if settings.ckpt is not None:
         raise SepnetError(f"{name} learns anew from all clips at once: leave out ckpt")
     if settings.resume:

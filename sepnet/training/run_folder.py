@@ -12,10 +12,11 @@ from typing import Any
 
 from sepnet import artifact, atomic
 from sepnet.paths import real
-from sepnet.training import loggers
 from sepnet.types import SepnetError
 
-NOT_COMPARED = ("runs", "resume")  # settings that may differ between a run and its resumption
+# Settings that may differ between a run and its resumption, as they do not change what is learnt.
+NOT_COMPARED = ("runs", "resume")
+MACHINES = ("accelerator", "devices", "num_nodes", "strategy")  # of the trainer
 
 
 def new_run_folder(runs: Path, name: str, fill: Callable[[Path, str], None]) -> Path:
@@ -27,8 +28,7 @@ def new_run_folder(runs: Path, name: str, fill: Callable[[Path, str], None]) -> 
         fill: Writes the first files; gets the folder, which is still to get its name, and this name.
 
     Returns:
-        The folder, which is there with these files or not at all. Only the first process of a training makes
-        it.
+        The folder, which is there with these files or not at all.
 
     Raises:
         SepnetError: It can't be made there.
@@ -36,8 +36,6 @@ def new_run_folder(runs: Path, name: str, fill: Callable[[Path, str], None]) -> 
     stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{name}"
     for number in count(1):
         folder = runs / (stem if number == 1 else f"{stem}-{number}")
-        if not loggers.first_process():
-            return folder
         if not atomic.exists(folder):
             with contextlib.suppress(atomic.FolderExistsError):
                 with atomic.new_folder(folder, "run") as temporary:
@@ -85,6 +83,9 @@ def _compared(settings: Mapping[str, Any], resumption: Mapping[str, Any]) -> dic
     What the resumption takes from the run is left out: the model of a ``ckpt``, and a batch size of ``auto``.
     """
     compared = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
+    trainer = settings.get("trainer")
+    if isinstance(trainer, Mapping):
+        compared["trainer"] = {name: value for name, value in trainer.items() if name not in MACHINES}
     if resumption["loader"]["batch_size"] == "auto":
         compared["loader"] = {**compared["loader"], "batch_size": "auto"}
     if resumption["ckpt"] is not None:

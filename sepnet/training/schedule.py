@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.trainer.states import RunningStage
 
@@ -37,6 +38,16 @@ def progress(trainer: pl.Trainer) -> float:
             elapsed = timer.time_elapsed(RunningStage.TRAINING)
             shares.append(elapsed / max(elapsed + remaining, 1e-9))
     return min(max(shares), 1.0)
+
+
+def _common_progress(trainer: pl.Trainer) -> float:
+    """The progress that all processes use: they started at different times, and their weights stay equal."""
+    done = progress(trainer)
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if trainer.world_size == 1 or not any(isinstance(callback, Timer) for callback in callbacks):
+        return done
+    shares = torch.tensor(done, device=trainer.strategy.root_device)
+    return float(trainer.strategy.reduce(shares, reduce_op="mean"))
 
 
 class LearningRate(Callback):
@@ -84,7 +95,7 @@ class LearningRate(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        factor = self.factor(trainer.global_step, progress(trainer))
+        factor = self.factor(trainer.global_step, _common_progress(trainer))
         for optimizer, peaks in zip(trainer.optimizers, self._peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor

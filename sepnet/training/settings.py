@@ -85,6 +85,7 @@ class TrainerSettings:
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
     devices: Annotated[int, Ge(1), Le(4096)] | Unlimited | Literal["auto"] | list[NonNegativeInt]
+    num_nodes: Annotated[int, Ge(1), Le(4096)]
     strategy: Text
     precision: Precision
     max_time: Days | None

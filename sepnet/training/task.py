@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -75,9 +76,17 @@ class SeparationTask(pl.LightningModule):
         self._position = f"in mixture {index} of the validation"
         with self._nan_as_divergence():
             score = validation_score(self.separator, mixture)
-        if score is not None:
-            name = f"val/{score_name(self.separator)}"
-            self.log(name, score, prog_bar=True, batch_size=1, sync_dist=True)
+        # With several processes, one that can't score any of its mixtures takes part in the sum all the same.
+        # Lightning averages the weights over the processes, and rounds whole numbers down when it does.
+        weight: Any = 0.0 if score is None else 1.0
+        if score is not None or self.trainer.world_size > 1:
+            self.log(
+                f"val/{score_name(self.separator)}",
+                0.0 if score is None else score,
+                prog_bar=True,
+                batch_size=weight,
+                sync_dist=True,
+            )
 
     def _diverged(self, reason: str) -> DivergedError:
         return DivergedError(f"{reason} at step {self.global_step}, {self._position}")

@@ -22,6 +22,7 @@ from sepnet.training import loggers
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
+from sepnet.training.processes import SameStart
 from sepnet.training.progress import Cost, Progress, Throughput
 from sepnet.training.samples import Samples
 from sepnet.training.schedule import LearningRate
@@ -75,18 +76,25 @@ def run_trainer(
 
 
 def run_callbacks(
-    settings: TrainSettings, checkpoints: Path, last: LastCheckpoint, export: ExportBest
+    settings: TrainSettings,
+    checkpoints: Path,
+    *,
+    same_start: SameStart,
+    last: LastCheckpoint,
+    export: ExportBest,
 ) -> list[Callback]:
     """Make what runs beside training, in the order in which Lightning calls it.
 
     Args:
         settings: Of the training.
         checkpoints: The folder of the best checkpoints.
+        same_start: Gives all processes the start of the first.
         last: Writes the last checkpoint.
         export: Writes the best weights.
     """
     schedule = settings.schedule
     callbacks: list[Callback] = [
+        same_start,
         LearningRate(
             warmup_steps=schedule.warmup_steps,
             decay=schedule.decay,
@@ -146,14 +154,18 @@ def fit(
         raise SepnetError(str(error)) from error
 
 
-def check_checkpoint(path: Path, task: SeparationTask) -> None:
+def check_checkpoint(path: Path, task: SeparationTask) -> int:
     """Check that a training can go on from a checkpoint.
+
+    Returns:
+        The number of steps in it.
 
     Raises:
         SepnetError: The file can't be read, or belongs to another architecture.
     """
     try:
-        weights = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        weights, n_steps = checkpoint["state_dict"], int(checkpoint["global_step"])
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise SepnetError(
             f"{path} can't be read ({' '.join(str(error).split())[:200]}): put another checkpoint of the run "
@@ -166,6 +178,7 @@ def check_checkpoint(path: Path, task: SeparationTask) -> None:
             f"{path} holds another architecture than model describes ({' '.join(str(error).split())[:300]}): "
             "take the settings that the run was started with"
         ) from error
+    return n_steps
 
 
 @contextlib.contextmanager
