@@ -170,6 +170,7 @@ def exists(path: str | Path) -> bool:
         try:
             path.lstat()
         except (FileNotFoundError, NotADirectoryError):
+            _check_length(path)
             return False
         return True
 
@@ -221,6 +222,13 @@ def parents_of(path: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # another program has written into it
                 folder.rmdir()
         raise
+
+
+def _check_length(path: Path) -> None:
+    """Raise OSError for a name that is too long, which the system says only where the folder exists."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if len(os.fsencode(path.name)) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 def _remedy(error: OSError, path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typing_extensions import TypedDict
 
-from sepnet.atomic import replacing, replacing_folder, write_text
+from sepnet.atomic import exists, replacing, replacing_folder, write_text
 from sepnet.claim import remove_abandoned, temporary_folder
 from sepnet.stored import read_json, read_text
 from sepnet.types import SepnetError
@@ -296,3 +296,9 @@ def test_what_is_no_file_or_no_text_is_refused(tmp_path: Path) -> None:
             read_text(path)
     write_text(tmp_path / "x", "ä")
     assert read_text(tmp_path / "x") == "ä"
+
+
+def test_a_name_that_is_too_long_is_told_before_its_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match="give a name shorter than its 256 bytes"):
+        exists(tmp_path / "new" / "folder" / ("é" * 128))
+    assert not exists(tmp_path / "new" / "folder" / ("é" * 127))

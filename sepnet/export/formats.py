@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sepnet.export.graphs import Graph, Run
 from sepnet.export.onnx_lstm import with_onnx_lstms
+from sepnet.onnx import import_onnxruntime
 from sepnet.types import SepnetError
 
 OPSET = 18
@@ -65,7 +66,7 @@ def open_graph(content: bytes, file_format: str) -> Run | None:
             module = torch.export.load(io.BytesIO(content)).module()
         return lambda inputs: _as_list(module(*inputs))
     try:
-        runtime = importlib.import_module("onnxruntime")
+        runtime = import_onnxruntime()
     except ImportError:
         return None
     options = runtime.SessionOptions()

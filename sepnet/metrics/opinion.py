@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sepnet.metrics.sdr import is_silent
+from sepnet.onnx import import_onnxruntime
 from sepnet.types import SepnetError
 
 if TYPE_CHECKING:
@@ -118,9 +119,8 @@ def _network() -> onnxruntime.InferenceSession:
     """The network of the package. Raises SepnetError if a package is missing."""
     if not is_installed():
         raise SepnetError(f"DNSMOS needs optional packages: {INSTALL}")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     path = files("speechmos") / "dnsmos_models" / "sig_bak_ovr.onnx"
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
