@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from sepnet.data import audio
+from sepnet.data.audio.ffmpeg import FfmpegDecoder
 from sepnet.types import SepnetError
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
@@ -384,3 +385,36 @@ def test_a_file_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     first = audio.info(path)
     monkeypatch.setattr("sepnet.data.audio.ffmpeg.FfmpegDecoder.count", lambda decoder: 1)
     assert audio.info(path) == first
+
+
+@pytest.mark.parametrize("n_channels", [7, 8, 9])
+def test_as_many_channels_as_ffmpeg_keeps_pointers_for_are_read(n_channels: int, tmp_path: Path) -> None:
+    # Of eight channels in planes, PyAV may list a ninth one, whose memory is not theirs.
+    samples = 0.1 * np.random.default_rng(0).standard_normal((20000, n_channels)).astype(np.float32)
+    soundfile.write(tmp_path / "wide.ogg", samples, 16000)
+    with (tmp_path / "wide.ogg").open("rb") as stream:
+        decoder = FfmpegDecoder(io.BytesIO(stream.read()), "wide.ogg", n_bytes=1)
+        read = decoder.read(20000)
+        decoder.close()
+    assert read.shape == (n_channels, 20000)
+    expected, _ = soundfile.read(tmp_path / "wide.ogg", dtype="float32", always_2d=True)
+    power = np.sort(np.square(expected).sum(axis=0))  # FFmpeg has another order of channels
+    np.testing.assert_allclose(np.sort(np.square(read).sum(axis=1)), power, rtol=1e-3)
+
+
+def test_a_kind_of_sound_without_a_decoder_is_refused(tmp_path: Path) -> None:
+    content = bytearray()
+    soundfile.write(tmp_path / "a.wav", np.zeros(400, np.float32), 8000, subtype="PCM_16")
+    content += (tmp_path / "a.wav").read_bytes()
+    content[20:22] = b"\x77\x77"  # the code of a codec that there is not
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(SepnetError, match=r"can't be read as audio"):
+        audio.read(tmp_path / "a.wav")
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_the_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a\udcff.wav"
+    soundfile.write(tmp_path / "a.wav", np.zeros(400, np.float32), 8000)
+    (tmp_path / "a.wav").rename(path)
+    with pytest.raises(SepnetError, match=r"the name of .*a\\udcff.wav is not UTF-8: rename the file"):
+        audio.read(path)

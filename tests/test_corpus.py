@@ -500,3 +500,12 @@ def test_links_that_lead_nowhere_are_listed(tmp_path: Path) -> None:
     skipped = {bad.path: bad.reason for bad in manifest.skipped()}
     assert skipped["a/2.wav"] == "is a link to gone.wav, which does not exist"
     assert "which is searched already" in skipped["b/up"]
+
+
+def test_a_name_that_is_not_utf8_is_left_out_and_listed(tmp_path: Path) -> None:
+    root = make(tmp_path / "root", "a/1.wav", "a/2.wav", "b/1.wav")
+    (root / "a/2.wav").rename(root / "a/\udcff.wav")
+    assert [u.path for u in open_corpus(root).manifest()] == ["a/1.wav", "b/1.wav"]
+    (bad,) = open_corpus(root).skipped()
+    assert bad.path == r"a/\udcff.wav"
+    assert "is not UTF-8: rename the file" in bad.reason

@@ -17,12 +17,17 @@ MAX_NAMES_IN_MESSAGE = 10
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV with a header under a temporary name, then move it to ``path``.
 
+    Bytes of file names that are not UTF-8 are written as ``\\udcff``.
+
     Args:
         path: The file to write.
         columns: The header.
         rows: The cells of each row, in the order of the columns.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)

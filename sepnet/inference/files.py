@@ -142,13 +142,8 @@ def _expand(
 
 
 def check_name(recording: Recording) -> None:
-    """Raise SepnetError for a name that a record could not hold, or that is too long for results."""
+    """Raise SepnetError for a name that is too long for results."""
     exists(recording.record)
-    try:
-        str(recording.file).encode()
-    except UnicodeEncodeError:
-        name = str(recording.file).encode(errors="replace").decode()
-        raise SepnetError(f"the name of {name} is not UTF-8: rename the file") from None
 
 
 def _save_stdin(folder: Path) -> Path:

@@ -108,6 +108,11 @@ def check_exists(path: Path) -> None:
         raise SepnetError(f"{path} is a link to {path.readlink()}, which does not exist: mend the link")
     if not is_file:
         raise SepnetError(f"there is no file {path}: check the path")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # tables and records could not name it
+        name = str(path).encode(errors="backslashreplace").decode()
+        raise SepnetError(f"the name of {name} is not UTF-8: rename the file") from None
 
 
 def _open(source: Path | bytes, name: Path | str, n_bytes: int, track: int) -> Decoder:

@@ -117,6 +117,8 @@ class FfmpegDecoder:
             raise SepnetError(
                 f"{self._name} has no audio track {track}, counted from 0: it has {len(tracks)} of them"
             )
+        if tracks[track].codec_context is None:
+            raise self._unreadable("FFmpeg has no decoder for its kind of sound")
         return tracks[track]
 
     def _unreadable(self, reason: object) -> SepnetError:
@@ -268,7 +270,9 @@ def _to_float(frame: AudioFrame) -> Float[np.ndarray, "channel time"]:
     channels, is_planar = frame.layout.nb_channels, frame.format.is_planar
     dtype = np.dtype(SAMPLE_TYPES[frame.format.name.removesuffix("p")])
     n_values = frame.samples if is_planar else frame.samples * channels
-    planes = np.stack([np.frombuffer(memoryview(plane), dtype, n_values) for plane in frame.planes])
+    # PyAV may list planes of eight channels beyond the last one, whose memory is not theirs.
+    valid = frame.planes[: channels if is_planar else 1]
+    planes = np.stack([np.frombuffer(memoryview(plane), dtype, n_values) for plane in valid])
     samples = planes if is_planar else planes.reshape(-1, channels).T  # (1, time x channel)
     if dtype.kind == "f":
         return samples.astype(np.float32)
