@@ -155,10 +155,13 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
     for other in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with contextlib.suppress(OSError, NoLocksError):  # OSError: it is another user's
             _remove_abandoned(other, other)
-    folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
     descriptor = None
-    with contextlib.suppress(NoLocksError):
-        descriptor = _lock(folder)
+    while descriptor is None:
+        folder = Path(tempfile.mkdtemp(prefix=prefix)).resolve()
+        try:
+            descriptor = _lock(folder)  # None: another process took it for an abandoned one and deletes it
+        except NoLocksError:
+            break
     try:
         yield folder
     finally:

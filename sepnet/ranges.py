@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
+from sepnet.remote import is_url, shown
+from sepnet.types import SepnetError
+
 PositiveInt = Annotated[int, Ge(1), Le(1_000_000_000)]
 NonNegativeInt = Annotated[int, Ge(0), Le(1_000_000_000)]
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -48,7 +51,8 @@ class Location(Verbatim):
         from pydantic_core import core_schema
 
         expanded = core_schema.no_info_after_validator_function(_expand, handler(source))
-        return core_schema.no_info_before_validator_function(_check_not_empty, expanded)
+        check = _check_path if source is Path else _check_not_empty
+        return core_schema.no_info_before_validator_function(check, expanded)
 
 
 class Duration:
@@ -70,6 +74,13 @@ def _check_not_empty(value: Any) -> Any:
     if value == "":
         raise ValueError
     return value
+
+
+def _check_path(value: Any) -> Any:
+    """Refuse a URL, of which a path would make a folder."""
+    if isinstance(value, str) and is_url(value):
+        raise SepnetError(f"{shown(value)} is a URL, where only a path can be given: copy it to this machine")
+    return _check_not_empty(value)
 
 
 def _expand(value: str | Path) -> str | Path:

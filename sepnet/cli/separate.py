@@ -17,6 +17,7 @@ from sepnet.cli.separate_engine import select_recordings, separate_on_engine
 from sepnet.cli.separate_job import make_job
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.inference.separate_all import SomeRefusedError
+from sepnet.remote import is_url
 
 SOME_REFUSED = 1  # status of a command that separated the other recordings
 
@@ -25,7 +26,7 @@ def main() -> None:
     """Run the command line: plain words are files, folders and patterns, name=value are settings."""
     with app.one_sentence():
         words = app.read_arguments().overrides
-        files = [word for word in words if "=" not in word or _exists(word)]
+        files = [word for word in words if "=" not in word or is_url(word) or _exists(word)]
     sys.argv[1:] = [word for word in sys.argv[1:] if word not in files]
     app.run(partial(separate, files=files), "separate", SeparateSettings)
 

@@ -8,16 +8,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from sepnet import artifact
+from sepnet import artifact, remote
 from sepnet.cli.separate_job import make_job
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.engines import open_engine
 from sepnet.engines.paths import check_paths
 from sepnet.inference.files import Recording, Selection, recordings
 from sepnet.inference.job import SeparationJob
-from sepnet.inference.recording_list import Shard, read_list
-from sepnet.inference.result_table import ResultTable
+from sepnet.inference.recording_list import Shard, describe_sources, read_list
+from sepnet.inference.result_table import ResultTable, stored_table
 from sepnet.inference.separate_all import RecordingWorker, separate_all
+from sepnet.inference.staging import fetched
 from sepnet.types import SepnetError
 
 
@@ -36,13 +37,20 @@ def select_recordings(settings: SeparateSettings, files: Sequence[str | Path]) -
     words = (*files, *names)
     shard = Shard(1, 1) if settings.shard is None else Shard.parse(settings.shard)
     if settings.list is None:
-        with recordings(words, settings.out) as selection:
+        with recordings(words, settings.out_place) as selection:
             yield replace(selection, recordings=shard.of(selection.recordings))
     elif words:
-        raise SepnetError(f"{words[0]} and list={settings.list} can't both be given: leave one out")
+        word, name = remote.shown(str(words[0])), remote.shown(settings.list)
+        raise SepnetError(f"{word} and list={name} can't both be given: leave one out")
     else:
-        assert settings.out is not None, "the settings need it"
-        yield Selection(shard.of(read_list(settings.list, settings.out)))
+        out, csv = settings.out_place, remote.place(settings.list)
+        assert out is not None, "the settings need it"
+        if isinstance(csv, Path):
+            selected = read_list(csv, out)
+        else:
+            with fetched(csv) as local:
+                selected = read_list(local, out, remote.parent(csv))
+        yield Selection(describe_sources(shard.of(selected)))
 
 
 def separate_on_engine(settings: SeparateSettings, job: SeparationJob, selected: Sequence[Recording]) -> None:
@@ -63,23 +71,24 @@ def separate_on_engine(settings: SeparateSettings, job: SeparationJob, selected:
     if not selected:
         print(f"shard={settings.shard} has no recording")
         return
-    table = _table(settings)
     workers, is_local = settings.workers, settings.workers.engine == "local"
     n_workers = workers.n_processes or 0
-    if is_local and not n_workers:
-        separate_all(job, selected, table=table)
-        return
-    with open_engine(workers) as engine:
-        if not is_local:
-            check_paths(engine, _inputs(job, selected), [] if settings.out is None else [settings.out])
-        separate_all(
-            job,
-            selected,
-            table=table,
-            engine=engine,
-            make_worker=partial(_make_worker, replace(settings, model=str(job.model))),
-            n_workers=n_workers or engine.n_processors(),
-        )
+    with _open_table(settings) as table:
+        if is_local and not n_workers:
+            separate_all(job, selected, table=table)
+            return
+        with open_engine(workers) as engine:
+            if not is_local:
+                out = settings.out_place
+                check_paths(engine, _inputs(job, selected), [out] if isinstance(out, Path) else [])
+            separate_all(
+                job,
+                selected,
+                table=table,
+                engine=engine,
+                make_worker=partial(_make_worker, replace(settings, model=str(job.model))),
+                n_workers=n_workers or engine.n_processors(),
+            )
 
 
 def _make_worker(settings: SeparateSettings) -> RecordingWorker:
@@ -87,13 +96,18 @@ def _make_worker(settings: SeparateSettings) -> RecordingWorker:
     return RecordingWorker(make_job(settings))
 
 
-def _table(settings: SeparateSettings) -> ResultTable | None:
-    """The table of results, of lists and of jobs that several processes share."""
+@contextmanager
+def _open_table(settings: SeparateSettings) -> Iterator[ResultTable | None]:
+    """The table of results, of lists, of jobs that several processes share, and of results in a store."""
+    out = settings.out_place
     is_large = settings.list is not None or settings.shard is not None or settings.workers.engine != "local"
-    if settings.out is None or not is_large:
-        return None
     share = "" if settings.shard is None else f"-{settings.shard.replace('/', '-of-')}"
-    return ResultTable(settings.out / f"separated{share}.csv")
+    name = f"separated{share}.csv"
+    if isinstance(out, str):
+        with stored_table(remote.join(out, name)) as table:
+            yield table
+    else:
+        yield ResultTable(out / name) if out is not None and is_large else None
 
 
 def _inputs(job: SeparationJob, selected: Sequence[Recording]) -> list[Path]:
@@ -103,5 +117,9 @@ def _inputs(job: SeparationJob, selected: Sequence[Recording]) -> list[Path]:
         job.reference,
         None if job.query is None else job.query[1],
     )
-    each = (file for recording in selected for file in (recording.file, recording.query))
+    each = (
+        file
+        for recording in selected
+        for file in (recording.file if recording.source is None else None, recording.query)
+    )
     return list(dict.fromkeys(file for file in (*single, *each) if file is not None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from sepnet.engines import EngineSettings
@@ -12,6 +13,7 @@ from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.inference.recording_list import Shard
 from sepnet.ranges import NameOrPath, NonNegativeInt, PathSetting, PositiveInt, SampleRate, Text
+from sepnet.remote import is_url, place, shown
 from sepnet.settings import FLAT
 from sepnet.types import SepnetError
 
@@ -33,7 +35,7 @@ class SeparateSettings:
     """The settings of conf/separate.yaml."""
 
     files: Names
-    list: PathSetting | None
+    list: NameOrPath | None
     shard: Text | None
     model: NameOrPath | None
     runs: PathSetting
@@ -41,7 +43,7 @@ class SeparateSettings:
     query: Names | None
     reference: PathSetting | None
     channels: Channels | None
-    out: PathSetting | None
+    out: NameOrPath | None
     strict: bool
     track: NonNegativeInt
     live: bool | Literal["device"] | None
@@ -55,6 +57,13 @@ class SeparateSettings:
             raise SepnetError("the results of a list need a folder: give out=separated")
         if self.shard is not None:
             Shard.parse(self.shard)
+        if urls := [query for query in self.queries if is_url(query)]:
+            raise SepnetError(f"query={shown(urls[0])} can't be a URL: copy the example to this machine")
+
+    @property
+    def out_place(self) -> Path | str | None:
+        """The folder of the results, or its URL."""
+        return None if self.out is None else place(self.out)
 
     @property
     def queries(self) -> Sequence[str]:

@@ -65,9 +65,11 @@ class SeparationJob:
         if recording.n_sources is not None:
             settings = replace(self.pipeline.settings, n_sources=recording.n_sources)
             job = replace(job, pipeline=Pipeline(self.pipeline.separator, settings))
+        if (
+            recording.query or recording.query_source
+        ) and "queries" not in self.pipeline.separator.info.needs:
+            raise SepnetError(f"{self.model} takes no example: leave the query of {recording.name} out")
         if recording.query is not None:
-            if "queries" not in self.pipeline.separator.info.needs:
-                raise SepnetError(f"{self.model} takes no example: leave the query of {recording.file} out")
             job = replace(job, query=read_query(recording.query, strict=self.strict))
         return job
 
@@ -114,14 +116,18 @@ class SeparationJob:
 
         The form of the results is not part of it: they can be written again in another form.
         """
-        stat = recording.file.stat()
+        source, query = recording.source, recording.query_source
+        if query is not None:
+            query_sha1: str | None = f"{query.n_bytes} {query.version}"  # known before it is fetched
+        else:
+            query_sha1 = None if self.query is None else _sha1(self.query[1])
         return {
             "file": recording.file.name,
-            "bytes": stat.st_size,
-            "modified": stat.st_mtime,
+            "bytes": recording.n_bytes,
+            "modified": recording.file.stat().st_mtime if source is None else source.version,
             "model": str(self.model),
             **self._model_fingerprint,
-            "query_sha1": None if self.query is None else _sha1(self.query[1]),
+            "query_sha1": query_sha1,
             "reference_sha1": None if self.reference is None else _sha1(self.reference),
             "track": self.track,
             "pipeline": self.pipeline.describe(),

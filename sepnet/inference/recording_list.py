@@ -1,22 +1,24 @@
 """A list of recordings, as a table; and the share of them that one job of several does.
 
-``path``       a sound file; relative paths start at the folder of the list
+``path``       a sound file, or its URL; relative paths start at the folder of the list
 ``n_sources``  optional: the number of sources of this recording
 ``query``      optional: a sound file with the example to go by in this recording
 ``name``       optional: of the results below the folder of the results, without suffix; otherwise a relative
-               path gives the folder and the name, and an absolute one the name
+               path gives the folder and the name, and an absolute one or a URL the name
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from sepnet import remote
 from sepnet.data.table import join_names, read_table
 from sepnet.inference.files import Recording, unique
 from sepnet.ranges import NumberOfSources
+from sepnet.remote import RemoteFile, is_url, shown
 from sepnet.settings import check_value, nearest
 from sepnet.types import SepnetError
 
@@ -51,12 +53,13 @@ class Shard:
         return tuple(recordings[self.number - 1 :: self.n_shards])
 
 
-def read_list(csv: Path, out: Path) -> tuple[Recording, ...]:
-    """Read a list of recordings.
+def read_list(csv: Path, out: Path | str, base: Path | str | None = None) -> tuple[Recording, ...]:
+    """Read a list of recordings. Nothing is asked of stores yet; see ``describe_sources``.
 
     Args:
         csv: The list; see the module for its columns.
-        out: The folder of the results.
+        out: The folder or the URL of the results.
+        base: The folder or the URL at which relative paths start; None: the folder of the list.
 
     Raises:
         SepnetError: A column or a value can't be used, files are missing, or two recordings would have
@@ -67,19 +70,44 @@ def read_list(csv: Path, out: Path) -> tuple[Recording, ...]:
         raise SepnetError(f"{csv} has a header but no rows: add a row for each recording")
     if unknown := [name for name in table[0][1] if name not in COLUMNS]:
         raise SepnetError(f"{csv} has a column {unknown[0]!r}{nearest(unknown[0], COLUMNS)}")
-    recordings = [_recording(csv, line, cells, out) for line, cells in table]
-    files = dict.fromkeys(file for each in recordings for file in (each.file, each.query) if file is not None)
+    place = csv.parent if base is None else base
+    recordings = [_recording(f"{csv}, line {line}", cells, out, place) for line, cells in table]
+    files = dict.fromkeys(
+        file
+        for recording in recordings
+        for file in (recording.file if recording.source is None else None, recording.query)
+        if file is not None
+    )
     if missing := [str(file) for file in files if not file.is_file()]:
         raise SepnetError(f"{len(missing)} files of {csv} are not there: {join_names(missing)}")
     return unique(recordings, f"give them different names in the column name of {csv}")
 
 
-def _recording(csv: Path, line: int, cells: Mapping[str, str], out: Path) -> Recording:
-    place = f"{csv}, line {line}"
+def describe_sources(recordings: Sequence[Recording]) -> tuple[Recording, ...]:
+    """Return the recordings with size and version of their files in stores, or with the reason why not.
+
+    Raises:
+        SepnetError: A store can't be reached.
+    """
+    sources = [file for each in recordings for file in (each.source, each.query_source) if file is not None]
+    urls = list(dict.fromkeys(file.url for file in sources))
+    described = dict(zip(urls, remote.describe_all(urls), strict=True))
+
+    def look_up(source: RemoteFile | None) -> RemoteFile | None:
+        return None if source is None else described[source.url]
+
+    return tuple(
+        replace(each, source=look_up(each.source), query_source=look_up(each.query_source))
+        for each in recordings
+    )
+
+
+def _recording(place: str, cells: Mapping[str, str], out: Path | str, base: Path | str) -> Recording:
     if not cells["path"]:
         raise SepnetError(f"{place}: the path is empty")
     name = cells.get("name", "")
-    given = PurePosixPath(name or cells["path"])
+    path = cells["path"]
+    given = PurePosixPath(name or (f"/{PurePosixPath(shown(path)).name}" if is_url(path) else path))
     if ".." in given.parts or (name and given.is_absolute()):
         if name:
             raise SepnetError(
@@ -90,10 +118,26 @@ def _recording(csv: Path, line: int, cells: Mapping[str, str], out: Path) -> Rec
     parent = "." if given.is_absolute() else given.parent
     n_sources = cells.get("n_sources", "")
     number: int | str = int(n_sources) if n_sources.isdecimal() else n_sources
+    file, source = _locate(base, path)
+    query, query_source = _locate(base, cells["query"]) if cells.get("query") else (None, None)
     return Recording(
-        csv.parent / cells["path"],
-        out / parent,
+        file,
+        Path(parent) if is_url(out) else Path(out) / parent,
         stem,
         check_value(f"{place}: n_sources", NumberOfSources, number) if n_sources else None,
-        csv.parent / query if (query := cells.get("query", "")) else None,
+        query if query_source is None else None,
+        source,
+        query_source,
+        str(out) if is_url(out) else None,
     )
+
+
+def _locate(base: Path | str, text: str) -> tuple[Path, RemoteFile | None]:
+    """The path of a file, or the name of one in a store, and where that is."""
+    given = remote.place(text)
+    if isinstance(given, Path):
+        if isinstance(base, Path) or given.is_absolute():
+            return base / given, None
+        given = remote.join(base, given)
+    source = RemoteFile(given)
+    return Path(source.name), source

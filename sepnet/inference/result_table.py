@@ -13,23 +13,29 @@ A second run keeps the rows that are ok and have the same digest, and does the r
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sepnet import remote
 from sepnet.atomic import write_text
+from sepnet.claim import temporary_folder
 from sepnet.inference.files import Recording
 from sepnet.inference.job import SeparationJob
 from sepnet.types import SepnetError
 
 COLUMNS = ("path", "output", "status", "seconds", "confidence", "reason", "job")
 DIGITS = 16  # of a digest
+PUT_SECONDS = 30.0  # between two copies of a growing table to a store
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,13 @@ class ResultTable:
 
     Args:
         path: The file; it is made with the first result.
+        name: By which messages call it; None: its path.
 
     Raises:
         SepnetError: It is a file of another program.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
         self._rows: dict[str, dict[str, str]] = {}  # by output
         if not path.exists():
@@ -69,8 +76,8 @@ class ResultTable:
         reader = csv.DictReader(io.StringIO(complete))
         if complete and tuple(reader.fieldnames or ()) != COLUMNS:
             raise SepnetError(
-                f"{path} does not have the columns {', '.join(COLUMNS)}: it is not a table of this version "
-                "of sepnet, so give another folder (out=)"
+                f"{name or path} does not have the columns {', '.join(COLUMNS)}: it is not a table of this "
+                "version of sepnet, so give another folder (out=)"
             )
         self._rows = {row["output"]: row for row in reader if row["status"] == "ok"}
 
@@ -86,7 +93,7 @@ class ResultTable:
         """
         rows, remaining = dict[str, dict[str, str]](), list[Recording]()
         for recording in recordings:
-            row = self._rows.get(_output(recording))
+            row = self._rows.get(recording.output)
             if row is not None and not job.output.overwrite and row["job"] == _digest(job, recording):
                 rows[row["output"]] = row
             else:
@@ -105,7 +112,7 @@ class ResultTable:
         """
         digest = _digest(job, recording) if result.status == "ok" else ""
         numbers = ["" if value is None else f"{value:g}" for value in (result.seconds, result.confidence)]
-        row = [str(recording.file), _output(recording), result.status, *numbers, result.reason, digest]
+        row = [recording.name, recording.output, result.status, *numbers, result.reason, digest]
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, _text([row]).encode())
@@ -113,8 +120,61 @@ class ResultTable:
             os.close(descriptor)
 
 
-def _output(recording: Recording) -> str:
-    return str(recording.folder / recording.stem)
+class _StoredTable(ResultTable):
+    """A table in a store: a local copy grows, and is put there every now and then."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self._is_put, self._last_put = url, True, 0.0
+        path = folder / "separated.csv"
+        if (content := remote.read_bytes(url)) is not None:
+            path.write_bytes(content)
+        super().__init__(path, remote.shown(url))
+
+    def remaining(self, job: SeparationJob, recordings: Sequence[Recording]) -> list[Recording]:
+        remaining = super().remaining(job, recordings)
+        self.put()  # refused before work begins, where that is not allowed
+        return remaining
+
+    def append(self, job: SeparationJob, recording: Recording, result: RecordingResult) -> None:
+        super().append(job, recording, result)
+        self._is_put = False
+        if time.monotonic() - self._last_put >= PUT_SECONDS:
+            with contextlib.suppress(SepnetError):  # tried again later
+                self.put()
+
+    def put(self) -> None:
+        """Put the table into the store."""
+        self._last_put = time.monotonic()
+        remote.put(self.path, self.url)
+        self._is_put = True
+
+    def finish(self) -> None:
+        """Put what was added since the last time."""
+        if not self._is_put:
+            self.put()
+
+
+@contextlib.contextmanager
+def stored_table(url: str) -> Iterator[ResultTable]:
+    """Provide a table that is kept in a store.
+
+    Args:
+        url: Where it is; it is put there every half minute, and at the end.
+
+    Raises:
+        SepnetError: It can't be read or written, or is a file of another program.
+    """
+    with temporary_folder("sepnet-table-") as folder:
+        table = _StoredTable(url, folder)
+        try:
+            yield table
+        except BaseException:
+            try:
+                table.finish()
+            except SepnetError as error:
+                print(f"warning: {error}", file=sys.stderr)
+            raise
+        table.finish()
 
 
 def _digest(job: SeparationJob, recording: Recording) -> str:

@@ -19,6 +19,7 @@ from sepnet.inference.files import Recording
 from sepnet.inference.job import RecordingError, SeparationJob
 from sepnet.inference.result_table import RecordingResult, ResultTable
 from sepnet.inference.separate_file import separate_file
+from sepnet.inference.staging import separate_staged
 from sepnet.query.event import EventFinder
 from sepnet.types import SepnetError
 
@@ -76,7 +77,7 @@ def separate_all(
     """
     remaining = recordings if table is None else table.remaining(job, recordings)
     if n_workers:  # long recordings first, so that no worker is left with one at the end
-        remaining = sorted(remaining, key=lambda recording: -recording.file.stat().st_size)
+        remaining = sorted(remaining, key=lambda recording: -recording.n_bytes)
     n_done, refusals = len(recordings) - len(remaining), list[str]()
     if n_done:
         print(f"{n_done} of {len(recordings)} recordings are separated already")
@@ -90,8 +91,8 @@ def separate_all(
             if result.status == "ok":
                 n_done += 1
             else:
-                named = str(recording.file) in result.reason
-                refusals.append(result.reason if named else f"{recording.file}: {result.reason}")
+                named = recording.name in result.reason
+                refusals.append(result.reason if named else f"{recording.name}: {result.reason}")
     except KeyboardInterrupt:
         print(f"\n{n_done} of {len(recordings)} recordings are separated; the same command continues")
         raise
@@ -141,8 +142,7 @@ def attempt(job: SeparationJob, recording: Recording) -> RecordingResult:
         recording: The file, and where its results go.
     """
     try:
-        record = separate_one(job, recording)
-        content = json.loads(record.read_text())
+        content = separate_one(job, recording)
     except (SepnetError, OSError) as error:
         return RecordingResult("failed", reason=" ".join(str(error).split()))
     except Exception as error:  # the fault of a method, say; the other recordings are separated
@@ -150,8 +150,8 @@ def attempt(job: SeparationJob, recording: Recording) -> RecordingResult:
     return RecordingResult("ok", _seconds(content), _confidence(content))
 
 
-def separate_one(job: SeparationJob, recording: Recording) -> Path:
-    """Separate a recording, or search it as a whole for a query.
+def separate_one(job: SeparationJob, recording: Recording) -> dict[str, Any]:
+    """Separate a recording, or search it as a whole for a query, wherever it is and the results go.
 
     Args:
         job: What is done.
@@ -161,8 +161,15 @@ def separate_one(job: SeparationJob, recording: Recording) -> Path:
         The record of the results.
 
     Raises:
-        RecordingError: It can't be done.
+        SepnetError: It can't be done.
     """
+    if recording.is_local:
+        return dict(json.loads(_separate_local(job, recording).read_text()))
+    return separate_staged(job, recording, _separate_local)
+
+
+def _separate_local(job: SeparationJob, recording: Recording) -> Path:
+    """Separate a file of this machine into a folder of it; the record of the results."""
     job = job.for_recording(recording)
     finder = job.pipeline.separator
     if isinstance(finder, EventFinder) and job.seconds(recording) <= MAX_EVENT_SECONDS:

@@ -142,7 +142,8 @@ def _save(
                 print(f"{recording.file}: {done} separated", file=sys.stderr)
     except KeyboardInterrupt:
         stopped = clock(progress.n_samples / rate)
-        print(f"\n{recording.file}: stopped at {stopped}; what is done so far is kept", file=sys.stderr)
+        kept = "what is done so far is kept" if recording.destination is None else "it will begin anew"
+        print(f"\n{recording.file}: stopped at {stopped}; {kept}", file=sys.stderr)
         raise
 
 

@@ -1,0 +1,439 @@
+"""Files in stores, by URL, such as ``s3://bucket/call.wav``; through fsspec.
+
+A file is read in blocks. A block that does not arrive whole, or not in time, is asked for again. An object
+store shows a new object when all of it has arrived, or not at all; anywhere else, a file is written under a
+temporary name and then moved. Credentials are those that fsspec takes from the environment or from its own
+settings. No message contains them: it has the URL without user, password and query string, and of an error
+only its kind.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from sepnet.types import SepnetError
+
+T = TypeVar("T")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+LOCAL = ("file", "local")
+# Stores in which a reader never sees a part of a new object.
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "hf", "abfs", "abfss", "az", "oss")
+PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), "'sepnet[remote]'"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
+    **dict.fromkeys(("http", "https"), "aiohttp"),
+    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
+    "hf": "huggingface_hub",
+}
+VERSION_KEYS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "blob_id",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "modified",
+    "created",
+)
+BLOCK_BYTES = 8 << 20
+BLOCK_SECONDS = 120.0  # in which a block, or any other answer, has to arrive
+MIN_BYTES_PER_SECOND = 70_000  # of an upload
+WAITS_SECONDS = (0.5, 2.0)  # before another attempt
+CONNECT_SECONDS, SILENCE_SECONDS = 10, 30  # of S3, for a connection and between two of its bytes
+N_CONNECTIONS = 16  # that ask for sizes at the same time
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "ProfileNotFound")
+NO_CONNECTION = (
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ConnectError",
+    "ConnectTimeout",
+    "ClientConnectorError",
+    "ClientConnectorDNSError",
+    "ConnectionTimeoutError",
+)
+
+
+LOGGERS = ("aiobotocore", "botocore", "fsspec", "gcsfs", "google", "httpx", "s3fs", "urllib3")
+
+
+class MissingError(SepnetError):
+    """There is nothing at a URL."""
+
+
+class RefusedError(SepnetError):
+    """The store refuses access to a URL."""
+
+
+class UnreachableError(SepnetError):
+    """The store does not answer."""
+
+
+class _BrokenBlockError(Exception):
+    """A block does not have the bytes that it should have."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in a store.
+
+    Attributes:
+        url: Where it is, with all that is needed to read it.
+        n_bytes: Its size.
+        version: Changes with its content, where the store tells; otherwise empty.
+        is_folder: Whether it is a folder.
+        problem: Why it can't be read; empty if nothing is known to be wrong.
+    """
+
+    url: str = field(repr=False)
+    n_bytes: int = 0
+    version: str = ""
+    is_folder: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the file, without folders."""
+        return PurePosixPath(shown(self.url)).name
+
+
+def is_url(text: str | Path) -> bool:
+    """Whether a text is the URL of something that is not a local file."""
+    match = URL.match(text) if isinstance(text, str) else None
+    return match is not None and _protocol(match.group()) not in LOCAL
+
+
+def place(text: str | Path) -> Path | str:
+    """Return a URL as it is, and anything else as a path, the URLs of local files (``file://``) included."""
+    if is_url(text):
+        return str(text)
+    match = URL.match(str(text))
+    return Path(text) if match is None else Path(str(text)[match.end() :])
+
+
+def shown(url: str) -> str:
+    """Return a URL as it may be shown: without user, password and query string."""
+    start, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("?")[0].partition("/")
+    port = authority.rpartition(":")[2] if ":" in authority else "0"
+    if "@" not in authority and not port.isdecimal():  # a password with a slash
+        return f"{start}{separator}{path.rpartition('@')[2]}"
+    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def join(url: str, name: str | Path) -> str:
+    """Return the URL of a file below a folder.
+
+    Args:
+        url: Of the folder.
+        name: A relative path.
+
+    Raises:
+        SepnetError: The path leads out of the folder.
+    """
+    relative = PurePosixPath(name)
+    if ".." in relative.parts or relative.is_absolute():
+        raise SepnetError(f"{name} leads out of {shown(url)}: give a path below it, without ..")
+    return f"{url.rstrip('/')}/{relative}"
+
+
+def parent(url: str) -> str:
+    """Return the URL of the folder that a file is in."""
+    return url.partition("?")[0].rpartition("/")[0]
+
+
+def describe(url: str) -> RemoteFile:
+    """Ask for size and version of a file, or whether it is a folder.
+
+    Args:
+        url: Its URL.
+
+    Raises:
+        SepnetError: It isn't there or can't be read, or the store can't be reached.
+    """
+    return _remote_file(url, _retried(url, "read", _info))
+
+
+def describe_all(urls: Sequence[str]) -> list[RemoteFile]:
+    """Ask for size and version of each file; of one that can't be read, the reason becomes its ``problem``.
+
+    Args:
+        urls: Their URLs.
+
+    Raises:
+        SepnetError: A store can't be reached or used at all.
+    """
+    pool = ThreadPoolExecutor(N_CONNECTIONS)
+    try:
+        return list(pool.map(_describe_or_explain, urls))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _describe_or_explain(url: str) -> RemoteFile:
+    try:
+        return describe(url)
+    except (MissingError, RefusedError) as error:
+        return RemoteFile(url, problem=str(error))
+
+
+def list_files(url: str) -> dict[str, RemoteFile]:
+    """List all files in a folder and below.
+
+    Args:
+        url: Of the folder.
+
+    Returns:
+        The files by their paths below the folder, sorted.
+
+    Raises:
+        SepnetError: It can't be read, or the store can't be reached.
+    """
+
+    def find(fs: Any, path: str) -> dict[str, Any]:
+        root = path.rstrip("/")
+        fs.invalidate_cache()
+        entries = fs.find(path, detail=True)
+        return {name.removeprefix(root).lstrip("/"): info for name, info in entries.items()}
+
+    entries = _retried(url, "read", find)
+    base, query, parameters = url.partition("?")
+    return {
+        name: _remote_file(f"{base.rstrip('/')}/{name}{query}{parameters}", info)
+        for name, info in sorted(entries.items())
+        if name and info["type"] != "directory"
+    }
+
+
+def fetch(file: RemoteFile, target: Path) -> None:
+    """Copy a file to this machine, in blocks.
+
+    Args:
+        file: As it was described.
+        target: The local file; what is written stays if this fails.
+
+    Raises:
+        SepnetError: It can't be read, or it was changed since it was described.
+    """
+    with target.open("wb") as stream:
+        for start in range(0, file.n_bytes, BLOCK_BYTES):
+            stop = min(start + BLOCK_BYTES, file.n_bytes)
+            stream.write(_retried(file.url, "read", partial(_read_block, start, stop)))
+    if describe(file.url) != file:
+        raise SepnetError(f"{shown(file.url)} was changed while it was read: run the command again")
+
+
+def read_bytes(url: str) -> bytes | None:
+    """Read a small file; None if it isn't there. Raises SepnetError."""
+    try:
+        content: bytes = _retried(url, "read", lambda fs, path: fs.cat_file(path))
+    except MissingError:
+        return None
+    return content
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file at a URL. Raises SepnetError."""
+    try:
+        return not describe(url).is_folder
+    except MissingError:
+        return False
+
+
+def put(source: Path, url: str) -> None:
+    """Copy a file to a store, where it appears whole or not at all.
+
+    Args:
+        source: The local file.
+        url: Where it is put; what is there is replaced.
+
+    Raises:
+        SepnetError: It can't be written there.
+    """
+    seconds = BLOCK_SECONDS + source.stat().st_size / MIN_BYTES_PER_SECOND
+    _retried(url, "written", partial(_put, source), seconds)
+
+
+def remove(url: str) -> None:
+    """Remove a file. Raises SepnetError."""
+    _retried(url, "removed", lambda fs, path: fs.rm_file(path))
+
+
+def _put(source: Path, fs: Any, path: str) -> None:
+    n_bytes = source.stat().st_size
+    if not set(OBJECT_STORES).isdisjoint([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol):
+        fs.put_file(str(source), path)
+        _check_size(fs, path, n_bytes)
+        return
+    parent, _, name = path.rpartition("/")
+    fs.makedirs(parent, exist_ok=True)
+    temporary = f"{parent}/.{name}-{secrets.token_hex(6)}.part"
+    try:
+        fs.put_file(str(source), temporary)
+        _check_size(fs, temporary, n_bytes)
+        fs.mv(temporary, path)
+    except BaseException:
+        if fs.exists(temporary):
+            fs.rm_file(temporary)
+        raise
+
+
+def _check_size(fs: Any, path: str, n_bytes: int) -> None:
+    if _info(fs, path)["size"] != n_bytes:
+        raise _BrokenBlockError
+
+
+def _read_block(start: int, stop: int, fs: Any, path: str) -> bytes:
+    block: bytes = fs.cat_file(path, start=start, end=stop)
+    if len(block) != stop - start:
+        raise _BrokenBlockError
+    return block
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    """What the store knows of a file now, not what fsspec remembers."""
+    fs.invalidate_cache()
+    info: dict[str, Any] = fs.info(path)
+    return info
+
+
+def _remote_file(url: str, info: dict[str, Any]) -> RemoteFile:
+    version = next((str(info[key]) for key in VERSION_KEYS if info.get(key) is not None), "")
+    return RemoteFile(url, int(info["size"] or 0), version, is_folder=info["type"] == "directory")
+
+
+def _protocol(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    protocol = _protocol(url)
+    try:
+        import fsspec
+    except ImportError:
+        raise SepnetError(
+            f"{shown(url)} needs fsspec, which is not installed: pip install 'sepnet[remote]'"
+        ) from None
+    if protocol not in fsspec.available_protocols() or "::" in url:
+        raise SepnetError(
+            f"{shown(url)} has an unknown protocol: give s3://, gs://, hf://, file:// or another of fsspec"
+        )
+    for name in LOGGERS:  # which report requests, and where credentials were found
+        logging.getLogger(name).setLevel(logging.WARNING)
+    options: dict[str, Any] = {}
+    if protocol in ("s3", "s3a"):  # attempts are made here: those of botocore would multiply them
+        own = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS}
+        options["config_kwargs"] = {"retries": {"max_attempts": 0}, **limits, **own}
+    try:
+        fs, path = fsspec.url_to_fs(url, **options)
+    except ImportError:
+        package = PACKAGES.get(protocol, "")
+        remedy = f": pip install {package}" if package else ""
+        raise SepnetError(f"{protocol}:// needs a package that is not installed{remedy}") from None
+    return fs, str(path)
+
+
+def _retried(url: str, verb: str, action: Callable[[Any, str], T], seconds: float | None = None) -> T:
+    """Do something with a URL, again where it fails for a reason that may pass.
+
+    Args:
+        url: The URL.
+        verb: What is done, for the message.
+        action: Gets the file system, and the path in it.
+        seconds: In which each attempt has to succeed; None: as a block.
+    """
+    for wait in (*WAITS_SECONDS, None):
+        try:
+            return _in_time(lambda: action(*_connect(url)), BLOCK_SECONDS if seconds is None else seconds)
+        except SepnetError:
+            raise
+        except Exception as error:
+            refusal = _refusal(url, verb, error)
+            may_pass = not isinstance(error, NotImplementedError | ValueError | TypeError)
+            if wait is None or not may_pass or isinstance(refusal, MissingError | RefusedError):
+                raise refusal from None  # the error itself may contain credentials
+        time.sleep(wait)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _in_time(action: Callable[[], T], seconds: float) -> T:
+    """Call a function in a thread, which is left alone if it does not return in time."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError
+    return results[0]
+
+
+def _refusal(url: str, verb: str, error: Exception) -> SepnetError:
+    """One sentence on an error, with nothing of its text, which may contain credentials."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)  # type: ignore[arg-type]
+    status = next((code for each in chain if (code := _status(each)) is not None), None)
+    names = {type(each).__name__ for each in chain}
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return MissingError(f"there is no {shown(url)}: check the URL")
+    if isinstance(error, PermissionError) or status in (401, 403) or not names.isdisjoint(NO_CREDENTIALS):
+        return RefusedError(
+            f"{shown(url)} can't be {verb}, because the store refuses access: check the rights, and the "
+            "credentials in the environment"
+        )
+    unreachable = isinstance(error, ConnectionRefusedError | socket.gaierror)
+    if unreachable or not names.isdisjoint(NO_CONNECTION):
+        return UnreachableError(
+            f"the store of {shown(url)} can't be reached: check the network, and its address"
+        )
+    if isinstance(error, NotImplementedError):
+        return SepnetError(f"{shown(url)} can't be {verb}: {_protocol(url)}:// does not allow that")
+    if isinstance(error, TimeoutError):
+        reason = "the store takes too long to answer"
+    elif isinstance(error, _BrokenBlockError):
+        reason = "not all of it arrives"
+    elif status is not None:
+        reason = f"the store answers with status {status}"
+    elif isinstance(error, OSError) and error.errno not in (None, errno.EIO):
+        reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    else:
+        reason = f"the connection fails with {type(error).__name__}"
+    n_attempts = len(WAITS_SECONDS) + 1
+    return SepnetError(
+        f"{shown(url)} can't be {verb}: {reason}, in {n_attempts} attempts; run it again later"
+    )
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an error of one of the libraries, if it has one."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # of botocore
+        value = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        value = getattr(response, "status_code", getattr(error, "status", getattr(error, "code", None)))
+    return value if isinstance(value, int) else None
