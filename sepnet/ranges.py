@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
-from sepnet.remote import is_url, shown
-from sepnet.types import SepnetError
+from sepnet.urls import local_path
 
 PositiveInt = Annotated[int, Ge(1), Le(1_000_000_000)]
 NonNegativeInt = Annotated[int, Ge(0), Le(1_000_000_000)]
@@ -77,10 +76,9 @@ def _check_not_empty(value: Any) -> Any:
 
 
 def _check_path(value: Any) -> Any:
-    """Refuse a URL, of which a path would make a folder."""
-    if isinstance(value, str) and is_url(value):
-        raise SepnetError(f"{shown(value)} is a URL, where only a path can be given: copy it to this machine")
-    return _check_not_empty(value)
+    """Refuse no letters, and the URL of a store, which would become the name of a folder."""
+    _check_not_empty(value)
+    return str(local_path(value)) if isinstance(value, str) else value
 
 
 def _expand(value: str | Path) -> str | Path:

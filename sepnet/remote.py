@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import secrets
 import socket
 import threading
@@ -24,10 +23,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from sepnet.types import SepnetError
+from sepnet.urls import protocol_of, shown
 
 T = TypeVar("T")
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-LOCAL = ("file", "local")
 # Stores in which a reader never sees a part of a new object.
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "hf", "abfs", "abfss", "az", "oss")
 PACKAGES = {
@@ -67,6 +65,14 @@ NO_CONNECTION = (
 )
 
 
+CUT_CONNECTION = (
+    "ClientPayloadError",
+    "ConnectionClosedError",
+    "IncompleteRead",
+    "RemoteProtocolError",
+    "ResponseStreamingError",
+    "ServerDisconnectedError",
+)
 LOGGERS = ("aiobotocore", "botocore", "fsspec", "gcsfs", "google", "httpx", "s3fs", "urllib3")
 
 
@@ -108,51 +114,6 @@ class RemoteFile:
     def name(self) -> str:
         """Of the file, without folders."""
         return PurePosixPath(shown(self.url)).name
-
-
-def is_url(text: str | Path) -> bool:
-    """Whether a text is the URL of something that is not a local file."""
-    match = URL.match(text) if isinstance(text, str) else None
-    return match is not None and _protocol(match.group()) not in LOCAL
-
-
-def place(text: str | Path) -> Path | str:
-    """Return a URL as it is, and anything else as a path, the URLs of local files (``file://``) included."""
-    if is_url(text):
-        return str(text)
-    match = URL.match(str(text))
-    return Path(text) if match is None else Path(str(text)[match.end() :])
-
-
-def shown(url: str) -> str:
-    """Return a URL as it may be shown: without user, password and query string."""
-    start, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("?")[0].partition("/")
-    port = authority.rpartition(":")[2] if ":" in authority else "0"
-    if "@" not in authority and not port.isdecimal():  # a password with a slash
-        return f"{start}{separator}{path.rpartition('@')[2]}"
-    return f"{start}{separator}{authority.rpartition('@')[2]}{slash}{path}"
-
-
-def join(url: str, name: str | Path) -> str:
-    """Return the URL of a file below a folder.
-
-    Args:
-        url: Of the folder.
-        name: A relative path.
-
-    Raises:
-        SepnetError: The path leads out of the folder.
-    """
-    relative = PurePosixPath(name)
-    if ".." in relative.parts or relative.is_absolute():
-        raise SepnetError(f"{name} leads out of {shown(url)}: give a path below it, without ..")
-    return f"{url.rstrip('/')}/{relative}"
-
-
-def parent(url: str) -> str:
-    """Return the URL of the folder that a file is in."""
-    return url.partition("?")[0].rpartition("/")[0]
 
 
 def describe(url: str) -> RemoteFile:
@@ -211,11 +172,16 @@ def list_files(url: str) -> dict[str, RemoteFile]:
 
     entries = _retried(url, "read", find)
     base, query, parameters = url.partition("?")
-    return {
+    files = {
         name: _remote_file(f"{base.rstrip('/')}/{name}{query}{parameters}", info)
         for name, info in sorted(entries.items())
         if name and info["type"] != "directory"
     }
+    if protocol_of(url) in OBJECT_STORES:
+        return files
+    # The lists of others may lack sizes, or tell versions in another form.
+    described = describe_all([file.url for file in files.values()])
+    return dict(zip(files, described, strict=True))
 
 
 def fetch(file: RemoteFile, target: Path) -> None:
@@ -315,13 +281,9 @@ def _remote_file(url: str, info: dict[str, Any]) -> RemoteFile:
     return RemoteFile(url, int(info["size"] or 0), version, is_folder=info["type"] == "directory")
 
 
-def _protocol(url: str) -> str:
-    return url.partition("://")[0].lower()
-
-
 def _connect(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
-    protocol = _protocol(url)
+    protocol = protocol_of(url)
     try:
         import fsspec
     except ImportError:
@@ -412,10 +374,10 @@ def _refusal(url: str, verb: str, error: Exception) -> SepnetError:
             f"the store of {shown(url)} can't be reached: check the network, and its address"
         )
     if isinstance(error, NotImplementedError):
-        return SepnetError(f"{shown(url)} can't be {verb}: {_protocol(url)}:// does not allow that")
+        return SepnetError(f"{shown(url)} can't be {verb}: {protocol_of(url)}:// does not allow that")
     if isinstance(error, TimeoutError):
         reason = "the store takes too long to answer"
-    elif isinstance(error, _BrokenBlockError):
+    elif isinstance(error, _BrokenBlockError | ConnectionError) or not names.isdisjoint(CUT_CONNECTION):
         reason = "not all of it arrives"
     elif status is not None:
         reason = f"the store answers with status {status}"
@@ -425,7 +387,7 @@ def _refusal(url: str, verb: str, error: Exception) -> SepnetError:
         reason = f"the connection fails with {type(error).__name__}"
     n_attempts = len(WAITS_SECONDS) + 1
     return SepnetError(
-        f"{shown(url)} can't be {verb}: {reason}, in {n_attempts} attempts; run it again later"
+        f"{shown(url)} can't be {verb} in {n_attempts} attempts: {reason}; run the same command again later"
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from sepnet.annotations import describe, type_adapter
 from sepnet.ranges import Verbatim
 from sepnet.types import SepnetError
+from sepnet.urls import is_url, shown
 
 FLAT = {"flat": True}
 """The metadata of a field that is a dataclass whose own fields are settings of the same level."""
@@ -135,6 +136,8 @@ def check_value(key: str, annotation: Any, value: Any) -> Any:
             return adapter.validate_json(json.dumps(value), strict=True)
     except (ValidationError, TypeError):
         pass
+    if isinstance(value, str) and is_url(value):
+        raise SepnetError(f"{key} can't be the URL {shown(value)}: give {describe(annotation)}")
     raise SepnetError(f"{key} is {_shown(value)}: give {describe(annotation)}")
 
 

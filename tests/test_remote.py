@@ -24,6 +24,7 @@ from sepnet import remote
 from sepnet.cli import separate
 from sepnet.inference.recording_list import read_list
 from sepnet.types import SepnetError
+from sepnet.urls import shown
 
 fsspec = pytest.importorskip("fsspec")
 RATE = 8000
@@ -271,7 +272,7 @@ def test_a_folder_keeps_its_folders_and_a_second_run_goes_on(
     assert [row["status"] for row in store.table("in/out/separated.csv")] == ["ok"] * 3
 
 
-@pytest.mark.parametrize("n_processes", [0, 2])
+@pytest.mark.parametrize("n_processes", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_list_in_a_store(store: Store, capsys: pytest.CaptureFixture[str], n_processes: int) -> None:
     for number in range(2):
         store.put(f"in/{number}.wav", sound(number))
@@ -350,12 +351,13 @@ def test_a_fault_that_stays_is_told_and_leaves_nothing(
     kind: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr(remote, "BLOCK_SECONDS", 0.6)
+    monkeypatch.setattr(remote, "BLOCK_SECONDS", 0.7)
+    monkeypatch.setattr(type(store.fs), "retries", 1)
     url = store.put("in/mix.wav", sound(0))
     store.faults.append(Fault(kind, "GET", "in/mix.wav", times=99))
     told = refusal(capsys, url, f"out={tmp_path}/out")
     assert f"{url} can't be read in 3 attempts" in told
-    assert any(part in told for part in message.split("|")), told
+    assert message in told
     assert not (tmp_path / "out").exists()
 
 
@@ -379,7 +381,7 @@ def test_bad_urls_end_with_one_sentence(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, message: str
 ) -> None:
     store.put("closed/mix.wav", sound(0))
-    good = store.put("in/mix.wav", sound(1))
+    good = store.put("in/good.wav", sound(1))
     store.faults += [Fault("403", "HEAD", "closed", times=99), Fault("403", "GET", "closed", times=99)]
     told = refusal(capsys, url, f"out={tmp_path}/out")
     assert message in told
@@ -387,7 +389,7 @@ def test_bad_urls_end_with_one_sentence(
     assert len(told.strip().splitlines()) == 1
     if "protocol" not in message:
         assert message in refusal(capsys, good, url, f"out={tmp_path}/out", status=1)
-        assert (tmp_path / "out/mix_harmonic.wav").is_file()
+        assert (tmp_path / "out/good_harmonic.wav").is_file()
 
 
 def test_a_place_that_may_not_be_written_is_refused_before_work_begins(
@@ -466,7 +468,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_urls_are_shown_without_credentials(url: str, expected: str) -> None:
-    assert remote.shown(url) == expected
+    assert shown(url) == expected
 
 
 def test_errors_are_told_without_their_text(monkeypatch: pytest.MonkeyPatch, memory: Any) -> None:
@@ -484,6 +486,7 @@ def test_errors_are_told_without_their_text(monkeypatch: pytest.MonkeyPatch, mem
 @pytest.mark.parametrize("word", ["query=s3://b/bark.wav?k=hidden", "reference=s3://b/x.wav?k=hidden"])
 def test_other_settings_take_no_urls(capsys: pytest.CaptureFixture[str], word: str) -> None:
     message = refusal(capsys, "mix.wav", word)
+    assert "can't be" in message
     assert "URL" in message
     assert "hidden" not in message
 

@@ -17,7 +17,7 @@ from sepnet.cli.separate_engine import select_recordings, separate_on_engine
 from sepnet.cli.separate_job import make_job
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.inference.separate_all import SomeRefusedError
-from sepnet.remote import is_url
+from sepnet.urls import is_url
 
 SOME_REFUSED = 1  # status of a command that separated the other recordings
 

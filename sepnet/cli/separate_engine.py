@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from sepnet import artifact, remote
+from sepnet import artifact
 from sepnet.cli.separate_job import make_job
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.engines import open_engine
@@ -20,6 +20,7 @@ from sepnet.inference.result_table import ResultTable, stored_table
 from sepnet.inference.separate_all import RecordingWorker, separate_all
 from sepnet.inference.staging import fetched
 from sepnet.types import SepnetError
+from sepnet.urls import join_url, parent_url, path_or_url, shown
 
 
 @contextmanager
@@ -40,16 +41,16 @@ def select_recordings(settings: SeparateSettings, files: Sequence[str | Path]) -
         with recordings(words, settings.out_place) as selection:
             yield replace(selection, recordings=shard.of(selection.recordings))
     elif words:
-        word, name = remote.shown(str(words[0])), remote.shown(settings.list)
+        word, name = shown(str(words[0])), shown(settings.list)
         raise SepnetError(f"{word} and list={name} can't both be given: leave one out")
     else:
-        out, csv = settings.out_place, remote.place(settings.list)
+        out, csv = settings.out_place, path_or_url(settings.list)
         assert out is not None, "the settings need it"
         if isinstance(csv, Path):
             selected = read_list(csv, out)
         else:
             with fetched(csv) as local:
-                selected = read_list(local, out, remote.parent(csv))
+                selected = read_list(local, out, parent_url(csv))
         yield Selection(describe_sources(shard.of(selected)))
 
 
@@ -104,7 +105,7 @@ def _open_table(settings: SeparateSettings) -> Iterator[ResultTable | None]:
     share = "" if settings.shard is None else f"-{settings.shard.replace('/', '-of-')}"
     name = f"separated{share}.csv"
     if isinstance(out, str):
-        with stored_table(remote.join(out, name)) as table:
+        with stored_table(join_url(out, name)) as table:
             yield table
     else:
         yield ResultTable(out / name) if out is not None and is_large else None

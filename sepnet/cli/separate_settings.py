@@ -13,9 +13,9 @@ from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.inference.recording_list import Shard
 from sepnet.ranges import NameOrPath, NonNegativeInt, PathSetting, PositiveInt, SampleRate, Text
-from sepnet.remote import is_url, place, shown
 from sepnet.settings import FLAT
 from sepnet.types import SepnetError
+from sepnet.urls import is_url, path_or_url, shown
 
 Names = list[NameOrPath] | NameOrPath
 
@@ -63,7 +63,7 @@ class SeparateSettings:
     @property
     def out_place(self) -> Path | str | None:
         """The folder of the results, or its URL."""
-        return None if self.out is None else place(self.out)
+        return None if self.out is None else path_or_url(self.out)
 
     @property
     def queries(self) -> Sequence[str]:

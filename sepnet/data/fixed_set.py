@@ -32,6 +32,7 @@ from sepnet.data.queries import QueryChooser, loudest, query_label
 from sepnet.data.responses import Responses, convolve
 from sepnet.data.table import join_names
 from sepnet.types import Mixture, Query, SepnetError
+from sepnet.urls import local_path
 
 MODES = ("min", "max")
 
@@ -118,7 +119,7 @@ class FixedSet:
             self._queries = QueryChooser(manifest, self.mixing.query_seconds)
         self._noises: dict[str, Path] = {}
         if self.mixing.with_noise and self.mixing.noise_root is not None:
-            self._noises = _locate_noises(self.mixtures, Path(self.mixing.noise_root).expanduser())
+            self._noises = _locate_noises(self.mixtures, local_path(self.mixing.noise_root).expanduser())
 
     def __len__(self) -> int:
         return len(self.mixtures)

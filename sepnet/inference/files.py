@@ -20,8 +20,9 @@ from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
 from sepnet.data.sound_files import is_sound, list_folder
 from sepnet.paths import real
-from sepnet.remote import RemoteFile, is_url, shown
+from sepnet.remote import RemoteFile
 from sepnet.types import SepnetError
+from sepnet.urls import is_url, join_url, path_or_url, shown
 
 RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
 EVENT, EVENT_PARTS = "event.json", ("target.wav", "residual.wav")  # in a folder of their own
@@ -62,7 +63,7 @@ class Recording:
     def output(self) -> str:
         """Folder and stem of the results, as they are shown."""
         place = str(self.folder / self.stem)
-        return place if self.destination is None else shown(remote.join(self.destination, place))
+        return place if self.destination is None else shown(join_url(self.destination, place))
 
     @property
     def is_local(self) -> bool:
@@ -149,7 +150,7 @@ def _expand(
     """The recordings that a word names; what is left out of a folder is added to ``left_out``."""
     if not word:
         raise SepnetError("one of the files has no name: is a variable of the shell empty?")
-    place = remote.place(word)
+    place = path_or_url(word)
     if isinstance(place, str):
         yield from _expand_url(place, out, left_out)
         return

@@ -18,9 +18,10 @@ from sepnet import remote
 from sepnet.data.table import join_names, read_table
 from sepnet.inference.files import Recording, unique
 from sepnet.ranges import NumberOfSources
-from sepnet.remote import RemoteFile, is_url, shown
+from sepnet.remote import RemoteFile
 from sepnet.settings import check_value, nearest
 from sepnet.types import SepnetError
+from sepnet.urls import is_url, join_url, path_or_url, shown
 
 COLUMNS = ("path", "n_sources", "query", "name")
 SHARD = re.compile(r"(\d{1,7})/(\d{1,7})")
@@ -134,10 +135,10 @@ def _recording(place: str, cells: Mapping[str, str], out: Path | str, base: Path
 
 def _locate(base: Path | str, text: str) -> tuple[Path, RemoteFile | None]:
     """The path of a file, or the name of one in a store, and where that is."""
-    given = remote.place(text)
+    given = path_or_url(text)
     if isinstance(given, Path):
         if isinstance(base, Path) or given.is_absolute():
             return base / given, None
-        given = remote.join(base, given)
+        given = join_url(base, given)
     source = RemoteFile(given)
     return Path(source.name), source

@@ -32,6 +32,7 @@ from sepnet.claim import temporary_folder
 from sepnet.inference.files import Recording
 from sepnet.inference.job import SeparationJob
 from sepnet.types import SepnetError
+from sepnet.urls import shown
 
 COLUMNS = ("path", "output", "status", "seconds", "confidence", "reason", "job")
 DIGITS = 16  # of a digest
@@ -128,7 +129,7 @@ class _StoredTable(ResultTable):
         path = folder / "separated.csv"
         if (content := remote.read_bytes(url)) is not None:
             path.write_bytes(content)
-        super().__init__(path, remote.shown(url))
+        super().__init__(path, shown(url))
 
     def remaining(self, job: SeparationJob, recordings: Sequence[Recording]) -> list[Recording]:
         remaining = super().remaining(job, recordings)

@@ -21,8 +21,9 @@ from sepnet.atomic import write_text
 from sepnet.claim import temporary_folder
 from sepnet.inference.files import Recording
 from sepnet.inference.job import RecordingError, SeparationJob
-from sepnet.remote import RemoteFile, shown
+from sepnet.remote import RemoteFile
 from sepnet.types import SepnetError
+from sepnet.urls import join_url, parent_url, shown
 
 PREFIX = "sepnet-store-"  # of temporary folders
 INPUT, QUERY, OUTPUT = "in", "query", "out"  # the folders in one of them
@@ -54,7 +55,7 @@ def separate_staged(
         print(f"{recording.name}: separated already, see {recording.output}_*")
         return finished
     with temporary_folder(PREFIX) as folder:
-        urls = {name: remote.parent(source.url) for name, source in sources.items() if source is not None}
+        urls = {name: parent_url(source.url) for name, source in sources.items() if source is not None}
         if recording.destination is not None:
             urls[OUTPUT] = recording.destination.rstrip("/")
             recording = replace(recording, folder=folder / OUTPUT / recording.folder)
@@ -81,7 +82,7 @@ def fetched(url: str) -> Iterator[Path]:
     source = remote.describe(url)
     if problem := _problem(source):
         raise SepnetError(problem)
-    with temporary_folder(PREFIX) as folder, showing({str(folder): shown(remote.parent(url))}):
+    with temporary_folder(PREFIX) as folder, showing({str(folder): shown(parent_url(url))}):
         remote.fetch(source, folder / source.name)
         yield folder / source.name
 
@@ -148,10 +149,10 @@ def _finished(
     """The record of this very job at the destination, if all its files are there."""
     if recording.destination is None:
         return None
-    record = _read_json(remote.join(recording.destination, recording.record))
+    record = _read_json(join_url(recording.destination, recording.record))
     if record.get("job") != fingerprint or record.get("output") != job.output.describe():
         return None
-    files = [remote.join(recording.destination, recording.folder / name) for name in record["files"]]
+    files = [join_url(recording.destination, recording.folder / name) for name in record["files"]]
     return record if all(map(remote.exists, files)) else None
 
 
@@ -159,9 +160,9 @@ def _put_results(job: SeparationJob, recording: Recording, folder: Path, record:
     """Put all results into the store, the record last."""
     assert recording.destination is not None, "there is a store"
     below = recording.folder.relative_to(folder)
-    mark, mark_url = folder / "mark", remote.join(recording.destination, below / f".{recording.stem}.sepnet")
+    mark, mark_url = folder / "mark", join_url(recording.destination, below / f".{recording.stem}.sepnet")
     urls = {
-        file: remote.join(recording.destination, file.relative_to(folder))
+        file: join_url(recording.destination, file.relative_to(folder))
         for file in sorted(folder.rglob("*"))
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     }
