@@ -73,7 +73,7 @@ class Proxy(BaseHTTPRequestHandler):
         if fault is not None:
             fault.times -= 1
         if kind == "slow":
-            time.sleep(1.0)
+            time.sleep(2.5)
         if kind.isdecimal():
             self.send_response(int(kind))
             self.send_header("Content-Length", "0")
@@ -209,6 +209,9 @@ def test_the_sources_are_those_of_local_files(
     assert f"s3://{BUCKET}/in/mix.wav: 0.50 s" in printed
     assert f"-> s3://{BUCKET}/out/mix_harmonic.wav" in printed
     assert "/temporary/" not in printed
+    record = json.loads(store.fs.cat_file(f"{BUCKET}/out/mix_separation.json"))
+    assert record["job"]["file"] == "mix.wav"
+    assert record["job"]["bytes"] == len(sound(0))
     content = b"".join(store.fs.cat_file(f"{BUCKET}/out/{name}") for name in store.names("out"))
     assert SECRET.encode() not in content
     assert b"/temporary/" not in content
@@ -324,7 +327,8 @@ def test_a_fault_that_passes_is_not_noticed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(remote, "BLOCK_BYTES", 1000)
-    monkeypatch.setattr(remote, "BLOCK_SECONDS", 0.7)
+    if kind == "slow":
+        monkeypatch.setattr(remote, "BLOCK_SECONDS", 1.5)
     content = sound(0)
     url = store.put("in/mix.wav", content)
     described = remote.describe(url)
@@ -339,7 +343,7 @@ def test_a_fault_that_passes_is_not_noticed(
     ("kind", "message"),
     [
         ("500", "status 500"),
-        ("cut", "not all of it arrives|connection fails"),
+        ("cut", "not all of it arrives"),
         ("slow", "too long to answer"),
     ],
 )
@@ -351,7 +355,8 @@ def test_a_fault_that_stays_is_told_and_leaves_nothing(
     kind: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr(remote, "BLOCK_SECONDS", 0.7)
+    if kind == "slow":
+        monkeypatch.setattr(remote, "BLOCK_SECONDS", 1.5)
     monkeypatch.setattr(type(store.fs), "retries", 1)
     url = store.put("in/mix.wav", sound(0))
     store.faults.append(Fault(kind, "GET", "in/mix.wav", times=99))
@@ -387,7 +392,7 @@ def test_bad_urls_end_with_one_sentence(
     assert message in told
     assert "hidden" not in told
     assert len(told.strip().splitlines()) == 1
-    if "protocol" not in message:
+    if "closed" in url:
         assert message in refusal(capsys, good, url, f"out={tmp_path}/out", status=1)
         assert (tmp_path / "out/good_harmonic.wav").is_file()
 
@@ -489,11 +494,3 @@ def test_other_settings_take_no_urls(capsys: pytest.CaptureFixture[str], word: s
     assert "can't be" in message
     assert "URL" in message
     assert "hidden" not in message
-
-
-def test_records_are_those_of_the_url(memory: Any) -> None:
-    memory.pipe_file("/in/mix.wav", sound(0))
-    separated("memory://in/mix.wav", "out=memory://out")
-    record = json.loads(memory.cat_file("/out/mix_separation.json"))
-    assert record["job"]["file"] == "mix.wav"
-    assert record["job"]["bytes"] == len(sound(0))

@@ -63,7 +63,9 @@ def separate_staged(
         with showing(names):
             recording = _fetch(recording, sources, folder)
             record = separate(job, recording)
-            write_text(record, _replaced(record.read_text(), names))
+            text = record.read_text()
+            if (renamed := _replaced(text, names)) != text:
+                write_text(record, renamed)
             if recording.destination is not None:
                 _put_results(job, recording, folder / OUTPUT, record)
             return dict(json.loads(record.read_text()))
