@@ -54,6 +54,14 @@ class Location(Verbatim):
         return core_schema.no_info_before_validator_function(check, expanded)
 
 
+class LocationOrUrl(Location):
+    """Marks a path, or the URL of something in a store."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, str]:
+        """Describe it, for messages."""
+        return {"type": "string", "format": "a path or a URL"}
+
+
 class Duration:
     """Marks a text that is a duration as Lightning reads it."""
 
@@ -86,6 +94,7 @@ def _expand(value: str | Path) -> str | Path:
 
 
 PathSetting = Annotated[Path, Location()]
+PathOrUrl = Annotated[str, LocationOrUrl()]
 NameOrPath = Annotated[str, Len(1), Location()]
 """A name of shipped weights, of a file in conf/model or on the hub, or a path."""
 Name = Annotated[str, Len(1), Verbatim()]

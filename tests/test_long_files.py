@@ -436,7 +436,7 @@ def test_a_place_that_can_t_be_written_to_is_named(mixture: Path, capsys: pytest
         ("query=5", "there is no file 5"),
         ("query={mixture}", "hpss takes no example: leave query= out"),
         ("+set.foo=1", "there is no setting 'set.foo'\n"),
-        ("out=", "out is '': give a path or null"),
+        ("out=", "out is '': give a path or a URL or null"),
         ("reference=[a.wav]", "reference= is for ast_dgmo"),
         ("files=there.wav", "there is no file there.wav"),
         ("", "one of the files has no name"),

@@ -209,7 +209,7 @@ def test_paths_and_other_texts_need_no_quotes() -> None:
                   "c:\\new", "ends\\", "\\'", "{x", "a=b", "#1", "100%", "x: y", "!important"):  # fmt: skip
         config = compose_words([quoted(f"out={value}", verbatim)])
         assert config.out == value, value
-    home = app.parse(SeparateSettings, compose_words([quoted("out=~/x", verbatim)])).out
+    home = app.parse(SeparateSettings, compose_words([quoted("out=~/x", verbatim)])).out_place
     assert home == Path("~/x").expanduser()
     assert compose_words([quoted("files=[josé.wav, it's.wav]", verbatim)]).files == ["josé.wav", "it's.wav"]
     assert compose_words([quoted("files=R&B.wav", verbatim)]).files == "R&B.wav"

@@ -12,7 +12,7 @@ from sepnet.inference.channels import Channels
 from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import PipelineSettings
 from sepnet.inference.recording_list import Shard
-from sepnet.ranges import NameOrPath, NonNegativeInt, PathSetting, PositiveInt, SampleRate, Text
+from sepnet.ranges import NameOrPath, NonNegativeInt, PathOrUrl, PathSetting, PositiveInt, SampleRate, Text
 from sepnet.settings import FLAT
 from sepnet.types import SepnetError
 from sepnet.urls import is_url, path_or_url, shown
@@ -35,7 +35,7 @@ class SeparateSettings:
     """The settings of conf/separate.yaml."""
 
     files: Names
-    list: NameOrPath | None
+    list: PathOrUrl | None
     shard: Text | None
     model: NameOrPath | None
     runs: PathSetting
@@ -43,7 +43,7 @@ class SeparateSettings:
     query: Names | None
     reference: PathSetting | None
     channels: Channels | None
-    out: NameOrPath | None
+    out: PathOrUrl | None
     strict: bool
     track: NonNegativeInt
     live: bool | Literal["device"] | None
