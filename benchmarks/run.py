@@ -12,6 +12,7 @@ if str(FOLDER.parent) not in sys.path:  # run as a script, Python looks in the s
     sys.path.insert(0, str(FOLDER.parent))
 
 from benchmarks import (  # noqa: E402
+    corpora,
     detection,
     engines,
     export,
@@ -34,6 +35,7 @@ from sepnet.cli import app  # noqa: E402
 from sepnet.types import SepnetError  # noqa: E402
 
 BENCHMARKS = {
+    "corpora": corpora.run,
     "detection": detection.run,
     "engines": engines.run,
     "export": export.run,
