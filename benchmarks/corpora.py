@@ -16,10 +16,11 @@ from omegaconf import DictConfig
 
 from benchmarks.tiny import RATE, voice
 from sepnet.data.corpus import Corpus
-from sepnet.data.dataset import Collate, MixtureData
+from sepnet.data.dataset import Collate, MixtureData, TrainingMixtures
 from sepnet.data.librimix import DrawnList
 from sepnet.data.mixing import Mixing
 from sepnet.evaluation.memory import forget_peak, resident_mb
+from sepnet.types import Batch
 
 FILES_A_SPEAKER = 100
 SPLITS = (*["train"] * 8, "dev", "test")  # of ten speakers in a row
@@ -40,7 +41,8 @@ def run(config: DictConfig) -> None:
         make_corpus(folder / "wavs", n_files, seconds)
         print(
             f"{n_files} files of {seconds:g} s, {n_files * seconds / 3600:.1f} h, which are hard links to "
-            f"{min(N_DISTINCT, n_files)}, made in {time.perf_counter() - begin:.1f} s"
+            f"{min(N_DISTINCT, n_files)}, made in {time.perf_counter() - begin:.1f} s",
+            flush=True,
         )
         steps: dict[str, Callable[[Path, float], object]] = {
             "index": index,
@@ -52,10 +54,12 @@ def run(config: DictConfig) -> None:
             "open training and validation": open_both,
         }
         for label, step in steps.items():
-            elapsed, peak_mb, held_mb = _measure(partial(step, folder, seconds))
+            elapsed, cpu, peak_mb, held_mb = _measure(partial(step, folder, seconds))
             print(
-                f"{label}: {elapsed:.2f} s, {1e6 * elapsed / n_files:.1f} us a file; memory {peak_mb:.0f} "
-                f"MiB at most, {1024 * peak_mb / n_files:.2f} KiB a file, and {held_mb:.0f} MiB in the end"
+                f"{label}: {elapsed:.2f} s, on processors {cpu:.2f} s, {1e6 * cpu / n_files:.0f} us a file; "
+                f"memory at most {peak_mb:.0f} MiB, {1024 * peak_mb / n_files:.2f} KiB a file, in the end "
+                f"{held_mb:.0f} MiB",
+                flush=True,
             )
 
 
@@ -113,7 +117,7 @@ def open_training(folder: Path, seconds: float) -> object:
     return mixtures(folder, seconds).train()
 
 
-def first_batch(folder: Path, seconds: float) -> object:
+def first_batch(folder: Path, seconds: float) -> tuple[TrainingMixtures, Batch]:
     """The training mixtures and their first batch."""
     training = mixtures(folder, seconds).train()
     return training, Collate(RATE)([training[0, number] for number in range(BATCH_SIZE)])
@@ -125,19 +129,19 @@ def open_both(folder: Path, seconds: float) -> object:
     return data.train(), data.valid(), data.fingerprint
 
 
-def _measure(step: Callable[[], object]) -> tuple[float, float, float]:
-    """The seconds of a step, and its memory in MiB: at most, and in the end."""
+def _measure(step: Callable[[], object]) -> tuple[float, float, float, float]:
+    """The seconds of a step, those of the processors, and its memory in MiB: at most, and in the end."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_measured, (step,))
 
 
-def _measured(step: Callable[[], object]) -> tuple[float, float, float]:
+def _measured(step: Callable[[], object]) -> tuple[float, float, float, float]:
     before_mb = resident_mb("VmRSS")
     forget_peak()
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     result = step()
-    elapsed = time.perf_counter() - begin
+    elapsed, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
     peak_mb, held_mb = resident_mb("VmHWM") - before_mb, resident_mb("VmRSS") - before_mb
     del result
-    return elapsed, peak_mb, held_mb
+    return elapsed, cpu, peak_mb, held_mb

@@ -20,12 +20,14 @@ from tqdm import tqdm
 from sepnet.atomic import replacing
 from sepnet.data import audio
 from sepnet.data.manifest import Manifest, Utterance
+from sepnet.data.ordered_map import map_in_order
 from sepnet.dsp.loudness import integrated_loudness
 from sepnet.dsp.resample import resample
 from sepnet.types import SepnetError
 
 FULL_SCALE = 32768.0
 VERSION = 2
+DECODED_AHEAD = 32  # files in memory that are not written yet
 SAMPLES, INDEX, ROWS, STAMP = "samples.int16", "index.npz", "manifest.csv", "stamp.json"
 
 
@@ -179,6 +181,6 @@ def _decode(manifest: Manifest, sample_rate: int) -> Iterator[tuple[np.ndarray, 
         disable=None,
     )
     with ThreadPoolExecutor() as pool, bar:
-        for decoded in pool.map(decode, manifest.utterances):
+        for decoded in map_in_order(pool, decode, manifest.utterances, max_ahead=DECODED_AHEAD):
             bar.update()
             yield decoded

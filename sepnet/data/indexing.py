@@ -15,10 +15,12 @@ from sepnet.commands import command
 from sepnet.data import audio
 from sepnet.data.layouts import LAYOUTS, Place, choose_layout
 from sepnet.data.manifest import Manifest, SkippedFile, Utterance
+from sepnet.data.ordered_map import map_in_order
 from sepnet.data.sound_files import FolderContent, list_folder
 from sepnet.types import SepnetError
 
 MAX_WORKERS = 8
+FILES_AHEAD = 4  # of each worker
 
 
 def index(
@@ -77,10 +79,16 @@ def _examine_all(
     root: Path, places: Sequence[Place], stored: Mapping[str, Utterance], strict: bool, progress: bool
 ) -> Iterator[Utterance | SkippedFile]:
     """The row of each place, in their order. Threads suffice: decoders and hashlib release the GIL."""
-    with ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
+    n_workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(n_workers) as pool:
         try:
             yield from tqdm(
-                pool.map(lambda place: _examine(root, place, stored.get(place.path), strict), places),
+                map_in_order(
+                    pool,
+                    lambda place: _examine(root, place, stored.get(place.path), strict),
+                    places,
+                    max_ahead=FILES_AHEAD * n_workers,
+                ),
                 total=len(places),
                 desc=f"index {root.name}",
                 unit="file",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -67,13 +66,14 @@ def locate(manifest: Manifest, paths: Iterable[str]) -> dict[str, str | None]:
     Raises:
         SepnetError: Several files have the name.
     """
-    by_stem: defaultdict[str, list[str]] = defaultdict(list)
+    stems = {path: PurePosixPath(path).stem for path in paths}
+    by_stem: dict[str, list[str]] = {stem: [] for stem in stems.values()}
     for utterance in manifest:
-        by_stem[PurePosixPath(utterance.path).stem].append(utterance.path)
+        if (candidates := by_stem.get(PurePosixPath(utterance.path).stem)) is not None:
+            candidates.append(utterance.path)
     located: dict[str, str | None] = {}
-    for path in paths:
-        stem = PurePosixPath(path).stem
-        candidates = by_stem.get(stem, [])
+    for path, stem in stems.items():
+        candidates = by_stem[stem]
         if path not in candidates and len(candidates) > 1:
             raise SepnetError(
                 f"{path} is not in {manifest.root}, and {len(candidates)} files there are named {stem}: "

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 from sepnet.data.layouts import read_sexes
-from sepnet.data.table import join_names, read_table, write_table
+from sepnet.data.table import iterate_table, join_names, write_table
 from sepnet.types import SepnetError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One row of a manifest: a sound file and what is known about it.
 
@@ -155,7 +157,7 @@ class Manifest:
 
     def write(self, path: str | Path) -> None:
         """Write the CSV, whole or not at all."""
-        write_table(path, COLUMNS, (astuple(utterance) for utterance in self.utterances))
+        write_table(path, COLUMNS, map(attrgetter(*COLUMNS), self.utterances))
 
     @classmethod
     def read(cls, path: str | Path, root: str | Path) -> Manifest:
@@ -169,13 +171,14 @@ class Manifest:
             SepnetError: A column is missing, or a cell is not a number where it has to be.
         """
         utterances = []
-        for line, row in read_table(path, COLUMNS):
+        for line, row in iterate_table(path, COLUMNS):
             try:
                 rate, seconds = int(row["sample_rate"]), float(row["seconds"])
             except ValueError as error:
                 raise SepnetError(f"{path}, line {line}: {error}; index the corpus again") from error
-            text = {name: row[name] for name in ("path", "speaker", "split", "label", "sha1")}
-            utterances.append(Utterance(**text, sample_rate=rate, seconds=seconds))
+            # One string for all files of a speaker, split or label.
+            speaker, split, label = (sys.intern(row[name]) for name in ("speaker", "split", "label"))
+            utterances.append(Utterance(row["path"], speaker, split, label, seconds, rate, row["sha1"]))
         return cls(Path(root), tuple(utterances))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
@@ -31,7 +31,7 @@ class FolderContent:
 
 def is_sound(path: str) -> bool:
     """Whether a file is a sound by its suffix."""
-    return PurePosixPath(path).suffix.lower() in audio.SUFFIXES
+    return os.path.splitext(path)[1].lower() in audio.SUFFIXES  # noqa: PTH122 - for millions of files
 
 
 def list_folder(root: Path) -> FolderContent:
@@ -82,7 +82,9 @@ class _Walk:
             if entry.name.startswith("."):
                 continue
             inner = f"{path}/{entry.name}" if path else entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_file(follow_symlinks=False):  # known without another look at the disk
+                self.files.append(inner)
+            elif entry.is_dir(follow_symlinks=False):
                 if reason := self.search(inner):
                     self.left_out.append(SkippedFile(inner, reason))
             elif Path(entry.path).is_dir():  # which notices links that lead to themselves

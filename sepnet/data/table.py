@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sepnet.atomic import replacing
@@ -46,26 +46,46 @@ def read_table(path: str | Path, columns: Sequence[str]) -> list[tuple[int, dict
     Raises:
         SepnetError: The file or a column is missing, or a row has another number of cells than the header.
     """
+    return list(iterate_table(path, columns))
+
+
+def iterate_table(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read a CSV with a header, a row at a time.
+
+    Args:
+        path: The file.
+        columns: Columns that it has to have.
+
+    Yields:
+        For each row its line number in the file and its cells by column.
+
+    Raises:
+        SepnetError: As ``read_table``.
+    """
     path = Path(path)
     if not path.is_file():
         raise SepnetError(f"there is no table {path}: check the path")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = list(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]
+            reader = csv.reader(stream)
+            header = next(reader, [])
+            if not header:
+                raise SepnetError(f"{path} is empty: give a header, such as {','.join(columns)}, and rows")
+            if missing := [column for column in columns if column not in header]:
+                raise SepnetError(
+                    f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header)}"
+                )
+            for row in reader:
+                if not row:
+                    continue  # an empty line
+                if len(row) != len(header):
+                    raise SepnetError(
+                        f"{path}, line {reader.line_num}: the row does not have the {len(header)} cells of "
+                        "the header"
+                    )
+                yield reader.line_num, dict(zip(header, row, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from error
-    if not header:
-        raise SepnetError(f"{path} is empty: give a header, such as {','.join(columns)}, and rows")
-    if missing := [column for column in columns if column not in header]:
-        raise SepnetError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(header)}")
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise SepnetError(
-                f"{path}, line {line}: the row does not have the {len(header)} cells of the header"
-            )
-    return rows
 
 
 def join_names(items: Sequence[str]) -> str:
