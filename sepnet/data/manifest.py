@@ -48,10 +48,18 @@ class Utterance:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is not in the manifest, and the reason."""
+    r"""A file that is not in the manifest, and the reason.
+
+    Attributes:
+        path: Its path below the folder; bytes that are not UTF-8 are written as ``\udcff``.
+        reason: Why.
+    """
 
     path: str
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.path.encode(errors="backslashreplace").decode())
 
 
 COLUMNS = tuple(field.name for field in fields(Utterance))

@@ -24,10 +24,7 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequenc
         columns: The header.
         rows: The cells of each row, in the order of the columns.
     """
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream,
-    ):
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
