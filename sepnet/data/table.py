@@ -17,8 +17,6 @@ MAX_NAMES_IN_MESSAGE = 10
 def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV with a header under a temporary name, then move it to ``path``.
 
-    Bytes of file names that are not UTF-8 are written as ``\\udcff``.
-
     Args:
         path: The file to write.
         columns: The header.
