@@ -63,8 +63,6 @@ NO_CONNECTION = (
     "ClientConnectorDNSError",
     "ConnectionTimeoutError",
 )
-
-
 CUT_CONNECTION = (
     "ClientPayloadError",
     "ConnectionClosedError",

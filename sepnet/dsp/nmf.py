@@ -13,7 +13,7 @@ With both norms, the penalty does not depend on how a component's level is divid
 alone could be made arbitrarily small by scaling H down and W up.
 
 For the updates, and for why they never increase the objective, see sepnet.dsp.nmf_updates; for those that
-reach it sooner, sepnet.dsp.nmf_hals and sepnet.dsp.nmf_extrapolated.
+reach it sooner, sepnet.dsp.nmf_hals, sepnet.dsp.nmf_least_squares_start and sepnet.dsp.nmf_extrapolated.
 """
 
 from __future__ import annotations
