@@ -116,6 +116,12 @@ def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixt
     assert "'model.network.n_hidden'" in refusal(lambda: overrides.check("train", words), capsys)
 
 
+def test_a_configuration_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no configuration nothing" in refusal(
+        lambda: overrides.check("nothing", ["seed=1"]), capsys
+    )
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [

@@ -252,3 +252,29 @@ def test_the_separator_sees_the_hints_that_it_declares_and_no_others() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SepnetError, match=message):
         PipelineSettings(**settings)
+
+
+# The level
+
+
+@pytest.mark.parametrize("peak", [1e9, 1e30, 3e38])
+def test_a_recording_of_absurd_level_is_separated_below_it(peak: float) -> None:
+    inside = Recording(SeparatorInfo(n_sources=2))
+    audio = noise(1, 1000)
+    audio = audio / audio.abs().max() * peak
+    sources = Pipeline(inside).separate(Mixture(audio, RATE, references=audio)).sources
+    (heard,) = inside.mixtures
+    assert float(heard.audio.abs().max()) < 1e5
+    torch.testing.assert_close(sources.sum(dim=0), audio[0], rtol=1e-5, atol=0)
+
+
+def test_estimates_that_are_no_numbers_are_refused_with_their_place() -> None:
+    class Broken(Recording):
+        def separate(self, mixture: Mixture) -> Separation:
+            separation = super().separate(mixture)
+            separation.sources[0, 7:9] = math.nan
+            return separation
+
+    mixture = Mixture(noise(1, SECOND), RATE)
+    with pytest.raises(SepnetError, match=r"from 0\.0 to 1\.0 s the model gives 2 samples of 16000"):
+        Pipeline(Broken(SeparatorInfo(n_sources=2)), PipelineSettings(consistent=False)).separate(mixture)

@@ -169,6 +169,10 @@ def _check_choices(
 def _defaults(config_name: str, folder: Path | None) -> list[dict[str, Any]]:
     """The choices of the defaults list of a configuration."""
     file = (folder or config_folder()) / f"{config_name}.yaml"
+    if not file.is_file():
+        raise SepnetError(
+            f"there is no configuration {config_name} in {file.parent}: leave out --config-name"
+        )
     entries = yaml.safe_load(file.read_text()).get("defaults", [])
     return [entry for entry in entries if isinstance(entry, dict)]
 

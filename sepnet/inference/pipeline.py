@@ -29,7 +29,7 @@ from sepnet.inference.channels import (
     select_channels,
     separate_images,
 )
-from sepnet.inference.stages import Consistent, FullBand, Resampled
+from sepnet.inference.stages import Consistent, FullBand, Levelled, Resampled
 from sepnet.inference.stitching.chunks import Chunk, ChunkJoiner, plan_chunks
 from sepnet.inference.stitching.stitching import Stitch
 from sepnet.ranges import Seconds, SourceCount
@@ -138,7 +138,9 @@ class Pipeline:
         if info.sample_rate is not None:
             resampled = Resampled(separator, sample_rate=info.sample_rate)
             staged = FullBand(resampled) if self.settings.full_band else resampled
-        self._staged = Consistent(staged) if self.settings.consistent and info.covers_mixture else staged
+        if self.settings.consistent and info.covers_mixture:
+            staged = Consistent(staged)
+        self._staged = Levelled(staged)
 
     @property
     def info(self) -> SeparatorInfo:
@@ -325,6 +327,11 @@ class Pipeline:
                 raise CannotSeparate(f"{where}: {error}") from error
             shared = mixture.audio[None, :n_channels] / expected
             return shared.repeat(expected, 1, 1), None, str(error)
+        if n_bad := int((~torch.isfinite(images)).sum()):
+            raise SepnetError(
+                f"from {seconds} to {chunk.stop / mixture.sample_rate:.1f} s the model gives {n_bad} samples "
+                f"of {images.numel()} that are NaN or infinite: take another model"
+            )
         if expected is not None and len(images) < expected and not bool(mixture.audio.any()):
             return images.new_zeros(expected, *images.shape[1:]), labels, None
         if expected is not None and len(images) != expected:

@@ -160,4 +160,4 @@ def _account(progress: Progress, output: ChunkOutput, rate: int) -> None:
 
 
 def _energy(signal: Tensor) -> float:
-    return float(signal.square().sum(dtype=torch.float64))
+    return float(signal.double().square().sum())

@@ -5,12 +5,43 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.resample import resample, resample_query
 from sepnet.inference.full_band import extend_to_full_band
 from sepnet.types import Mixture, Separation, Separator, SeparatorInfo
+
+MAX_PEAK = 1e8  # of full scale: in float32 there is no room for the sums of high powers of much more
+
+
+class Levelled:
+    """Takes a mixture of absurd level, as some files of floats have it, below ``MAX_PEAK``, and back."""
+
+    def __init__(self, separator: Separator) -> None:
+        self.separator = separator
+
+    @property
+    def info(self) -> SeparatorInfo:
+        """That of the separator inside."""
+        return self.separator.info
+
+    def separate(self, mixture: Mixture) -> Separation:
+        """Separate at a level that leaves room for sums of powers. Raises as the separator inside."""
+        peak = float(mixture.audio.abs().max())
+        if peak <= MAX_PEAK:
+            return self.separator.separate(mixture)
+        scale = math.ldexp(1.0, 16 - math.frexp(peak)[1])  # a power of two, which rounds nothing
+        references = mixture.references
+        separation = self.separator.separate(
+            replace(
+                mixture,
+                audio=mixture.audio * scale,
+                references=None if references is None else references * scale,
+            )
+        )
+        return replace(separation, sources=separation.sources / scale)
 
 
 class Resampled:
