@@ -21,7 +21,7 @@ SECONDS = 5.0
 MUSIC_RATE = 16000
 WINDOW_SECONDS = 0.064
 N_ITERATIONS = 200  # of ``mu``, whose objective is the goal
-COUNTS = (3, 5, 8, 11, 15, 20, 27, 36, 48, 64, 85, 113, 150, 200, 270, 360, 480)
+COUNTS = tuple(sorted({round(3 * 1.1**step) for step in range(54)}))  # of iterations, to 469
 BATCH = 16
 DIVERGENCES: dict[nmf.Divergence, str] = {
     "frobenius": "frobenius",

@@ -116,12 +116,6 @@ def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixt
     assert "'model.network.n_hidden'" in refusal(lambda: overrides.check("train", words), capsys)
 
 
-def test_a_configuration_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no configuration nothing" in refusal(
-        lambda: overrides.check("nothing", ["seed=1"]), capsys
-    )
-
-
 @pytest.mark.parametrize(
     ("word", "told"),
     [
@@ -215,6 +209,42 @@ def test_hydra_s_own_flags_work(corpus: Path, tmp_path: Path) -> None:
     assert told.wait() == 0
     assert "channels: all" in told.out
     assert {path.name for path in tmp_path.iterdir()} == {"stdout", "stderr"}
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        ("train", ["--config-dir=nowhere"], "there is no folder nowhere"),
+        ("train", ["--config-path=nowhere"], "--config-path is not read"),
+        ("train", ["--config-name=nothing", "seed=1"], "there is no configuration nothing"),
+        ("eval", ["-m", "limit=1,2"], "only training does several jobs"),
+        ("eval", ["x" * 3000], "is no setting"),
+        ("eval", ["x" * 3000 + "=1"], "there is no setting"),
+    ],
+)
+def test_flags_and_words_that_can_t_be_used_are_told(
+    command: str, words: list[str], told: str, tmp_path: Path
+) -> None:
+    ended = run(command, words, tmp_path)
+    assert ended.wait() == 2, ended.told
+    assert re.fullmatch(r"error: [^\n]+\n", ended.err), ended.err
+    assert told in ended.err
+    assert len(ended.err) < 400
+    assert {path.name for path in tmp_path.iterdir()} == {"stdout", "stderr"}
+
+
+def test_own_files_extend_those_of_conf(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "small.yaml").write_text(
+        "_target_: sepnet.separators.hpss.HPSS\nmargin: 7\n"
+    )
+    words = ["data=folder", "model=small", "--config-dir=mine", "--cfg=job"]
+    told = run("train", words, tmp_path)
+    assert told.wait() == 0, told.told
+    assert "margin: 7" in told.out
+    told = run("train", ["data=folder", "model=smal", "--config-dir=mine"], tmp_path)
+    assert told.wait() == 2
+    assert "did you mean 'small'?" in told.err
 
 
 def test_multirun_makes_a_run_of_each_combination(corpus: Path, tmp_path: Path) -> None:

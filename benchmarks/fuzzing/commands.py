@@ -22,6 +22,7 @@ from sepnet.types import SepnetError
 
 SETUP_SECONDS = 300.0
 BOOKKEEPING = ("tmp", "stdin", "stdout", "stderr")  # of the process itself
+CACHES = ("home/.cache/matplotlib", "home/.config/matplotlib")  # which other programs keep on purpose
 MARKS = ("a", "weights", "curves", "variants")
 PAGE = "\n".join(f"<!-- {mark} -->\n<!-- /{mark} -->" for mark in MARKS)
 
@@ -144,4 +145,8 @@ def program(words: Sequence[str], *, is_offline: bool = True) -> Callable[[], ob
 
 def content(area: Path) -> Tree:
     """All that a trial may have changed: its working folder, the home folder, and what lies beside them."""
-    return {name: digest for name, digest in tree(area).items() if name.partition("/")[0] not in BOOKKEEPING}
+    return {
+        name: digest
+        for name, digest in tree(area).items()
+        if name.partition("/")[0] not in BOOKKEEPING and not name.startswith(CACHES)
+    }

@@ -139,12 +139,14 @@ def _send_all(workshop: Workshop, seed: int, first: int) -> list[Outcome]:
 
 def _serve(result: Path, rngs: list[np.random.Generator]) -> None:
     """Make an application, send it requests, and write down what became of each."""
+    import gradio.routes
+
     from sepnet.serving.app import make_app
 
     constants.HF_HUB_OFFLINE = True
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     uploads = UploadFolder(LIMITS)
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads.path)
+    os.environ["GRADIO_TEMP_DIR"] = gradio.routes.DEFAULT_TEMP_DIR = str(uploads.path)
     tempfile.tempdir = str(uploads.path.parent)
     signal.signal(signal.SIGALRM, _late)
     try:

@@ -37,6 +37,7 @@ def run(
     settings_class: type[Any] | None = None,
     *,
     folder: Path | None = None,
+    sweeps: bool = False,
 ) -> None:
     """Compose conf/<config_name>.yaml with the command line and call ``main``.
 
@@ -48,6 +49,7 @@ def run(
         config_name: Of a file in ``folder``, without its suffix.
         settings_class: The dataclass of the settings, which says what may be typed without quotes.
         folder: Where the file is, if not in conf/; the groups that it chooses from are those of conf/.
+        sweeps: Whether one command can do several jobs (``--multirun``), for which the file says where.
     """
     if sys.stdout is None:  # closed by the shell
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -56,8 +58,10 @@ def run(
         return
     with one_sentence():
         arguments = read_arguments()
-    name = arguments.config_name or config_name
-    plain_words = [word for word in arguments.overrides if clashes(key_of(word), name, folder)]
+        if arguments.multirun and not sweeps:
+            raise SepnetError("only training does several jobs in one command: leave out --multirun (-m)")
+        name = arguments.config_name or config_name
+        plain_words = [word for word in arguments.overrides if clashes(key_of(word), name, folder)]
     verbatim = {} if settings_class is None else settings.verbatim_names(settings_class)
     words = {
         word: quoted(word, verbatim, sweep=arguments.multirun)
@@ -74,7 +78,8 @@ def run(
             main(config)
 
     with one_sentence():
-        check(name, list(words.values()), sweep=arguments.multirun, folder=folder)
+        own = None if arguments.config_dir is None else Path(arguments.config_dir)
+        check(name, list(words.values()), sweep=arguments.multirun, folder=folder, own=own)
     rest = [words.get(word, word) for word in sys.argv[1:] if word not in plain_words]
     sys.argv[1:] = [*rest, *search_path(folder)]
     start = hydra.main(
@@ -93,7 +98,7 @@ def read_arguments() -> argparse.Namespace:
     """Read the options of Hydra on the command line, such as ``-m``, and the words that are settings.
 
     Raises:
-        SepnetError: There is no such option.
+        SepnetError: There is no such option, or no such folder.
     """
     parser = get_args_parser()
 
@@ -101,7 +106,14 @@ def read_arguments() -> argparse.Namespace:
         raise SepnetError(f"the command line has {message}: see --help for what it may have")
 
     parser.error = refuse  # type: ignore[method-assign]
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.config_path is not None:
+        raise SepnetError("--config-path is not read: name a folder with files of your own by --config-dir")
+    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+        raise SepnetError(
+            f"there is no folder {arguments.config_dir}: --config-dir names one with files like conf's"
+        )
+    return arguments
 
 
 def parse(settings_class: type[T], config: DictConfig) -> T:

@@ -18,7 +18,14 @@ from sepnet.settings import nearest
 from sepnet.types import SepnetError
 
 
-def check(config_name: str, overrides: list[str], *, sweep: bool = False, folder: Path | None = None) -> None:
+def check(
+    config_name: str,
+    overrides: list[str],
+    *,
+    sweep: bool = False,
+    folder: Path | None = None,
+    own: Path | None = None,
+) -> None:
     """Check overrides that Hydra would refuse, or not notice, and explain what is wrong with them.
 
     Args:
@@ -26,22 +33,23 @@ def check(config_name: str, overrides: list[str], *, sweep: bool = False, folder
         overrides: Of the command line.
         sweep: Whether commas separate the values of several jobs.
         folder: As for ``run``.
+        own: A folder with more options of the groups, as ``--config-dir`` names it.
 
     Raises:
         SepnetError: An override can't be used.
     """
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
-            raise SepnetError(f"{override!r} is no setting: write name=value")
+            raise SepnetError(f"{override[:80]!r} is no setting: write name=value")
     if "hydra/launcher=slurm" in overrides and shutil.which("srun") is None:
         raise SepnetError(
             "hydra/launcher=slurm wants a SLURM cluster, but there is no srun here: leave it out"
         )
-    groups = _groups(config_name, folder)
+    groups = _groups(config_name, folder, own)
     _check_choices(overrides, config_name, folder, groups)
 
     def compose(words: list[str]) -> DictConfig:
-        return hydra.compose(config_name, overrides=[*search_path(folder), *words])
+        return hydra.compose(config_name, overrides=[*search_path(folder, own), *words])
 
     with hydra.initialize_config_dir(str(folder or config_folder()), version_base="1.3"):
         try:
@@ -100,7 +108,7 @@ def _check_added(config: DictConfig, overrides: list[str]) -> None:
             node = OmegaConf.select(config, parent) if parent else config
         if "_target_" not in node:
             known = {f"{parent}.{name}".lstrip(".") for name in node} - {key}
-            raise SepnetError(f"there is no setting {key!r}{nearest(key, known)}")
+            raise SepnetError(f"there is no setting {key[:80]!r}{nearest(key, known)}")
 
 
 def _check_switches(config: DictConfig, overrides: list[str], before: DictConfig) -> None:
@@ -140,13 +148,14 @@ def _explain(
     known = {*_keys(OmegaConf.to_container(config, resolve=False)), *groups}
     for override, (key, _) in zip(overrides, pairs, strict=True):
         if key not in known and not override.startswith("+") and key.partition(".")[0] != "hydra":
-            return f"there is no setting {key!r}{nearest(key, known)}"
+            return f"there is no setting {key[:80]!r}{nearest(key, known)}"
     return f"the settings can't be used: {str(error).splitlines()[0]}"
 
 
-def search_path(folder: Path | None) -> list[str]:
-    """The override by which Hydra also looks in conf/, for a configuration of another folder."""
-    return [] if folder is None else [f"hydra.searchpath=['file://{config_folder()}']"]
+def search_path(folder: Path | None, own: Path | None = None) -> list[str]:
+    """The override by which Hydra also looks into ``own``, and into conf/ where ``folder`` is another one."""
+    places = [*([] if folder is None else [config_folder()]), *([] if own is None else [own.absolute()])]
+    return [f"hydra.searchpath={[f'file://{place}' for place in places]}"] if places else []
 
 
 def _check_choices(
@@ -177,20 +186,26 @@ def _defaults(config_name: str, folder: Path | None) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)]
 
 
-def _groups(config_name: str, folder: Path | None = None) -> dict[str, list[str]]:
+def _groups(config_name: str, folder: Path | None = None, own: Path | None = None) -> dict[str, list[str]]:
     """The groups that a configuration chooses from, with their options."""
-    names = {name for entry in _defaults(config_name, folder) for name in entry}
+    names = {name for entry in _defaults(config_name, folder) for name in entry} & _folders()
+    places = [config_folder(), *([] if own is None else [own])]
     return {
-        name: sorted(path.stem for path in (config_folder() / name).glob("*.yaml"))
+        name: sorted(path.stem for place in places for path in (place / name).glob("*.yaml"))
         for name in names
-        if (config_folder() / name).is_dir()
     }
+
+
+def _folders() -> set[str]:
+    """The folders in conf, such as model and hydra/launcher."""
+    root = config_folder()
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_dir()}
 
 
 def clashes(key: str, config_name: str, folder: Path | None = None) -> bool:
     """Whether a plain setting has the name of a folder in conf: Hydra takes it for a choice from there."""
     ours = not key.startswith("hydra/")
-    return ours and (config_folder() / key).is_dir() and key not in _groups(config_name, folder)
+    return ours and key in _folders() and key not in _groups(config_name, folder)
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -15,7 +15,7 @@ from sepnet.training.settings import TrainSettings
 
 def main() -> None:
     """Run the command line."""
-    app.run(train, "train", TrainSettings)
+    app.run(train, "train", TrainSettings, sweeps=True)
 
 
 def train(config: DictConfig) -> None:

@@ -16,6 +16,7 @@ from sepnet.dsp.nmf_guard import GuardedUpdates
 from sepnet.dsp.nmf_updates import Problem
 
 FIRST_RATE = 0.7
+GUARD_EVERY = 4  # iterations: the logarithm of X / V takes as long as a product
 MAX_LOG_STEP = 5.0
 
 
@@ -27,17 +28,20 @@ class ExtrapolatedUpdates(GuardedUpdates):
     """
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem, FIRST_RATE)
+        super().__init__(problem, FIRST_RATE, GUARD_EVERY)
         self.constant = problem.X.sum(dim=-1).sum(dim=-1, dtype=torch.float64)
         self.last_steps = [torch.zeros_like(problem.W), torch.zeros_like(problem.H)]
         self.scratch = torch.empty_like(problem.X)
+
+    def _prepare(self) -> None:
+        self._ratio()
 
     def _objective(self) -> Tensor:
         problem = self.problem
         ratio = self._ratio()
         log = torch.log(ratio, out=self.scratch)
         if problem.divergence == "kullback_leibler":
-            sums = [rows.sum(dim=-1, dtype=torch.float64) for rows in (problem.floored_W, problem.floored_H)]
+            sums = [rows.sum(dim=-1).double() for rows in (problem.floored_W, problem.floored_H)]
             total = log.mul_(problem.X).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
             return total - self.constant + (sums[0] * sums[1]).sum(dim=-1)
         total = torch.sub(ratio, log, out=log).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
@@ -65,11 +69,11 @@ class ExtrapolatedUpdates(GuardedUpdates):
         other = (problem.H[:, first:], problem.W)[index]
         Q = problem.Q.mT if index == 0 else problem.Q
         if problem.divergence == "kullback_leibler":
-            num, den = other @ Q, other.sum(dim=-1, keepdim=True)
+            num, den = torch.bmm(other, Q), other.sum(dim=-1, keepdim=True)
         else:
             inverse = problem.V.reciprocal_()
             problem.Q.mul_(inverse)
-            num, den = other @ Q, other @ (inverse.mT if index == 0 else inverse)
+            num, den = torch.bmm(other, Q), torch.bmm(other, inverse.mT if index == 0 else inverse)
         step = num.div_(den.clamp_min(problem.smallest)).clamp_min_(problem.smallest).log_()
         if problem.divergence == "itakura_saito":
             step.mul_(0.5)

@@ -1,7 +1,8 @@
 """Updates of a factorisation by extrapolation, which never raise the objective: what the solvers share.
 
-An extrapolated update may raise the objective. Where that of an item has risen, its factors are restored, its
-extrapolation starts anew at half the rate, and a plain update follows, which does not raise it.
+An extrapolated update may raise the objective, so it is looked at every few iterations. Where that of an item
+is higher than at the last look, its factors become those of then, its extrapolation starts anew at half the
+rate, and a plain update follows, which does not raise it.
 """
 
 from __future__ import annotations
@@ -17,37 +18,52 @@ MIN_RATE_FACTOR, RATE_GROWTH, MAX_RATE = 0.5, 1.05, 0.95
 
 
 class GuardedUpdates(ABC):
-    """Updates of the factors of a problem, in place.
+    """Updates of the factors of a problem, in place; never does the objective rise from look to look.
 
     Args:
         problem: Without sparsity, and not cut into parts.
         first_rate: The rate of extrapolation at first, which grows while the objective falls.
+        guard_every: Iterations between two looks at the objective, where it costs much of an iteration.
     """
 
-    def __init__(self, problem: Problem, first_rate: float) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, first_rate: float, guard_every: int = 1) -> None:
+        self.problem, self.guard_every = problem, guard_every
         W, H = problem.W, problem.H
         self.rate = W.new_full((len(W), 1, 1), first_rate)
         self.value = torch.full((len(W),), float("inf"), dtype=torch.float64, device=W.device)
         self.saved = W.clone(), H.clone()
         self.is_plain = torch.zeros(len(W), 1, 1, dtype=torch.bool, device=W.device)
-        self.n_done = 0
+        self.n_done, self.until_guard = 0, 0
 
     def iterate(self) -> None:
         """Update the dictionary, then the activations."""
-        self._guard()
-        self._save_and_update(None)
+        if self.until_guard == 0:
+            self._guard()
+            self._save()
+            self.until_guard = self.guard_every
+        else:
+            self._prepare()
+        self._update(None)
+        self.is_plain = torch.zeros_like(self.is_plain)
+        self.until_guard -= 1
         self.n_done += 1
 
     def settle(self) -> None:
         """Make sure that the objective has not risen: the factors may then be read."""
         if self._guard():
-            self._save_and_update(self.is_plain)
+            self._save()
+            self._update(self.is_plain)
+            self.is_plain = torch.zeros_like(self.is_plain)
         self.value.fill_(float("inf"))
+        self.until_guard = 0
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Compute what the updates of the current factors need."""
 
     @abstractmethod
     def _objective(self) -> Tensor:
-        """The objective of X at unit level, (item,), from sums that the updates need as well."""
+        """The objective of X at unit level, (item,), and what ``_prepare`` computes."""
 
     @abstractmethod
     def _forget(self, risen: Tensor) -> None:
@@ -57,11 +73,9 @@ class GuardedUpdates(ABC):
     def _update(self, only: Tensor | None) -> None:
         """Update both factors of all items, or of some; those in ``is_plain`` without extrapolation."""
 
-    def _save_and_update(self, only: Tensor | None) -> None:
+    def _save(self) -> None:
         self.saved[0].copy_(self.problem.W)
         self.saved[1].copy_(self.problem.H)
-        self._update(only)
-        self.is_plain = torch.zeros_like(self.is_plain)
 
     def _guard(self) -> bool:
         """Restore the factors of items whose objective has risen, and return whether there are any."""

@@ -39,15 +39,18 @@ class HierarchicalLeastSquares(GuardedUpdates):
             (factor > 0) if bool((factor == 0).any()) else None for factor in (problem.W, problem.H)
         ]
 
+    def _prepare(self) -> None:
+        self.products = self._dictionary_products()
+
     def _objective(self) -> Tensor:
         W = self.problem.W
-        self.products = self._dictionary_products()
+        self._prepare()
         cross = (self.products[0] * W).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
         square = (torch.bmm(W, W.mT) * self.products[1]).sum(dim=(1, 2), dtype=torch.float64)
         return self.constant - cross + 0.5 * square
 
     def _forget(self, risen: Tensor) -> None:
-        self.products = self._dictionary_products()
+        self._prepare()
         self.before = [
             torch.where(risen, saved, before) for saved, before in zip(self.saved, self.before, strict=True)
         ]
