@@ -146,7 +146,8 @@ def _serve(result: Path, rngs: list[np.random.Generator]) -> None:
     constants.HF_HUB_OFFLINE = True
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     uploads = UploadFolder(LIMITS)
-    os.environ["GRADIO_TEMP_DIR"] = gradio.routes.DEFAULT_TEMP_DIR = str(uploads.path)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.path)
+    vars(gradio.routes)["DEFAULT_TEMP_DIR"] = str(uploads.path)  # it has been imported without that variable
     tempfile.tempdir = str(uploads.path.parent)
     signal.signal(signal.SIGALRM, _late)
     try:

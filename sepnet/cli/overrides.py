@@ -64,7 +64,15 @@ def check(
             raise SepnetError(_explain(error, compose, overrides, groups)) from error
         except yaml.MarkedYAMLError as error:
             raise SepnetError(f"{error.problem_mark}: {error.problem}".strip()) from error
-        except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (
+            AssertionError,
+            AttributeError,
+            KeyError,
+            OSError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ) as error:
             if isinstance(error, SepnetError):
                 raise
             # Hydra's own, of words that its grammar takes and nothing in it expects.
