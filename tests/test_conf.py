@@ -21,7 +21,15 @@ from sepnet.types import SepnetError
 CONF = artifact.config_folder()
 PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml"))
 IN_TRAINING = ("data", "experiment", "logger", "model", "optimizer", "trainer")
-OPTIONS = [f"{group}={path.stem}" for group in IN_TRAINING for path in sorted((CONF / group).glob("*.yaml"))]
+GROUPS = {
+    group: [f"{group}={path.stem}" for path in sorted((CONF / group).glob("*.yaml"))] for group in IN_TRAINING
+}
+EXPERIMENTS = GROUPS.pop("experiment")  # which choose from the other groups
+# As many compositions as the largest group has options: one of each group in each.
+CHOICES = [
+    [options[number % len(options)] for options in GROUPS.values()]
+    for number in range(max(len(options) for options in GROUPS.values()))
+]
 
 
 @pytest.mark.parametrize("name", PRIMARY)
@@ -30,10 +38,10 @@ def test_primary_configuration_composes(name: str) -> None:
         assert hydra.compose(name)
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_option_composes(option: str) -> None:
+@pytest.mark.parametrize("choices", [*CHOICES, *([one] for one in EXPERIMENTS)], ids=" ".join)
+def test_options_compose(choices: list[str]) -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", overrides=[option])
+        config = hydra.compose("train", overrides=choices)
     assert {"model", "data", "optimizer", "trainer", "logger"} <= set(config)
 
 

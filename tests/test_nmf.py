@@ -77,7 +77,8 @@ def test_the_objective_never_rises(divergence: Any, sparsity: float, solver: Any
     found = nmf.Factorisation(*start, torch.empty(0), torch.empty(0))
     before = nmf.objective(X, *start, divergence=divergence, sparsity=sparsity)
     first = before
-    for _ in range(40):
+    # An accelerated call of one iteration begins with the start by least squares, each time.
+    for _ in range(8 if solver == "accelerated" else 40):
         found = nmf.factorise_from(
             X,
             found.dictionary,
@@ -102,7 +103,7 @@ def test_more_accelerated_iterations_are_never_worse(divergence: Any) -> None:
     start = nmf.random_start(X, 5, torch.Generator().manual_seed(0))
     before = nmf.objective(X, *start, divergence=divergence)
     first = before
-    for count in (*range(1, 12), *range(12, 60, 8)):
+    for count in (1, 2, 3, 4, 5, 8, 11, 12, 20, 36, 60):
         found = nmf.factorise_from(
             X, *start, divergence=divergence, n_iterations=count, tolerance=0, solver="accelerated"
         )
@@ -202,7 +203,7 @@ def test_the_objective_never_rises_in_single_precision(divergence: Any, solver: 
     X = torch.cat([spectrogram(0, 50), uniform(50, 12, 17, seed=2)]).float()
     settings: Any = {"divergence": divergence, "n_iterations": 1, "tolerance": 0, "solver": solver}
     found = nmf.factorise(X, n_components=5, **settings)
-    for _ in range(60):
+    for _ in range(10 if solver == "accelerated" else 60):
         before = found.objective
         found = nmf.factorise_from(X, found.dictionary, found.activations, **settings)
         assert (found.objective <= before * (1 + 1e-5)).all()
@@ -419,7 +420,7 @@ def test_a_low_rank_matrix_is_recovered(divergence: Any, start: Any) -> None:
     H = torch.cat([torch.eye(3, dtype=torch.float64), uniform(3, 20, seed=1)], dim=1)[None]
     X = W @ H + 1e-9
     found = nmf.factorise(
-        X, n_components=3, divergence=divergence, start=start, n_restarts=5, n_iterations=600, tolerance=0
+        X, n_components=3, divergence=divergence, start=start, n_restarts=3, n_iterations=300, tolerance=0
     )
     torch.testing.assert_close(found.model, X, atol=2e-2, rtol=0)
     norm = found.dictionary[0] / found.dictionary[0].norm(dim=0)

@@ -196,6 +196,7 @@ def test_killed_in_one_process_it_goes_on_on_two_nodes(
 
 @pytest.fixture(name="no_cluster", autouse=True)
 def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which Lightning sets, and keeps
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
 

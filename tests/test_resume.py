@@ -55,8 +55,6 @@ MOMENTS = [
     ("plain", "saving:4"),
     ("accumulated gradients", "interrupt:4"),  # with half of the gradients of a step
     ("two workers", "saved:4"),  # exactly between two epochs
-    ("averaged weights and dropout", "validation:2"),
-    ("validated across epochs", "interrupt:7"),
 ]
 MORE_MOMENTS = [
     ("plain", "batch:1"),  # nothing is saved yet
@@ -66,11 +64,13 @@ MORE_MOMENTS = [
     ("accumulated gradients", "batch:4"),
     ("accumulated gradients", "saved:1"),
     ("two workers", "batch:4"),
+    ("averaged weights and dropout", "validation:2"),
     ("averaged weights and dropout", "batch:8"),
     ("counted in steps", "saved:4"),  # exactly between two epochs
     ("counted in steps", "batch:12"),
     ("validated within epochs", "batch:5"),
     ("validated across epochs", "batch:5"),
+    ("validated across epochs", "interrupt:7"),
 ]
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from training_fixtures import compose
 
 from sepnet.cli import app
 from sepnet.training.settings import TrainSettings, trainer_arguments
 from sepnet.types import SepnetError
 
-TRAINER = app.plain(compose(["data=toy"]))["trainer"]
+CONFIG = compose(["data=toy"])
+TRAINER = app.plain(CONFIG)["trainer"]
 
 
-def parsed(*overrides: str) -> TrainSettings:
-    return app.parse(TrainSettings, compose(["data=toy", *overrides]))
+def parsed(override: str) -> TrainSettings:
+    """As with this override on the command line, without composing all again."""
+    config = copy.deepcopy(CONFIG)
+    given = OverridesParser.create().parse_override(override)
+    OmegaConf.update(config, given.key_or_group, given.value())
+    return app.parse(TrainSettings, config)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_an_average_that_never_changes_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "../../escape", "/tmp/x", "a\\b", "x" * 201, "ü" * 101])
 def test_names_that_are_no_part_of_a_folder_s_name_are_refused(name: str) -> None:
-    config = compose(["data=toy"])
+    config = copy.deepcopy(CONFIG)
     config.name = name
     with pytest.raises(SepnetError, match=r"^name (is|has) "):
         app.parse(TrainSettings, config)
@@ -71,7 +79,7 @@ def test_names_that_are_no_part_of_a_folder_s_name_are_refused(name: str) -> Non
 
 @pytest.mark.parametrize("name", [None, "a", "two words", "..", "x" * 200])
 def test_other_names_are_accepted(name: str | None) -> None:
-    config = compose(["data=toy"])
+    config = copy.deepcopy(CONFIG)
     config.name = name
     assert app.parse(TrainSettings, config).name == name
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import blas
 from torch import Tensor
 from torch.nn.functional import threshold
 
@@ -103,13 +104,11 @@ class HierarchicalLeastSquares(GuardedUpdates):
 def _sweep_rows(
     factor: np.ndarray, num: np.ndarray, gram: np.ndarray, first: int, mask: np.ndarray | None
 ) -> None:
-    """The same for one item."""
-    best, zeros = np.empty_like(factor[0]), np.zeros_like(factor[0])
-    for k, (row, target, weights) in enumerate(zip(factor, num, gram, strict=True)):
-        if k < first:
-            continue
-        np.dot(weights, factor, out=best)
-        np.subtract(target, best, out=best)
-        np.maximum(best, zeros, out=row)  # with zeros in an array, in a third of the time
+    """The same for one item; ``num`` is overwritten."""
+    gemv = blas.sgemv if factor.dtype == np.float32 else blas.dgemv
+    columns, zeros = factor.T, np.zeros_like(factor[0])
+    for k in range(first, len(factor)):
+        best = gemv(-1.0, columns, gram[k], 1.0, num[k], overwrite_y=True)
+        np.maximum(best, zeros, out=factor[k])  # with zeros in an array, in a third of the time
         if mask is not None:
-            np.multiply(row, mask[k], out=row)
+            np.multiply(factor[k], mask[k], out=factor[k])
