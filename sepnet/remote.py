@@ -9,10 +9,8 @@ only its kind.
 
 from __future__ import annotations
 
-import errno
 import logging
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from sepnet.remote_errors import BrokenBlockError, MissingError, RefusedError, explain
 from sepnet.types import SepnetError
 from sepnet.urls import protocol_of, shown
 
@@ -53,41 +52,7 @@ MIN_BYTES_PER_SECOND = 70_000  # of an upload
 WAITS_SECONDS = (0.5, 2.0)  # before another attempt
 CONNECT_SECONDS, SILENCE_SECONDS = 10, 30  # of S3, for a connection and between two of its bytes
 N_CONNECTIONS = 16  # that ask for sizes at the same time
-NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError", "ProfileNotFound")
-NO_CONNECTION = (
-    "EndpointConnectionError",
-    "ConnectTimeoutError",
-    "ConnectError",
-    "ConnectTimeout",
-    "ClientConnectorError",
-    "ClientConnectorDNSError",
-    "ConnectionTimeoutError",
-)
-CUT_CONNECTION = (
-    "ClientPayloadError",
-    "ConnectionClosedError",
-    "IncompleteRead",
-    "RemoteProtocolError",
-    "ResponseStreamingError",
-    "ServerDisconnectedError",
-)
 LOGGERS = ("aiobotocore", "botocore", "fsspec", "gcsfs", "google", "httpx", "s3fs", "urllib3")
-
-
-class MissingError(SepnetError):
-    """There is nothing at a URL."""
-
-
-class RefusedError(SepnetError):
-    """The store refuses access to a URL."""
-
-
-class UnreachableError(SepnetError):
-    """The store does not answer."""
-
-
-class _BrokenBlockError(Exception):
-    """A block does not have the bytes that it should have."""
 
 
 @dataclass(frozen=True)
@@ -257,13 +222,13 @@ def _put(source: Path, fs: Any, path: str) -> None:
 
 def _check_size(fs: Any, path: str, n_bytes: int) -> None:
     if _info(fs, path)["size"] != n_bytes:
-        raise _BrokenBlockError
+        raise BrokenBlockError
 
 
 def _read_block(start: int, stop: int, fs: Any, path: str) -> bytes:
     block: bytes = fs.cat_file(path, start=start, end=stop)
     if len(block) != stop - start:
-        raise _BrokenBlockError
+        raise BrokenBlockError
     return block
 
 
@@ -323,7 +288,7 @@ def _retried(url: str, verb: str, action: Callable[[Any, str], T], seconds: floa
         except SepnetError:
             raise
         except Exception as error:
-            refusal = _refusal(url, verb, error)
+            refusal = explain(url, verb, error, n_attempts=len(WAITS_SECONDS) + 1)
             may_pass = not isinstance(error, NotImplementedError | ValueError | TypeError)
             if wait is None or not may_pass or isinstance(refusal, MissingError | RefusedError):
                 raise refusal from None  # the error itself may contain credentials
@@ -350,50 +315,3 @@ def _in_time(action: Callable[[], T], seconds: float) -> T:
     if not results:
         raise TimeoutError
     return results[0]
-
-
-def _refusal(url: str, verb: str, error: Exception) -> SepnetError:
-    """One sentence on an error, with nothing of its text, which may contain credentials."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)  # type: ignore[arg-type]
-    status = next((code for each in chain if (code := _status(each)) is not None), None)
-    names = {type(each).__name__ for each in chain}
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return MissingError(f"there is no {shown(url)}: check the URL")
-    if isinstance(error, PermissionError) or status in (401, 403) or not names.isdisjoint(NO_CREDENTIALS):
-        return RefusedError(
-            f"{shown(url)} can't be {verb}, because the store refuses access: check the rights, and the "
-            "credentials in the environment"
-        )
-    unreachable = isinstance(error, ConnectionRefusedError | socket.gaierror)
-    if unreachable or not names.isdisjoint(NO_CONNECTION):
-        return UnreachableError(
-            f"the store of {shown(url)} can't be reached: check the network, and its address"
-        )
-    if isinstance(error, NotImplementedError):
-        return SepnetError(f"{shown(url)} can't be {verb}: {protocol_of(url)}:// does not allow that")
-    if isinstance(error, TimeoutError):
-        reason = "the store takes too long to answer"
-    elif isinstance(error, _BrokenBlockError | ConnectionError) or not names.isdisjoint(CUT_CONNECTION):
-        reason = "not all of it arrives"
-    elif status is not None:
-        reason = f"the store answers with status {status}"
-    elif isinstance(error, OSError) and error.errno not in (None, errno.EIO):
-        reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
-    else:
-        reason = f"the connection fails with {type(error).__name__}"
-    n_attempts = len(WAITS_SECONDS) + 1
-    return SepnetError(
-        f"{shown(url)} can't be {verb} in {n_attempts} attempts: {reason}; run the same command again later"
-    )
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error of one of the libraries, if it has one."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # of botocore
-        value = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        value = getattr(response, "status_code", getattr(error, "status", getattr(error, "code", None)))
-    return value if isinstance(value, int) else None

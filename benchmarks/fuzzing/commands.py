@@ -148,5 +148,10 @@ def content(area: Path) -> Tree:
     return {
         name: digest
         for name, digest in tree(area).items()
-        if name.partition("/")[0] not in BOOKKEEPING and not name.startswith(CACHES)
+        if name.partition("/")[0] not in BOOKKEEPING and not _is_cache(name)
     }
+
+
+def _is_cache(name: str) -> bool:
+    """Whether a path is a cache of another program, or leads to one."""
+    return any(name.startswith(cache) or cache.startswith(f"{name}/") for cache in CACHES)
