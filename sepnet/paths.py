@@ -39,12 +39,21 @@ def local_run_folder(name: str | Path) -> Path | None:
     Returns:
         The run folder; None if there is none.
     """
-    path = Path(name).expanduser()
+    path = expand_home(name)
     if (path / CONFIG).is_file():
         return path
     if not path.exists() and str(name) in shipped_names():
         return SHIPPED / name
     return None
+
+
+def expand_home(path: str | Path) -> Path:
+    """Replace a leading ``~`` or ``~name`` by the home folder, as a shell does; not for an unknown user.
+
+    Args:
+        path: The path; it need not exist.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises an error there)
 
 
 def real(path: str | Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 
+from sepnet.paths import expand_home
 from sepnet.urls import local_path
 
 PositiveInt = Annotated[int, Ge(1), Le(1_000_000_000)]
@@ -90,7 +91,7 @@ def _check_path(value: Any) -> Any:
 
 
 def _expand(value: str | Path) -> str | Path:
-    return type(value)(Path(value).expanduser()) if str(value).startswith("~") else value
+    return type(value)(expand_home(value)) if str(value).startswith("~") else value
 
 
 PathSetting = Annotated[Path, Location()]

@@ -65,6 +65,7 @@ def test_values_become_what_the_annotation_says() -> None:
     assert check_value("key", tuple[float, float], [1, 2.5]) == (1.0, 2.5)
     assert check_value("key", PathSetting, "a/b") == Path("a/b")
     assert check_value("key", PathSetting, "~/a") == Path.home() / "a"
+    assert check_value("key", PathSetting, "~nobody.wav") == Path("~nobody.wav")  # as a shell has it
     assert check_value("key", list[NameOrPath], ["~/a", "b~"]) == [str(Path.home() / "a"), "b~"]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sepnet import paths
 from sepnet.artifact import formats, hub
 from sepnet.artifact.build import shorten
-from sepnet.paths import CONFIG, DEFAULT, METRICS, PROVENANCE, RUNS, WEIGHTS, config_folder
+from sepnet.paths import CONFIG, DEFAULT, METRICS, PROVENANCE, RUNS, WEIGHTS, config_folder, expand_home
 from sepnet.stored import read_json
 from sepnet.types import SepnetError
 
@@ -145,7 +145,7 @@ def _checked_path(name: object) -> Path:
     if not isinstance(name, str | Path) or not str(name).strip():
         raise SepnetError(f"{name!r} is no name of a model: give a name, or the path of a run folder")
     try:
-        path = Path(name).expanduser()
+        path = expand_home(name)
         path.exists()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a null character, no such user
         reason = getattr(error, "strerror", None) or error

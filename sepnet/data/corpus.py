@@ -20,6 +20,7 @@ from sepnet.data.layouts import TABLES
 from sepnet.data.manifest import Manifest, SkippedFile
 from sepnet.data.splits import assign_splits
 from sepnet.data.table import join_names, read_table, write_table
+from sepnet.paths import expand_home
 from sepnet.ranges import Seed
 from sepnet.urls import local_path
 
@@ -62,7 +63,7 @@ class Corpus:
         splits: Sequence[str] | None = None,
         progress: bool = True,
     ) -> None:
-        self.root = local_path(root).expanduser().absolute()
+        self.root = expand_home(local_path(root)).absolute()
         self.layout = layout
         digest = hashlib.sha1(str(self.root).encode()).hexdigest()[:8]
         self.index_dir = Path(index_dir or Path("data", "index", f"{self.root.name}-{digest}"))

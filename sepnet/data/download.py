@@ -27,6 +27,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sepnet.atomic import parents_of
+from sepnet.paths import expand_home
 from sepnet.types import SepnetError
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def librispeech(
     names = [subset] if isinstance(subset, str) else list(subset)
     if unknown := [name for name in names if name not in known]:
         raise SepnetError(f"LibriSpeech has no subset {', '.join(unknown)}: choose from {', '.join(known)}")
-    root = Path(root).expanduser()
+    root = expand_home(root)
     for name in names:
         folder = root / "LibriSpeech" / name
         archive = root / f"{name}.tar.gz"

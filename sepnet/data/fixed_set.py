@@ -31,6 +31,7 @@ from sepnet.data.mixture_list import FixedMixture
 from sepnet.data.queries import QueryChooser, loudest, query_label
 from sepnet.data.responses import Responses, convolve
 from sepnet.data.table import join_names
+from sepnet.paths import expand_home
 from sepnet.types import Mixture, Query, SepnetError
 from sepnet.urls import local_path
 
@@ -119,7 +120,7 @@ class FixedSet:
             self._queries = QueryChooser(manifest, self.mixing.query_seconds)
         self._noises: dict[str, Path] = {}
         if self.mixing.with_noise and self.mixing.noise_root is not None:
-            self._noises = _locate_noises(self.mixtures, local_path(self.mixing.noise_root).expanduser())
+            self._noises = _locate_noises(self.mixtures, expand_home(local_path(self.mixing.noise_root)))
 
     def __len__(self) -> int:
         return len(self.mixtures)

@@ -17,6 +17,7 @@ from sepnet.data.layouts import LAYOUTS, Place, choose_layout
 from sepnet.data.manifest import Manifest, SkippedFile, Utterance
 from sepnet.data.ordered_map import map_in_order
 from sepnet.data.sound_files import FolderContent, list_folder
+from sepnet.paths import expand_home
 from sepnet.types import SepnetError
 
 MAX_WORKERS = 8
@@ -49,7 +50,7 @@ def index(
         SepnetError: There is no sound, no layout fits, no file is good, or (for speech) a speaker is in two
             splits.
     """
-    root = Path(root).expanduser().absolute()
+    root = expand_home(root).absolute()
     content = find_sound_files(root, exclude)
     files = content.files
     if not files:

@@ -12,6 +12,7 @@ from sepnet.data.manifest import Manifest
 from sepnet.data.mixing import Interval
 from sepnet.data.mixture_list import FixedMixture, read_list, write_list
 from sepnet.data.noise_drawing import draw_noises
+from sepnet.paths import expand_home
 from sepnet.ranges import PositiveInt
 from sepnet.types import SepnetError
 
@@ -45,7 +46,7 @@ class LibriMixList(ListMixing):
         Raises:
             SepnetError: The list can't be read, or its files are not in the corpus.
         """
-        csv = Path(self.csv).expanduser()
+        csv = expand_home(self.csv)
         if not csv.is_file():
             raise SepnetError(
                 f"there is no list {csv}: get LibriMix' lists by `git clone "
@@ -85,7 +86,7 @@ class DrawnList(ListRecipe, ListMixing):
         Raises:
             SepnetError: The list can't be drawn (see ``draw_list``), or ``csv`` holds a list of other counts.
         """
-        csv = None if self.csv is None else Path(self.csv).expanduser()
+        csv = None if self.csv is None else expand_home(self.csv)
         if csv is not None and csv.is_file():
             return self._read_kept(csv)
         drawn = draw_list(manifest.split(self.split), self)

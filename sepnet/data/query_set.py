@@ -18,6 +18,7 @@ from sepnet.data.list_files import ListFiles
 from sepnet.data.manifest import Manifest
 from sepnet.data.query_drawing import QueryRecipe, draw_query_list
 from sepnet.data.query_list import QueryMixture, read_query_list, render, write_query_list
+from sepnet.paths import expand_home
 from sepnet.types import Mixture, Query, SepnetError
 
 QueryKind = Literal["target", "other", "absent"]
@@ -140,7 +141,7 @@ class QueryList(QueryRecipe):
         Raises:
             SepnetError: The list can't be drawn, or ``csv`` holds another number of mixtures, or others.
         """
-        csv = None if self.csv is None else Path(self.csv).expanduser()
+        csv = None if self.csv is None else expand_home(self.csv)
         if csv is not None and csv.is_file():
             return self._read_kept(csv)
         part = manifest.split(self.split)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sepnet.paths import CONFIG, WEIGHTS
+from sepnet.paths import CONFIG, WEIGHTS, expand_home
 from sepnet.query.tagging.ast_network import AUDIOSET_MEAN, AUDIOSET_STD, AstNetwork
 from sepnet.types import SepnetError
 
@@ -65,7 +65,7 @@ def read_public_tagger(name: str) -> AstNetwork:
     """
     from transformers import ASTForAudioClassification  # takes seconds to import
 
-    folder = Path(name).expanduser()
+    folder = expand_home(name)
     if folder.is_dir():
         _check_folder(folder)
     try:
