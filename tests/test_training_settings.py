@@ -102,3 +102,9 @@ def test_the_trainer_s_other_settings_may_be_added_where_it_has_them() -> None:
     assert trainer_arguments({**TRAINER, "overfit_batches": 2})["overfit_batches"] == 2
     with pytest.raises(SepnetError, match=r"no setting 'max_epoch': did you mean 'max_epochs'"):
         trainer_arguments({**TRAINER, "max_epoch": 2})
+
+
+@pytest.mark.parametrize("value", ["64-true", "bf16-true", "16-true", "64", "half"])
+def test_a_precision_that_no_separator_learns_in_is_refused(value: str) -> None:
+    with pytest.raises(SepnetError, match=r"trainer\.precision is .*: give auto, 32-true, 16-mixed"):
+        parsed(f"trainer.precision={value}")
