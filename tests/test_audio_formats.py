@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from sepnet.data import audio
-from sepnet.data.audio.ffmpeg import FfmpegDecoder
+from sepnet.data.audio.ffmpeg import FfmpegDecoder, FileForFfmpeg
 from sepnet.types import SepnetError
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
@@ -318,6 +318,20 @@ def test_a_file_that_is_cut_off_is_told_and_read_as_far_as_it_goes(
     assert info.defect in caplog.text
     n_same = samples.shape[1] - 4096  # the last frame of a codec may differ
     np.testing.assert_allclose(samples[:, :n_same], intact[:, :n_same], atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [-5, -(1 << 62), 1 << 70])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_ffmpeg_is_told_by_a_number_that_a_header_leads_out_of_the_file(
+    tmp_path: Path, place: int, in_memory: bool
+) -> None:
+    # PyAV prints the traceback of what a file object raises.
+    (tmp_path / "a").write_bytes(b"sound")
+    with io.BytesIO(b"sound") if in_memory else (tmp_path / "a").open("rb") as stream:
+        file = FileForFfmpeg(stream)
+        assert file.seek(2) == 2
+        assert file.seek(place) < 0
+        assert file.read(2) == b"un"
 
 
 # --- videos, tracks, and what is no sound -----------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import itertools
 from collections.abc import Iterator
@@ -60,6 +61,21 @@ SAMPLE_TYPES = {
 SKIPPED_FRAMES = 1 << 18  # at a time, on the way to a later sample
 
 
+class FileForFfmpeg:
+    """A file as FFmpeg calls it: where a damaged header sends it to no place, it gets a negative number."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._seek = stream.seek
+        self.read, self.tell, self.seekable = stream.read, stream.tell, stream.seekable
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        try:
+            return self._seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            return -errno.EINVAL
+
+
 class FfmpegDecoder:
     """Decodes by FFmpeg; see ``sepnet.data.audio.decoding.Decoder``.
 
@@ -94,7 +110,7 @@ class FfmpegDecoder:
         self._stream.seek(0)
         try:
             self._container = self._opened.enter_context(
-                av.open(self._stream, "r", options=OPTIONS, metadata_errors="ignore")
+                av.open(FileForFfmpeg(self._stream), "r", options=OPTIONS, metadata_errors="ignore")
             )
         except (av.FFmpegError, ValueError) as error:
             raise self._unreadable(getattr(error, "strerror", None) or error) from error
@@ -233,7 +249,10 @@ def count_flac_frames(stream: io.BufferedIOBase) -> int:
         stream: The file; closed afterwards.
     """
     try:
-        with stream, av.open(stream, "r", options=OPTIONS, metadata_errors="ignore") as container:
+        with (
+            stream,
+            av.open(FileForFfmpeg(stream), "r", options=OPTIONS, metadata_errors="ignore") as container,
+        ):
             track = container.streams.audio[0]
             n_units, last = 0, None
             for packet in container.demux(track):
