@@ -94,13 +94,13 @@ def activities(workshop: Workshop, address: str) -> dict[str, Activity]:
         "separate": Activity(
             lambda work: ["separate", str(shared / "long.wav"), f"model={workshop.run}", "chunk_seconds=0.8",
                           "overlap_seconds=0.2", f"out={work / 'out'}"],
-            _separated,
+            lambda work: separated(work / "out"),
         ),
         "separate_folder": Activity(
             lambda work: ["separate", str(workshop.corpus / "train"), "model=hpss", "format=flac",
                           "subtype=PCM_16",
                           f"out={work / 'out'}"],
-            _separated,
+            lambda work: separated(work / "out"),
         ),
         "train": Activity(lambda work: ["train", *tiny.settings(workshop.corpus, work)], _trained,
                           ("resume=true",)),
@@ -238,10 +238,10 @@ def _contents(work: Path, ignored: tuple[str, ...]) -> dict[str, Any]:
             if not any(part in name for part in ignored) and not name.endswith("index.json")}  # fmt: skip
 
 
-def _separated(work: Path) -> dict[str, Any]:
+def separated(folder: Path) -> dict[str, Any]:
     """The bytes of the sources, and the records without times."""
     result: dict[str, Any] = {}
-    for path in sorted((work / "out").rglob("*")):
+    for path in sorted(folder.rglob("*")):
         if path.name.endswith("_separation.json"):
             result[path.name] = {
                 k: v for k, v in json.loads(path.read_text()).items() if k != "compute_seconds"

@@ -14,6 +14,7 @@ if str(FOLDER.parent) not in sys.path:  # run as a script, Python looks in the s
 from benchmarks import (  # noqa: E402
     corpora,
     detection,
+    engine_kills,
     engines,
     export,
     full_band,
@@ -38,6 +39,7 @@ from sepnet.types import SepnetError  # noqa: E402
 BENCHMARKS = {
     "corpora": corpora.run,
     "detection": detection.run,
+    "engine_kills": engine_kills.run,
     "engines": engines.run,
     "export": export.run,
     "full_band": full_band.run,

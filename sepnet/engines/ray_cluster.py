@@ -28,7 +28,7 @@ from sepnet.paths import PACKAGE
 from sepnet.types import SepnetError
 
 MAX_ATTEMPTS = 3  # of an item whose worker is killed
-MAX_FAILED_STARTS = 3  # of workers one after the other, before the job is given up
+MAX_FAILED_STARTS = 10  # of workers one after the other, before the job is given up
 CONNECT_SECONDS = 10.0
 OBJECT_STORE_BYTES = 100_000_000  # of a local Ray: items and results are small
 LOCALLY = ("auto", "local")
