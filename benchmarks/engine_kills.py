@@ -1,8 +1,8 @@
 """engine=ray whose workers or whose driver are killed: python benchmarks/run.py what=engine_kills.
 
 A list of recordings is separated by two workers of Ray. Workers are killed (SIGKILL) at random moments: the
-command goes on. Then the command itself is killed, and given again. In both cases each recording has to end in
-the table once, with the files that ``engine=local`` writes.
+command goes on. Then the command itself is killed, and given again. In both cases each recording has to end
+in the table once, with the files that ``engine=local`` writes.
 """
 
 from __future__ import annotations

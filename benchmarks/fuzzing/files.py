@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +182,7 @@ def _corpus(workshop: Workshop, work: Path, rng: np.random.Generator) -> Command
     words = ["prepare", "corpus=folder", "root=corpus", "corpus.index_dir=index"]
     if rng.random() < 0.5:
         words += ["list.split=train", "list.n_mixtures=2", "list.csv=list.csv"]
-    command = _command(words, printed("fingerprint"), "a corpus of odd files")
-    return replace(command, products=("work/index",))
+    return _command(words, printed("fingerprint"), "a corpus of odd files")
 
 
 def _artefact(workshop: Workshop, work: Path, rng: np.random.Generator) -> Command:

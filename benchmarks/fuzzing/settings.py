@@ -170,7 +170,6 @@ def run(workshop: Workshop, number: int, rng: np.random.Generator) -> Outcome:
         base.stdin,
         ready=b" at http" if base.serves else None,
         may_be_stopped=base.long,
-        products=("work/index",) if base.command == "prepare" else (),
         label=f"sepnet {' '.join(word[:200] for word in words)}",
     )
     with workshop.folder(f"settings-{number}") as work:

@@ -62,8 +62,6 @@ class Command:
         stdin: What standard input holds.
         ready: What it prints when it serves, so that only Ctrl-C ends it.
         may_be_stopped: Whether an input can be so large that only Ctrl-C ends it in time.
-        products: The beginnings of the names of what is complete, and stays where a later step is refused,
-            such as the index of a corpus that no list can be drawn from.
     """
 
     words: tuple[str, ...]
@@ -71,7 +69,6 @@ class Command:
     stdin: bytes = b""
     ready: bytes | None = None
     may_be_stopped: bool = False
-    products: tuple[str, ...] = ()
     label: str = field(default="")
 
 
@@ -129,7 +126,9 @@ def judge(command: Command, ended: Ended, before: Tree, after: Tree, *, leavings
         if KEPT in err:
             temporary = {name for name in temporary if ".sepnet" not in name}
             changed = {name for name in changed if ".sepnet" not in name}
-        changed = {name for name in changed if not name.startswith(command.products)}
+        # The index of a corpus is complete, and stays, where no list can be drawn from it.
+        indexes = {name.rpartition("/")[0] for name in after if name.endswith("/index.json")}
+        changed = {name for name in changed if indexes.isdisjoint({name, name.rpartition("/")[0]})}
         if temporary or (changed and not partly):
             return outcome(Verdict.LEFT, f"{sorted(temporary or changed)[:5]} after {lines[-1]}")
         return outcome(Verdict.REFUSED, lines[-1])
