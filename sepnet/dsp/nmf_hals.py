@@ -64,7 +64,8 @@ class HierarchicalLeastSquares(GuardedUpdates):
             if first == factor.shape[1]:
                 continue
             num, gram = self.products if index == 0 else self._activation_products()
-            start, before = factor.clone(), self.before[index]
+            before = self.before[index]
+            start = factor if only is None else factor.clone()
             self._sweep(factor, num, gram, first, self.masks[index])
             self.before[index] = new = factor.clone()
             factor[:, first:].addcmul_((new - before)[:, first:], rate)

@@ -119,7 +119,7 @@ def factorise_from(
             n_fixed,
             1 if is_accelerated else n_parts,
         )
-        given = problem.objective()
+        given = problem.objective() if tolerance else None
         if is_accelerated and n_iterations and divergence != "frobenius" and learns:
             start_by_least_squares(problem)
         updates: GuardedUpdates | MultiplicativeUpdates
@@ -135,14 +135,15 @@ def _iterate(
     updates: GuardedUpdates | MultiplicativeUpdates,
     n_iterations: int,
     tolerance: float,
-    given: Tensor,
+    given: Tensor | None,
 ) -> Factorisation:
     """Update until each item has converged; its factors are kept as they were then.
 
-    ``given`` (item,) is the objective of the given factors.
+    ``given`` (item,) is the objective of the given factors, against which convergence is judged; None: all
+    iterations are made.
     """
     n_items, device = problem.n_items, problem.X.device
-    if tolerance == 0:
+    if given is None:
         for _ in range(n_iterations):
             updates.iterate()
         updates.settle()
