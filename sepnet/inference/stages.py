@@ -16,8 +16,8 @@ from sepnet.types import Mixture, Separation, Separator, SeparatorInfo
 MAX_PEAK = 1e8  # of full scale: in float32 there is no room for the sums of high powers of much more
 
 
-class Levelled:
-    """Takes a mixture of absurd level, as some files of floats have it, below ``MAX_PEAK``, and back."""
+class Stage:
+    """A separator around another one, of which it says the same."""
 
     def __init__(self, separator: Separator) -> None:
         self.separator = separator
@@ -26,6 +26,10 @@ class Levelled:
     def info(self) -> SeparatorInfo:
         """That of the separator inside."""
         return self.separator.info
+
+
+class Levelled(Stage):
+    """Takes a mixture of absurd level, as some files of floats have it, below ``MAX_PEAK``, and back."""
 
     def separate(self, mixture: Mixture) -> Separation:
         """Separate at a level that leaves room for sums of powers. Raises as the separator inside."""
@@ -79,44 +83,32 @@ class Resampled:
         return replace(separation, sources=sources)
 
 
-class FullBand:
+class FullBand(Stage):
     """Gives each estimate of a ``Resampled`` separator its share of what lies above the separator's band."""
 
     def __init__(self, separator: Resampled) -> None:
-        self.separator = separator
-
-    @property
-    def info(self) -> SeparatorInfo:
-        """That of the separator inside."""
-        return self.separator.info
+        super().__init__(separator)
+        self.model_rate = separator.sample_rate
 
     def separate(self, mixture: Mixture) -> Separation:
         """Separate up to half the mixture's rate. Raises as the separator inside."""
         separation = self.separator.separate(mixture)
-        if mixture.sample_rate <= self.separator.sample_rate:
+        if mixture.sample_rate <= self.model_rate:
             return separation
         sources = extend_to_full_band(
             separation.sources,
             mixture.audio[0],
             sample_rate=mixture.sample_rate,
-            edge_hz=self.separator.sample_rate / 2,
+            edge_hz=self.model_rate / 2,
         )
         return replace(separation, sources=sources)
 
 
-class Consistent:
+class Consistent(Stage):
     """Shares what the estimates lack of channel 0 equally among them, so that they sum to it.
 
     The targets of several queries are not all that there is in a mixture: they are left as they are.
     """
-
-    def __init__(self, separator: Separator) -> None:
-        self.separator = separator
-
-    @property
-    def info(self) -> SeparatorInfo:
-        """That of the separator inside."""
-        return self.separator.info
 
     def separate(self, mixture: Mixture) -> Separation:
         """Separate, and sum to the mixture. Raises as the separator inside."""
