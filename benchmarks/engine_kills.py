@@ -25,10 +25,10 @@ from benchmarks import tiny
 from benchmarks.kills import same, separated
 from sepnet.types import SepnetError
 
-N_RECORDINGS, SECONDS = 24, 20.0
+N_RECORDINGS, SECONDS = 40, 60.0
 N_WORKER_KILLS, N_DRIVER_KILLS = 50, 20
 MAX_KILLS_A_RUN = 12  # of workers: no recording is likely to be hit three times
-PAUSE_SECONDS = (1.0, 8.0)  # between two kills of workers
+PAUSE_SECONDS = (0.3, 2.0)  # between two kills of workers
 FAULTY = 1
 
 
@@ -140,7 +140,7 @@ def _told(
 
 
 def _workers(driver: int) -> Iterator[int]:
-    """The processes of Ray's workers below a driver."""
+    """The processes of Ray's workers below a driver that work on a recording."""
     parents: dict[int, int] = {}
     titles: dict[int, bytes] = {}
     for path in Path("/proc").iterdir():
@@ -154,7 +154,7 @@ def _workers(driver: int) -> Iterator[int]:
         ancestor = process
         while ancestor in parents and ancestor != driver:
             ancestor = parents[ancestor]
-        if ancestor == driver and title.startswith(b"ray::_Actor"):
+        if ancestor == driver and title.startswith(b"ray::_Actor.work"):
             yield process
 
 
