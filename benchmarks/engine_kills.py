@@ -29,6 +29,7 @@ N_RECORDINGS, SECONDS = 40, 60.0
 N_WORKER_KILLS, N_DRIVER_KILLS = 50, 20
 MAX_KILLS_A_RUN = 12  # of workers: no recording is likely to be hit three times
 PAUSE_SECONDS = (0.3, 2.0)  # between two kills of workers
+LOST = "its worker was lost 3 times"
 FAULTY = 1
 
 
@@ -118,8 +119,17 @@ def _finish(command: subprocess.Popen[str]) -> None:
 def _told(
     label: str, folder: Path, out: str, command: subprocess.Popen[str], expected: dict[str, object]
 ) -> int:
-    """Wait for the end of a command; print what is wrong with it, and return whether anything is."""
+    """Wait for the end of a command; print what is wrong with it, and return whether anything is.
+
+    A recording whose worker was killed three times is listed, and the command given again separates it.
+    """
     _, err = command.communicate()
+    if command.returncode == 1 and LOST in err:
+        print(
+            f"{label}: {err.count(LOST)} recordings listed as lost, and separated by the next run", flush=True
+        )
+        command = _start(folder, out)
+        _, err = command.communicate()
     with (folder / out / "separated.csv").open() as stream:
         rows = [(row["path"], row["status"]) for row in csv.DictReader(stream)]
     found = separated(folder / out)
