@@ -125,9 +125,7 @@ def _told(
     """
     _, err = command.communicate()
     if command.returncode == 1 and LOST in err:
-        print(
-            f"{label}: {err.count(LOST)} recordings listed as lost, and separated by the next run", flush=True
-        )
+        print(f"{label}: {err.count(LOST)} recordings listed as lost; the command is given again", flush=True)
         command = _start(folder, out)
         _, err = command.communicate()
     with (folder / out / "separated.csv").open() as stream:
@@ -142,7 +140,7 @@ def _told(
         wrong = f"the table has {rows}"
     elif difference := same(expected, found):
         wrong = difference
-    elif left := [path.name for path in (folder / out).iterdir() if path.name.startswith(".")]:
+    elif left := [path.name for path in (folder / out).rglob("*") if path.name.startswith(".")]:
         wrong = f"files left: {left}"
     if wrong:
         print(f"{label}: {wrong}", flush=True)

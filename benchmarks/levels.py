@@ -18,9 +18,10 @@ from sepnet import artifact
 from sepnet.evaluation.statistics import summarise
 from sepnet.inference.pipeline import Pipeline, PipelineSettings
 from sepnet.metrics import best_permutation, pairwise, permute, si_sdr
-from sepnet.types import Mixture
+from sepnet.types import Mixture, SepnetError
 
 DIFFERENCES_DB = (0, 10, 20, 30)
+MIN_LEAK = 1e-12  # of the power: a silent output counts as -120 dB
 
 
 def run(config: DictConfig) -> None:
@@ -28,6 +29,9 @@ def run(config: DictConfig) -> None:
 
     Args:
         config: ``data``, ``model`` and ``n_separated`` of benchmarks/benchmark.yaml.
+
+    Raises:
+        SepnetError: A mixture of the data has one source.
     """
     torch.set_num_threads(1)
     name = config.model or "pit-2spk-8k"
@@ -36,13 +40,16 @@ def run(config: DictConfig) -> None:
     gains: dict[int, list[list[float]]] = {difference: [] for difference in DIFFERENCES_DB}
     leaks = []
     for number in numbers:
-        voices, rate = mixtures[number].references[:2], mixtures[number].sample_rate
+        mixture = mixtures[number]
+        voices, rate = mixture.references[:2], mixture.sample_rate
+        if len(voices) < 2:
+            raise SepnetError("the mixtures of this data have one source: take data of two voices or more")
         for difference in DIFFERENCES_DB:
             scale = voices[0].norm() / voices[1].norm() * 10 ** (-difference / 20)
             sources = torch.stack([voices[0], scale * voices[1]])
             gains[difference].append(_gains(pipeline, sources, rate))
         powers = pipeline.separate(Mixture(voices[:1], rate, n_sources=2)).sources.square().sum(dim=1)
-        leaks.append(10 * float(torch.log10(powers.min() / powers.max())))
+        leaks.append(10 * float(torch.log10((powers.min() / powers.max()).clamp_min(MIN_LEAK))))
     print(f"{name}, {len(numbers)} validation mixtures of {config.data.corpus.root}")
     for difference, values in gains.items():
         louder, weaker = (_interval(column) for column in np.array(values).T)

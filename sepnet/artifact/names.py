@@ -147,7 +147,7 @@ def _checked_path(name: object) -> Path:
     try:
         path = expand_home(name)
         path.exists()
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null character, no such user
+    except (OSError, ValueError) as error:  # too long, a null character
         reason = getattr(error, "strerror", None) or error
         raise SepnetError(f"{shorten(repr(name))[:100]} can't be the name of a model ({reason})") from error
     return path
