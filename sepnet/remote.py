@@ -9,6 +9,7 @@ only its kind.
 
 from __future__ import annotations
 
+import glob
 import logging
 import secrets
 import threading
@@ -114,11 +115,12 @@ def _describe_or_explain(url: str) -> RemoteFile:
         return RemoteFile(url, problem=str(error))
 
 
-def list_files(url: str) -> dict[str, RemoteFile]:
-    """List all files in a folder and below.
+def list_files(url: str, pattern: str | None = None) -> dict[str, RemoteFile]:
+    """List the files in a folder and below.
 
     Args:
         url: Of the folder.
+        pattern: With ``*``, ``?``, ``[`` or ``**``, which their paths below the folder match; None: all.
 
     Returns:
         The files by their paths below the folder, sorted.
@@ -130,7 +132,10 @@ def list_files(url: str) -> dict[str, RemoteFile]:
     def find(fs: Any, path: str) -> dict[str, Any]:
         root = path.rstrip("/")
         fs.invalidate_cache()
-        entries = fs.find(path, detail=True)
+        if pattern is None:
+            entries = fs.find(path, detail=True)
+        else:
+            entries = fs.glob(f"{glob.escape(root)}/{pattern}", detail=True)
         return {name.removeprefix(root).lstrip("/"): info for name, info in entries.items()}
 
     entries = _retried(url, "read", find)

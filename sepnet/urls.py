@@ -71,6 +71,23 @@ def parent_url(url: str) -> str:
     return url.partition("?")[0].rpartition("/")[0]
 
 
+def split_pattern(url: str) -> tuple[str, str]:
+    """Split a URL with ``*`` or ``[`` into the folder before these, and a pattern of paths below it.
+
+    Args:
+        url: Such as ``s3://calls/2026-*/monday.wav``; a query string would belong to the folder's URL.
+
+    Raises:
+        SepnetError: There is no folder before the pattern.
+    """
+    base, query, parameters = url.partition("?")
+    before = base[: re.search(r"[*[]|$", base).start()]  # type: ignore[union-attr]  # $ matches
+    folder = before.rpartition("/")[0]
+    if folder.endswith(("/", ":")):
+        raise SepnetError(f"{shown(url)} is a pattern of hosts or buckets: name one")
+    return folder + query + parameters, base[len(folder) + 1 :]
+
+
 def protocol_of(url: str) -> str:
     """Return the protocol of a URL, such as ``s3``."""
     return url.partition("://")[0].lower()

@@ -2,177 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import http.client
 import io
 import json
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from store_fixtures import BUCKET, SECRET, Fault, Store, _proxied, _store, _temporary, sound  # noqa: F401
 
 from sepnet import remote
 from sepnet.cli import separate
 from sepnet.inference.recording_list import read_list
+from sepnet.inference.side_sound import read_side_sound
 from sepnet.types import SepnetError
-from sepnet.urls import shown
+from sepnet.urls import shown, split_pattern
 
 fsspec = pytest.importorskip("fsspec")
-RATE = 8000
-SECRET, BUCKET = "a-very-secret-key", "calls"
-
-
-def sound(seed: int, seconds: float = 0.5) -> bytes:
-    noise = 0.1 * np.random.default_rng(seed).standard_normal(round(RATE * seconds))
-    file = io.BytesIO()
-    soundfile.write(file, noise.astype(np.float32), RATE, subtype="FLOAT", format="WAV")
-    return file.getvalue()
-
-
-@dataclass
-class Fault:
-    """What the proxy does to requests for a file.
-
-    Attributes:
-        kind: ``cut`` in the middle of the answer, ``slow`` to answer, or a status.
-        method: Of the requests.
-        name: Of the file, or a part of its path.
-        times: How often.
-    """
-
-    kind: str
-    method: str
-    name: str
-    times: int = 1
-
-
-class Proxy(BaseHTTPRequestHandler):
-    """Passes requests on to the store, but for those with faults."""
-
-    protocol_version = "HTTP/1.1"
-    address: tuple[str, int]
-    faults: list[Fault]
-    requests: list[tuple[str, str]]
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.requests.append((self.command, self.path))
-        fault = next(
-            (f for f in self.faults if f.method == self.command and f.name in self.path and f.times), None
-        )
-        kind = "" if fault is None else fault.kind
-        if fault is not None:
-            fault.times -= 1
-        if kind == "slow":
-            time.sleep(2.5)
-        if kind.isdecimal():
-            self.send_response(int(kind))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        connection = http.client.HTTPConnection(*self.address)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        answer = connection.getresponse()
-        content = answer.read()
-        self.send_response(answer.status)
-        headers = {
-            name: value for name, value in answer.getheaders() if name.lower() not in ("transfer-encoding",)
-        }
-        headers.setdefault("Content-Length", str(len(content)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if kind == "cut":
-            self.wfile.write(content[: len(content) // 2])
-            self.close_connection = True
-        elif self.command != "HEAD":
-            self.wfile.write(content)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
-
-
-@dataclass
-class Store:
-    """An S3, reached through the proxy."""
-
-    fs: Any
-    faults: list[Fault] = field(default_factory=list)
-    requests: list[tuple[str, str]] = field(default_factory=list)
-
-    def put(self, path: str, content: bytes) -> str:
-        self.fs.pipe_file(f"{BUCKET}/{path}", content)
-        return f"s3://{BUCKET}/{path}"
-
-    def names(self, folder: str) -> set[str]:
-        self.fs.invalidate_cache()
-        return {path.removeprefix(f"{BUCKET}/{folder}/") for path in self.fs.find(f"{BUCKET}/{folder}")}
-
-    def table(self, path: str) -> list[dict[str, str]]:
-        return list(csv.DictReader(self.fs.cat_file(f"{BUCKET}/{path}").decode().splitlines()))
-
-
-@pytest.fixture(name="proxied", scope="module")
-def _proxied() -> Iterator[Store]:
-    server_class = pytest.importorskip("moto.server").ThreadedMotoServer
-    s3fs = pytest.importorskip("s3fs")
-    moto = server_class(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    store = Store(None)
-    handler = type("Handler", (Proxy,), {
-        "address": moto.get_host_and_port(), "faults": store.faults, "requests": store.requests,
-    })  # fmt: skip
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "an-id")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
-        s3fs.S3FileSystem.clear_instance_cache()
-        store.fs = s3fs.S3FileSystem()
-        store.fs.mkdir(BUCKET)
-        yield store
-    proxy.shutdown()
-    moto.stop()
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture(name="temporary")
-def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's folder for temporary files, with short waits between attempts."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(remote, "WAITS_SECONDS", (0.01, 0.01))
-    return folder
-
-
-@pytest.fixture(name="store")
-def _store(proxied: Store, temporary: Path) -> Iterator[Store]:
-    proxied.fs.invalidate_cache()
-    for path in proxied.fs.find(BUCKET):
-        proxied.fs.rm_file(path)
-    proxied.faults.clear()
-    proxied.requests.clear()
-    yield proxied
-    assert not list(temporary.iterdir()), "temporary files are left"
 
 
 def separated(*words: str | Path) -> None:
     before = sys.argv
-    sys.argv = ["sepnet separate", "model=hpss", *map(str, words)]
+    model = [] if any(str(word).startswith("model=") for word in words) else ["model=hpss"]
+    sys.argv = ["sepnet separate", *model, *map(str, words)]
     try:
         separate.main()
     finally:
@@ -488,9 +343,67 @@ def test_errors_are_told_without_their_text(monkeypatch: pytest.MonkeyPatch, mem
     assert SECRET not in str(raised.value)
 
 
-@pytest.mark.parametrize("word", ["query=s3://b/bark.wav?k=hidden", "reference=s3://b/x.wav?k=hidden"])
-def test_other_settings_take_no_urls(capsys: pytest.CaptureFixture[str], word: str) -> None:
-    message = refusal(capsys, "mix.wav", word)
-    assert "can't be" in message
-    assert "URL" in message
-    assert "hidden" not in message
+# Patterns, examples and references
+
+
+def test_a_pattern_of_a_url(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("a/1.wav", "a/2.wav", "b/3.wav", "b/deep/4.wav", "b/.5.wav", "[x].wav")):
+        store.put(f"in/{name}", sound(number))
+    separated(f"s3://{BUCKET}/in/*/[12].wav", f"out={tmp_path}/out")
+    assert {path.name for path in (tmp_path / "out").glob("*_harmonic.wav")} == {
+        "1_harmonic.wav", "2_harmonic.wav"
+    }  # fmt: skip
+    separated(f"s3://{BUCKET}/in/b/**/*.wav", f"out={tmp_path}/b")
+    assert {path.name for path in (tmp_path / "b").glob("*_harmonic.wav")} == {
+        "3_harmonic.wav", "4_harmonic.wav"
+    }  # fmt: skip
+    separated(f"s3://{BUCKET}/in/[x].wav", f"out={tmp_path}/x")  # a name, not a pattern
+    assert (tmp_path / "x/[x]_harmonic.wav").is_file()
+    message = refusal(capsys, f"s3://{BUCKET}/in/*.mp3", f"out={tmp_path}/out")
+    assert f"no file matches s3://{BUCKET}/in/*.mp3" in message
+    assert "name one" in refusal(capsys, "s3://*/mix.wav", f"out={tmp_path}/out")
+
+
+@pytest.mark.parametrize(
+    ("url", "folder", "pattern"),
+    [
+        ("s3://calls/2026-*/a.wav", "s3://calls", "2026-*/a.wav"),
+        ("https://host:80/x/[ab].wav?key=1*", "https://host:80/x?key=1*", "[ab].wav"),
+        ("s3://calls/a.wav", "s3://calls", "a.wav"),
+    ],
+)
+def test_a_url_is_split_before_its_pattern(url: str, folder: str, pattern: str) -> None:
+    assert split_pattern(url) == (folder, pattern)
+
+
+def test_an_example_in_a_store(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mix.wav").write_bytes(sound(0, seconds=2))
+    (tmp_path / "bark.wav").write_bytes(sound(1, seconds=1))
+    url = store.put("examples/bark.wav", sound(1, seconds=1))
+    words = tmp_path / "mix.wav", "model=energy_reference"
+    separated(*words, f"query={tmp_path}/bark.wav", f"out={tmp_path}/local")
+    separated(*words, f"query={url}", f"out={tmp_path}/stored")
+    names = sorted(path.name for path in (tmp_path / "local").glob("*.wav"))
+    assert names
+    for name in names:
+        local, stored = (soundfile.read(tmp_path / folder / name)[0] for folder in ("local", "stored"))
+        assert np.array_equal(local, stored)
+    capsys.readouterr()
+    separated(*words, f"query={url}", f"out={tmp_path}/stored")
+    assert "separated already" in capsys.readouterr().out
+    store.put("examples/bark.wav", sound(2, seconds=1))
+    assert "exist already" in refusal(capsys, *words, f"query={url}", f"out={tmp_path}/stored")
+    message = refusal(capsys, *words, f"query=s3://{BUCKET}/none.wav?key={SECRET}")
+    assert f"there is no s3://{BUCKET}/none.wav" in message
+    store.put("examples/text.wav", b"no sound")
+    message = refusal(capsys, *words, f"query=s3://{BUCKET}/examples/text.wav")
+    assert f"s3://{BUCKET}/examples/text.wav" in message
+
+
+def test_a_reference_in_a_store_is_read_as_a_file(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "bark.wav").write_bytes(sound(1))
+    local = read_side_sound(tmp_path / "bark.wav")
+    stored = read_side_sound(url := store.put("in/bark.wav", sound(1)))
+    assert np.array_equal(stored.sound.audio, local.sound.audio)
+    assert (stored.sha1, stored.name, stored.file) == (local.sha1, url, None)
+    assert local.file == tmp_path / "bark.wav"

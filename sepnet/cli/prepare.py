@@ -15,6 +15,7 @@ from sepnet.data.manifest import Manifest, summarize
 from sepnet.ranges import NameOrPath
 from sepnet.settings import check_value
 from sepnet.types import SepnetError
+from sepnet.urls import local_path
 
 
 def main() -> None:
@@ -39,6 +40,8 @@ def prepare(config: DictConfig) -> None:
     if OmegaConf.is_missing(config, "root"):
         raise SepnetError("root has no value: set root=/my/wavs, or choose corpus=librispeech or corpus=toy")
     settings = app.parse(PrepareSettings, config)
+    if settings.fetch is not None:
+        local_path(settings.root)  # nothing is fetched into a store
     corpus: Corpus = artifact.build(settings.corpus, key="corpus")
     if settings.fetch is not None:
         artifact.build(settings.fetch, key="fetch")

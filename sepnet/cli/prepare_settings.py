@@ -11,6 +11,7 @@ from sepnet.ranges import (
     Node,
     NonNegativeFloat,
     NumberOfSources,
+    PathOrUrl,
     PathSetting,
     PositiveInt,
     Seed,
@@ -41,7 +42,7 @@ class PrepareSettings:
     """The settings of conf/prepare.yaml, and those that all files of conf/corpus have."""
 
     weights: NameOrPath | None
-    root: PathSetting
+    root: PathOrUrl
     fetch: Node | None
     corpus: Node
     list: ListSettings

@@ -13,12 +13,12 @@ from sepnet.cli.separate_job import make_job
 from sepnet.cli.separate_settings import SeparateSettings
 from sepnet.engines import open_engine
 from sepnet.engines.paths import check_paths
+from sepnet.inference.fetching import fetched
 from sepnet.inference.files import Recording, Selection, recordings
 from sepnet.inference.job import SeparationJob
 from sepnet.inference.recording_list import Shard, describe_sources, read_list
 from sepnet.inference.result_table import ResultTable, stored_table
 from sepnet.inference.separate_all import RecordingWorker, separate_all
-from sepnet.inference.staging import fetched
 from sepnet.types import SepnetError
 from sepnet.urls import join_url, parent_url, path_or_url, shown
 
@@ -115,8 +115,7 @@ def _inputs(job: SeparationJob, selected: Sequence[Recording]) -> list[Path]:
     """The files that a job reads."""
     single = (
         artifact.resolve(job.model).shared_path,
-        job.reference,
-        None if job.query is None else job.query[1],
+        *(beside.file for beside in (job.query, job.reference) if beside is not None),
     )
     each = (
         file

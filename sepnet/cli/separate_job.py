@@ -7,10 +7,12 @@ from pathlib import Path
 
 from sepnet import artifact
 from sepnet.cli.separate_settings import SeparateSettings
-from sepnet.inference.job import SeparationJob, read_query
+from sepnet.inference.job import SeparationJob
 from sepnet.inference.pipeline import Pipeline
+from sepnet.inference.side_sound import SideSound, read_side_sound
 from sepnet.query.event import EventFinder
-from sepnet.types import Query, SepnetError
+from sepnet.types import SepnetError
+from sepnet.urls import shown
 
 
 def make_job(settings: SeparateSettings) -> SeparationJob:
@@ -35,6 +37,9 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
         raise SepnetError(f"{name} takes no example: leave query= out, or choose another model")
     if isinstance(name, Path):
         print(f"model={name.name}, because none was given")
+    reference = None
+    if settings.reference is not None:
+        reference = read_side_sound(settings.reference, strict=settings.strict)
     # Each channel is separated unless one is searched for a sound.
     channels = settings.channels if settings.channels is not None else "mean" if finds_events else "each"
     return SeparationJob(
@@ -43,16 +48,16 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
         output=settings.output,
         model_settings=settings.set or {},
         query=query,
-        reference=settings.reference,
+        reference=reference,
         strict=settings.strict,
         track=settings.track,
     )
 
 
-def _read_query(settings: SeparateSettings) -> tuple[Query, Path] | None:
+def _read_query(settings: SeparateSettings) -> SideSound | None:
     if not settings.queries:
         return None
     if len(settings.queries) > 1:
-        n_files, first = len(settings.queries), settings.queries[0]
+        n_files, first = len(settings.queries), shown(settings.queries[0])
         raise SepnetError(f"query names {n_files} files: give one, as query={first}")
-    return read_query(Path(settings.queries[0]), strict=settings.strict)
+    return read_side_sound(settings.queries[0], strict=settings.strict)

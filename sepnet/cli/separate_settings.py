@@ -15,7 +15,7 @@ from sepnet.inference.recording_list import Shard
 from sepnet.ranges import NameOrPath, NonNegativeInt, PathOrUrl, PathSetting, PositiveInt, SampleRate, Text
 from sepnet.settings import FLAT
 from sepnet.types import SepnetError
-from sepnet.urls import is_url, path_or_url, shown
+from sepnet.urls import path_or_url
 
 Names = list[NameOrPath] | NameOrPath
 
@@ -41,7 +41,7 @@ class SeparateSettings:
     runs: PathSetting
     set: dict[str, Any] | None
     query: Names | None
-    reference: PathSetting | None
+    reference: PathOrUrl | None
     channels: Channels | None
     out: PathOrUrl | None
     strict: bool
@@ -57,8 +57,6 @@ class SeparateSettings:
             raise SepnetError("the results of a list need a folder: give out=separated")
         if self.shard is not None:
             Shard.parse(self.shard)
-        if urls := [query for query in self.queries if is_url(query)]:
-            raise SepnetError(f"query={shown(urls[0])} can't be a URL: copy the example to this machine")
 
     @property
     def out_place(self) -> Path | str | None:

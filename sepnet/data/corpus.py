@@ -1,7 +1,8 @@
 """A corpus: a folder of sound with a stored index.
 
 A corpus is indexed once: each file is decoded and hashed, a bad one is listed and left out, and the
-manifest is stored under the working directory, since the corpus itself may be read-only.
+manifest is stored under the working directory, since the corpus itself may be read-only. One in a store is
+copied first.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from sepnet import remote
 from sepnet.atomic import replacing
-from sepnet.data.indexing import find_sound_files, index
-from sepnet.data.layouts import TABLES
+from sepnet.data.indexing import find_sound_files, index, is_kept
+from sepnet.data.layouts import TABLES, is_table
 from sepnet.data.manifest import Manifest, SkippedFile
+from sepnet.data.mirror import Mirror
+from sepnet.data.sound_files import is_hidden, is_sound
 from sepnet.data.splits import assign_splits
 from sepnet.data.table import join_names, read_table, write_table
 from sepnet.paths import expand_home
 from sepnet.ranges import Seed
-from sepnet.urls import local_path
+from sepnet.types import SepnetError
+from sepnet.urls import path_or_url
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +38,12 @@ class Corpus:
     """A folder of sound whose index is stored, and made again when its files change.
 
     Args:
-        root: The folder.
+        root: The folder, or its URL in a store.
         layout: How it lays its files out: "auto" or a name of ``sepnet.data.layouts.LAYOUTS``.
         index_dir: Where the index is stored; None: ``data/index/<name>-<hash of root>`` under the working
             directory.
+        copy_dir: Where the files of a corpus in a store are copied to; None:
+            ``data/copies/<name>-<hash of root>`` under the working directory.
         strict: Raise at the first bad file instead of skipping it.
         split_fractions: The share of each split, for a corpus without splits; see
             ``sepnet.data.splits.assign_splits``.
@@ -56,6 +63,7 @@ class Corpus:
         root: str | Path,
         layout: str = "auto",
         index_dir: str | Path | None = None,
+        copy_dir: str | Path | None = None,
         strict: bool = False,
         split_fractions: Mapping[str, float] | None = None,
         split_seed: Seed = 0,
@@ -63,10 +71,15 @@ class Corpus:
         splits: Sequence[str] | None = None,
         progress: bool = True,
     ) -> None:
-        self.root = expand_home(local_path(root)).absolute()
+        place = path_or_url(root)
+        self._mirror: Mirror | None = None
+        if isinstance(place, str):
+            folder = expand_home(Path(copy_dir or Path("data", "copies", _folder_name(place)))).absolute()
+            self._mirror, place = Mirror(place, folder, progress=progress), folder
+        self.root = expand_home(place).absolute()
+        self._is_copied = False
         self.layout = layout
-        digest = hashlib.sha1(str(self.root).encode()).hexdigest()[:8]
-        self.index_dir = Path(index_dir or Path("data", "index", f"{self.root.name}-{digest}"))
+        self.index_dir = Path(index_dir or Path("data", "index", _folder_name(str(self.root))))
         self.strict = strict
         self.split_fractions = dict(split_fractions) if split_fractions else None
         self.split_seed = split_seed
@@ -78,8 +91,9 @@ class Corpus:
         """Return the stored manifest if the files are the same (name, size and time), else index again.
 
         Raises:
-            SepnetError: The folder can't be indexed (see ``sepnet.data.indexing.index``) or divided.
+            SepnetError: The folder can't be copied, indexed (see ``sepnet.data.indexing.index``) or divided.
         """
+        self._copy()
         stamps = {path: self._stamp(path) for path in find_sound_files(self.root, self.exclude).files}
         stamps |= {name: self._stamp(name) for name in TABLES if (self.root / name).is_file()}
         manifest, is_complete = self._read_stored(stamps)
@@ -96,6 +110,20 @@ class Corpus:
             return ()
         rows = read_table(path, ("path", "reason"))
         return tuple(SkippedFile(row["path"], row["reason"]) for _, row in rows)
+
+    def _copy(self) -> None:
+        """Copy a corpus from its store, once, so that all that this object gives is of one moment."""
+        if self._mirror is None or self._is_copied:
+            return
+        files = {
+            path: file
+            for path, file in remote.list_files(self._mirror.url).items()
+            if not is_hidden(path) and (is_table(path) or (is_sound(path) and is_kept(path, self.exclude)))
+        }
+        if not any(map(is_sound, files)):
+            raise SepnetError(f"there is no sound under {self._mirror.url}: check the URL")
+        self._mirror.update(files)
+        self._is_copied = True
 
     def _stamp(self, path: str) -> list[int]:
         status = os.stat(os.path.join(self.root, path))  # noqa: PTH116, PTH118 - for millions of files
@@ -139,3 +167,8 @@ class Corpus:
         with replacing(self.index_dir / "index.json") as temporary:
             temporary.write_text(json.dumps({"settings": self._settings(), "files": dict(stamps)}))
         return manifest
+
+
+def _folder_name(root: str) -> str:
+    """A name for what belongs to a corpus, from its path or URL."""
+    return f"{PurePosixPath(root).name}-{hashlib.sha1(root.encode()).hexdigest()[:8]}"

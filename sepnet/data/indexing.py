@@ -133,10 +133,12 @@ def find_sound_files(root: Path, exclude: Sequence[str] = ()) -> FolderContent:
         )
     content = list_folder(root)
 
-    def is_kept(path: str) -> bool:
-        return not any(fnmatch(path, pattern) for pattern in exclude)
-
     return FolderContent(
-        tuple(path for path in content.sounds if is_kept(path)),
-        tuple(skipped for skipped in content.left_out if is_kept(skipped.path)),
+        tuple(path for path in content.sounds if is_kept(path, exclude)),
+        tuple(skipped for skipped in content.left_out if is_kept(skipped.path, exclude)),
     )
+
+
+def is_kept(path: str, exclude: Sequence[str]) -> bool:
+    """Whether a relative path matches none of the shell patterns of what to leave out."""
+    return not any(fnmatch(path, pattern) for pattern in exclude)

@@ -196,6 +196,11 @@ def _classes(root: Path, files: Sequence[str]) -> Places:
     return Places(tuple(places), tuple(unknown))
 
 
+def is_table(path: str) -> bool:
+    """Whether a relative path is that of a table beside the sounds, of classes or of speakers."""
+    return path in TABLES or PurePosixPath(path).name in SPEAKER_TABLES
+
+
 def read_sexes(root: Path) -> dict[str, str]:
     """Read the sexes of the speakers from a corpus' own table.
 

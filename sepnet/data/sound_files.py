@@ -34,6 +34,11 @@ def is_sound(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in audio.SUFFIXES  # noqa: PTH122 - for millions of files
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder that it is in, has a name that begins with a dot."""
+    return any(part.startswith(".") and part != ".." for part in path.split("/"))
+
+
 def list_folder(root: Path) -> FolderContent:
     """List the files under a folder.
 

@@ -26,6 +26,7 @@ from sepnet.data.table import write_table
 from sepnet.data.text_to_speech import HIGH_PASS_HZ, LEVEL_DB, MARGIN_SECONDS, SAMPLE_RATE, SILENCE_DB, speak
 from sepnet.data.voices import SPLITS, Reading, Voice, plan_readings
 from sepnet.types import SepnetError
+from sepnet.urls import local_path
 
 VERSION = 1
 
@@ -62,7 +63,7 @@ class ToyCorpus(Corpus):
     """
 
     def __init__(self, *, root: str | Path) -> None:
-        super().__init__(root=root, layout="speakers")
+        super().__init__(root=local_path(root), layout="speakers")
 
     def manifest(self) -> Manifest:
         """Return the manifest, after the corpus is made.

@@ -22,9 +22,11 @@ from sepnet.atomic import replacing_folder
 from sepnet.data import audio
 from sepnet.inference.api import find
 from sepnet.inference.channels import check_channels, select_channels
+from sepnet.inference.fetching import RecordingError
 from sepnet.inference.files import EVENT, EVENT_PARTS, Recording, check_name
-from sepnet.inference.job import RecordingError, SeparationJob, is_finished
+from sepnet.inference.job import SeparationJob, is_finished
 from sepnet.inference.outputs import UNSAFE_IN_NAMES
+from sepnet.inference.side_sound import SideSound
 from sepnet.query.detection.result import Detection
 from sepnet.query.event import Event, EventFinder
 from sepnet.query.optimisation.dgmo import OptimisedMask
@@ -90,9 +92,9 @@ def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> Path
         sound = reader.read(0, reader.frames)
     check_channels(job.pipeline.settings.channels, len(sound))
     mixture = select_channels(Mixture(torch.from_numpy(sound.copy()), rate), job.pipeline.settings.channels)
-    query = job.query[0]
+    query = job.query.sound
     event = find(mixture.audio, rate, (query.audio, query.sample_rate), finder)
-    scores = None if job.reference is None else _scores(job.reference, event, mixture, job.strict)
+    scores = None if job.reference is None else _scores(job.reference, event, mixture)
     name = UNSAFE_IN_NAMES.sub("_", event.name)
     folder = recording.folder / f"{recording.stem}_{name}"
     if folder.exists() and not job.output.overwrite:
@@ -100,7 +102,7 @@ def _find(job: SeparationJob, finder: EventFinder, recording: Recording) -> Path
     record = describe(event, rate) | {
         "files": list(EVENT_PARTS),
         "file": str(recording.file),
-        "query": str(job.query[1]),
+        "query": job.query.name,
         "model": str(job.model),
         "scores": None if scores is None else asdict(scores),
         "output": output,
@@ -177,14 +179,14 @@ def _optimisation(optimised: OptimisedMask) -> dict[str, Any]:
     }
 
 
-def _scores(reference: Path, event: Event, mixture: Mixture, strict: bool) -> QueryScores:
-    sound, rate = audio.read(reference, strict=strict)
-    if rate != mixture.sample_rate or sound.shape[-1] != mixture.audio.shape[-1]:
+def _scores(reference: SideSound, event: Event, mixture: Mixture) -> QueryScores:
+    samples, rate = reference.sound.audio, reference.sound.sample_rate
+    if rate != mixture.sample_rate or len(samples) != mixture.audio.shape[-1]:
         raise SepnetError(
-            f"the reference {reference} has {sound.shape[-1]} samples at {rate} Hz, but the mixture "
+            f"the reference {reference.name} has {len(samples)} samples at {rate} Hz, but the mixture "
             f"{mixture.audio.shape[-1]} at {mixture.sample_rate} Hz: give the sound as it lies in the mixture"
         )
-    return query_scores(event.target, mixture.audio[0], torch.from_numpy(sound.mean(axis=0)))
+    return query_scores(event.target, mixture.audio[0], samples)
 
 
 def _score_text(scores: QueryScores | None) -> str:

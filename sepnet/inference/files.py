@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -18,11 +18,11 @@ from sepnet.atomic import exists
 from sepnet.claim import temporary_folder
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
-from sepnet.data.sound_files import is_sound, list_folder
+from sepnet.data.sound_files import is_hidden, is_sound, list_folder
 from sepnet.paths import real
 from sepnet.remote import RemoteFile
 from sepnet.types import SepnetError
-from sepnet.urls import is_url, join_url, path_or_url, shown
+from sepnet.urls import is_url, join_url, path_or_url, shown, split_pattern
 
 RECORD_SUFFIX = "_separation.json"  # after the stem of the recording
 EVENT, EVENT_PARTS = "event.json", ("target.wav", "residual.wav")  # in a folder of their own
@@ -100,8 +100,8 @@ def recordings(words: Sequence[str | Path], out: str | Path | None) -> Iterator[
 
     Args:
         words: Sound files; folders, for all sound files in them and below but those that sepnet wrote;
-            patterns with ``*``, ``?`` or ``[``; URLs of files and folders; ``-`` for standard input, which is
-            copied until the context ends.
+            patterns with ``*``, ``?`` or ``[``; URLs of files and folders, and patterns of URLs with ``*`` or
+            ``[``; ``-`` for standard input, which is copied until the context ends.
         out: The folder or the URL of the results, which repeats the folders of a folder; None: beside each
             file.
 
@@ -187,11 +187,26 @@ def _expand_url(url: str, out: str | Path | None, left_out: list[SkippedFile]) -
     """The recordings at a URL; what is left out of a folder is added to ``left_out``."""
     if out is None:
         raise SepnetError(f"the results of {shown(url)} need a folder: give out=separated, or a URL")
+    pattern = split_pattern(url) if any(sign in url for sign in "*[") else None
     [source] = remote.describe_all([url])
-    if not source.is_folder:
+    if source.problem and pattern is not None:
+        yield from _expand_url_pattern(url, *pattern, Path(out))
+    elif source.is_folder:
+        yield from _expand_url_folder(url, Path(out), left_out)
+    else:
         yield Recording(Path(source.name), Path(out), PurePosixPath(source.name).stem, source=source)
-        return
-    files = {name: file for name, file in remote.list_files(url).items() if not _is_hidden(name)}
+
+
+def _expand_url_pattern(url: str, folder: str, pattern: str, out: Path) -> Iterator[Recording]:
+    files = _visible(remote.list_files(folder, pattern))
+    if not files:
+        raise SepnetError(f"no file matches {shown(url)}: check the pattern")
+    for file in files.values():
+        yield Recording(Path(file.name), out, PurePosixPath(file.name).stem, source=file)
+
+
+def _expand_url_folder(url: str, out: Path, left_out: list[SkippedFile]) -> Iterator[Recording]:
+    files = _visible(remote.list_files(url))
     own = _own_results(list(files), lambda name: (remote.read_bytes(files[name].url) or b"").decode())
     sounds = {name: file for name, file in files.items() if is_sound(name) and name not in own}
     if not sounds:
@@ -203,11 +218,12 @@ def _expand_url(url: str, out: str | Path | None, left_out: list[SkippedFile]) -
         if ".." in path.parts:
             left_out.append(SkippedFile(shown(file.url), "has .. in its name"))
         else:
-            yield Recording(Path(path.name), Path(out) / path.parent, path.stem, source=file)
+            yield Recording(Path(path.name), out / path.parent, path.stem, source=file)
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") and part != ".." for part in PurePosixPath(name).parts)
+def _visible(files: Mapping[str, RemoteFile]) -> dict[str, RemoteFile]:
+    """The files that are not hidden, nor in a hidden folder."""
+    return {name: file for name, file in files.items() if not is_hidden(name)}
 
 
 def check_name(recording: Recording) -> None:

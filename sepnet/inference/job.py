@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -12,19 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import sepnet
 from sepnet import artifact
 from sepnet.data import audio
 from sepnet.inference.files import Recording
 from sepnet.inference.outputs import OutputSettings
 from sepnet.inference.pipeline import Pipeline
-from sepnet.types import Query, SepnetError
-
-
-class RecordingError(SepnetError):
-    """One recording cannot be separated; others may be."""
+from sepnet.inference.side_sound import SideSound, read_side_sound
+from sepnet.types import SepnetError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +30,8 @@ class SeparationJob:
         pipeline: What separates.
         output: How results are written.
         model_settings: Settings of the model other than those in its file.
-        query: The example to go by, and the file that it comes from; for methods that take one.
-        reference: A sound file with what the query should find, to score the result by.
+        query: The example to go by, for methods that take one.
+        reference: What the query should find, to score the result by.
         strict: Whether a recording that is cut off or damaged is refused, not separated as far as it goes.
         track: Which audio track of each recording is separated, from 0.
     """
@@ -46,8 +40,8 @@ class SeparationJob:
     pipeline: Pipeline
     output: OutputSettings
     model_settings: Mapping[str, Any] = field(default_factory=dict)
-    query: tuple[Query, Path] | None = None
-    reference: Path | None = None
+    query: SideSound | None = None
+    reference: SideSound | None = None
     strict: bool = False
     track: int = 0
 
@@ -70,7 +64,7 @@ class SeparationJob:
         ) and "queries" not in self.pipeline.separator.info.needs:
             raise SepnetError(f"{self.model} takes no example: leave the query of {recording.name} out")
         if recording.query is not None:
-            job = replace(job, query=read_query(recording.query, strict=self.strict))
+            job = replace(job, query=read_side_sound(recording.query, strict=self.strict))
         return job
 
     def open(self, recording: Recording) -> contextlib.AbstractContextManager[audio.AudioReader]:
@@ -120,7 +114,7 @@ class SeparationJob:
         if query is not None:
             query_sha1: str | None = f"{query.n_bytes} {query.version}"  # known before it is fetched
         else:
-            query_sha1 = None if self.query is None else _sha1(self.query[1])
+            query_sha1 = None if self.query is None else self.query.sha1
         return {
             "file": recording.file.name,
             "bytes": recording.n_bytes,
@@ -128,25 +122,11 @@ class SeparationJob:
             "model": str(self.model),
             **self._model_fingerprint,
             "query_sha1": query_sha1,
-            "reference_sha1": None if self.reference is None else _sha1(self.reference),
+            "reference_sha1": None if self.reference is None else self.reference.sha1,
             "track": self.track,
             "pipeline": self.pipeline.describe(),
             "sepnet": sepnet.__version__,
         }
-
-
-def read_query(file: Path, *, strict: bool = False) -> tuple[Query, Path]:
-    """Read an example of a sound, and keep its file with it.
-
-    Args:
-        file: A sound file, of which the mean of the channels is taken.
-        strict: Whether a file that is cut off or damaged is refused.
-
-    Raises:
-        SepnetError: It can't be read.
-    """
-    sound, rate = audio.read(file, strict=strict)
-    return Query(torch.from_numpy(sound.mean(axis=0)), rate), file
 
 
 def is_finished(record: Path, job: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
@@ -157,8 +137,3 @@ def is_finished(record: Path, job: Mapping[str, Any], output: Mapping[str, Any])
         return content["job"] == job and content["output"] == output and all(file.is_file() for file in files)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _sha1(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha1").hexdigest()

@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from sepnet.engines import LOCAL, Engine, LostItem
 from sepnet.inference.events import MAX_EVENT_SECONDS, find_in_file
+from sepnet.inference.fetching import RecordingError
 from sepnet.inference.files import Recording
-from sepnet.inference.job import RecordingError, SeparationJob
+from sepnet.inference.job import SeparationJob
 from sepnet.inference.result_table import RecordingResult, ResultTable
 from sepnet.inference.separate_file import separate_file
 from sepnet.inference.staging import separate_staged

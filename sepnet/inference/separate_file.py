@@ -16,8 +16,9 @@ from sepnet.claim import remove_abandoned
 from sepnet.data import audio
 from sepnet.inference.channels import check_channels, n_output_channels
 from sepnet.inference.checkpoint import LOCK, CheckpointWriteError, Progress, SeparationCheckpoint
+from sepnet.inference.fetching import RecordingError
 from sepnet.inference.files import Recording, check_name
-from sepnet.inference.job import RecordingError, SeparationJob, is_finished
+from sepnet.inference.job import SeparationJob, is_finished
 from sepnet.inference.outputs import clock, write_sources
 from sepnet.inference.pipeline import ChunkOutput
 from sepnet.inference.stitching.chunks import ChunkJoiner
@@ -78,7 +79,7 @@ def _separate(
     if progress.n_chunks:
         joiner = ChunkJoiner(progress.n_sources, rate, in_order=progress.labels is not None)
         joiner.restore(checkpoint.state)
-    queries = None if job.query is None else (job.query[0],)
+    queries = None if job.query is None else (job.query.sound,)
     counted = pipeline.settings.n_sources == "auto"
     n_sources = progress.n_sources or None if counted else None
     if counted and n_sources is None:

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sepnet import remote
 from sepnet.atomic import write_text
 from sepnet.claim import temporary_folder
+from sepnet.inference.fetching import PREFIX, RecordingError, problem_of, replaced, showing
 from sepnet.inference.files import Recording
-from sepnet.inference.job import RecordingError, SeparationJob
+from sepnet.inference.job import SeparationJob
 from sepnet.remote import RemoteFile
 from sepnet.types import SepnetError
 from sepnet.urls import join_url, parent_url, shown
 
-PREFIX = "sepnet-store-"  # of temporary folders
 INPUT, QUERY, OUTPUT = "in", "query", "out"  # the folders in one of them
 
 
@@ -47,7 +45,7 @@ def separate_staged(
     """
     sources = {INPUT: recording.source, QUERY: recording.query_source}
     for source in sources.values():
-        if source is not None and (problem := _problem(source)):
+        if source is not None and (problem := problem_of(source)):
             raise RecordingError(problem)
     fingerprint = json.loads(json.dumps(job.for_recording(recording).fingerprint(recording)))
     finished = None if job.output.overwrite else _finished(job, recording, fingerprint)
@@ -64,70 +62,11 @@ def separate_staged(
             recording = _fetch(recording, sources, folder)
             record = separate(job, recording)
             text = record.read_text()
-            if (renamed := _replaced(text, names)) != text:
+            if (renamed := replaced(text, names)) != text:
                 write_text(record, renamed)
             if recording.destination is not None:
                 _put_results(job, recording, folder / OUTPUT, record)
             return dict(json.loads(record.read_text()))
-
-
-@contextmanager
-def fetched(url: str) -> Iterator[Path]:
-    """Provide a local copy of a file in a store; errors within the context show its URL.
-
-    Args:
-        url: Its URL.
-
-    Raises:
-        SepnetError: It can't be read.
-    """
-    source = remote.describe(url)
-    if problem := _problem(source):
-        raise SepnetError(problem)
-    with temporary_folder(PREFIX) as folder, showing({str(folder): shown(parent_url(url))}):
-        remote.fetch(source, folder / source.name)
-        yield folder / source.name
-
-
-@contextmanager
-def showing(names: Mapping[str, str]) -> Iterator[None]:
-    """Show other names instead of the paths of temporary folders, in what is printed and in errors.
-
-    Args:
-        names: {path of a folder: what is shown instead}.
-
-    Raises:
-        SepnetError: The context raised one, or an OSError.
-    """
-    out, err = cast(Any, _Renaming(sys.stdout, names)), cast(Any, _Renaming(sys.stderr, names))
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            yield
-    except (SepnetError, OSError) as error:
-        raise RecordingError(_replaced(str(error), names)) from error
-
-
-class _Renaming:
-    """A stream that writes other names instead of those of temporary folders."""
-
-    def __init__(self, stream: Any, names: Mapping[str, str]) -> None:
-        self._stream, self._names = stream, names
-
-    def write(self, text: str) -> int:
-        return int(self._stream.write(_replaced(text, self._names)) or 0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _replaced(text: str, names: Mapping[str, str]) -> str:
-    for path, name in names.items():
-        text = text.replace(path, name)
-    return text
-
-
-def _problem(source: RemoteFile) -> str:
-    return f"{shown(source.url)} is a folder: give a file" if source.is_folder else source.problem
 
 
 def _fetch(recording: Recording, sources: Mapping[str, RemoteFile | None], folder: Path) -> Recording:
