@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -218,10 +218,15 @@ def parents_of(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for folder in missing:
-            with contextlib.suppress(OSError):  # another program has written into it
-                folder.rmdir()
+        remove_empty(missing)
         raise
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of some folders, the deepest first, that are empty: others may have been written into."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _check_length(path: Path) -> None:

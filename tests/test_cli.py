@@ -306,6 +306,21 @@ def test_a_folder_without_splits_is_divided(tmp_path: Path) -> None:
     assert sepnet.load(only_run(tmp_path)) is not None
 
 
+@pytest.mark.parametrize("logger", ["~logger._target_", "logger._target_=nowhere.at_all", "LOGGERS_FAIL"])
+def test_a_logger_that_can_not_be_used_leaves_no_folder(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logger: str
+) -> None:
+    if logger == "LOGGERS_FAIL":  # when there is a run folder already
+
+        def fail(**_: object) -> None:
+            raise SepnetError("no room for numbers")
+
+        monkeypatch.setattr("sepnet.training.loggers.only_csv", fail)
+    with pytest.raises(SepnetError, match=r"_target_|no room"):
+        train(compose(settings(corpus, tmp_path, *([] if logger == "LOGGERS_FAIL" else [logger]))))
+    assert not (tmp_path / "runs").exists()
+
+
 # ---------------------------------------------------------------- a full disk
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -223,6 +224,20 @@ def test_ray_missing_and_a_cluster_out_of_reach_are_told(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SepnetError, match=r"pip install 'sepnet\[ray\]'"), open_engine(ray_settings(None)):
         pass
+
+
+def test_a_cluster_that_wants_a_token_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SepnetError, match="RAY_AUTH_MODE=token"), open_engine(ray_settings(address)):
+            pass
 
 
 def ray_settings(address: str | None) -> EngineSettings:

@@ -230,3 +230,10 @@ def test_it_fits_a_phone(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     boxes = [each.bounding_box() for each in page.locator("[data-mixer] button, [data-mixer] a").all()]
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["height"] >= 24 for box in boxes)
+
+
+def test_a_browser_that_does_not_start_is_told_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(screenshot, "browser_path", lambda: "/bin/false")
+    with pytest.raises(SepnetError, match=r"Chromium \(/bin/false\) can't take screenshots"):
+        screenshot.take_screenshots(tmp_path / "page.png", ["hpss"], Limits())
+    assert not list(tmp_path.iterdir())

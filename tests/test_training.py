@@ -423,7 +423,7 @@ def test_trainers_compose(name: str, corpus: Path, tmp_path: Path) -> None:
         return
     config.trainer.accelerator = "cpu"
     arguments = trainer_arguments(app.plain(config)["trainer"])
-    trainer = run_trainer(arguments, app.plain(config), tmp_path, [])
+    trainer = run_trainer(arguments, [], tmp_path, [])
     assert trainer.world_size == (2 if name == "ddp" else 1)
     assert isinstance(trainer.strategy, pl.strategies.DDPStrategy) == (name == "ddp")
 

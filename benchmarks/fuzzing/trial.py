@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from benchmarks.fuzzing.process import Ended
+from sepnet.data.cache import STAMP
 
 TEMPORARY = re.compile(r"\.(part|old|partial|unpacking|sepnet|incomplete|lock)$")
 MAX_SENTENCE = 1500  # characters
@@ -126,9 +127,10 @@ def judge(command: Command, ended: Ended, before: Tree, after: Tree, *, leavings
         if KEPT in err:
             temporary = {name for name in temporary if ".sepnet" not in name}
             changed = {name for name in changed if ".sepnet" not in name}
-        # The index of a corpus is complete, and stays, where no list can be drawn from it.
-        indexes = {name.rpartition("/")[0] for name in after if name.endswith("/index.json")}
-        changed = {name for name in changed if indexes.isdisjoint({name, name.rpartition("/")[0]})}
+        # Index and cache of a corpus are complete, and stay, where no list can be drawn and nothing learnt.
+        complete = {name.rpartition("/")[0] for name in after if name.endswith(("/index.json", f"/{STAMP}"))}
+        complete |= {folder.rpartition("/")[0] for folder in complete if f"{folder}/{STAMP}" in after}
+        changed = {name for name in changed if complete.isdisjoint({name, name.rpartition("/")[0]})}
         if temporary or (changed and not partly):
             return outcome(Verdict.LEFT, f"{sorted(temporary or changed)[:5]} after {lines[-1]}")
         return outcome(Verdict.REFUSED, lines[-1])

@@ -208,8 +208,10 @@ def ray_cluster(settings: EngineSettings) -> Iterator[RayCluster]:
         with environment(threads):
             ray.init(**options)
     except Exception as error:  # Ray raises many kinds, also ValueError and RuntimeError
+        asks_for_token = address not in (None, *LOCALLY) and "RAY_AUTH_MODE" not in os.environ
+        remedy = "; if it wants a token, as Ray 2.60 does, set RAY_AUTH_MODE=token" if asks_for_token else ""
         raise SepnetError(
-            f"the Ray cluster {address or 'on this machine'} can't be used: {_first_line(error)}"
+            f"the Ray cluster {address or 'on this machine'} can't be used: {_first_line(error)}{remedy}"
         ) from error
     try:
         yield RayCluster(settings.gpus_per_worker)

@@ -6,6 +6,7 @@ import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
@@ -14,7 +15,11 @@ from sepnet.serving.limits import Limits
 from sepnet.serving.server import running
 from sepnet.types import SepnetError
 
-DESKTOP, PHONE = (1280, 900), (390, 844)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+Scheme = Literal["light", "dark"]
+PAGES: tuple[tuple[tuple[int, int], Scheme], ...] = (((1280, 900), "light"), ((390, 844), "dark"))
 EXAMPLE = "Two voices"
 TIMEOUT_MS = 120_000
 IMAGES_LOADED = "() => [...document.querySelectorAll('[data-mixer] img')].every((image) => image.complete)"
@@ -46,35 +51,43 @@ def take_screenshots(path: Path, models: Sequence[str], limits: Limits) -> list[
         The paths of both screenshots.
 
     Raises:
-        SepnetError: Playwright or Chromium is missing.
+        SepnetError: Playwright or Chromium is missing, or Chromium can't be used.
     """
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
     except ImportError as error:
         raise SepnetError("screenshots need playwright: pip install playwright") from error
     executable = browser_path()
     paths = [path, path.with_stem(f"{path.stem}-phone")]
-    with running(models, limits=limits, examples=True) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
-        )
-        for target, (width, height), scheme in zip(paths, (DESKTOP, PHONE), ("light", "dark"), strict=True):
-            context = browser.new_context(
-                viewport={"width": width, "height": height},
-                color_scheme="dark" if scheme == "dark" else "light",
-            )
-            page = context.new_page()
-            page.goto(address)
-            page.get_by_role("button", name=EXAMPLE).click()
-            page.locator("#mixture audio").first.wait_for(timeout=TIMEOUT_MS, state="attached")
-            page.locator("#go").click()
-            page.locator("[data-mixer] img").last.wait_for(timeout=TIMEOUT_MS)
-            page.wait_for_function(IMAGES_LOADED, timeout=TIMEOUT_MS)
-            page.wait_for_timeout(1500)  # until scrolling and the fading of the progress bar end
-            _write(target, page.screenshot(full_page=True, type="png"))
-            context.close()
-        browser.close()
+    with running(models, limits=limits, examples=True) as address:
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(
+                    executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
+                )
+                for target, (size, scheme) in zip(paths, PAGES, strict=True):
+                    _write(target, _screenshot(browser, address, size, scheme))
+                browser.close()
+        except Error as error:
+            raise SepnetError(
+                f"Chromium ({executable}) can't take screenshots of the page: {error.message.splitlines()[0]}"
+            ) from error
     return paths
+
+
+def _screenshot(browser: Browser, address: str, size: tuple[int, int], scheme: Scheme) -> bytes:
+    """The page after the example was separated, as PNG."""
+    width, height = size
+    with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("button", name=EXAMPLE).click()
+        page.locator("#mixture audio").first.wait_for(timeout=TIMEOUT_MS, state="attached")
+        page.locator("#go").click()
+        page.locator("[data-mixer] img").last.wait_for(timeout=TIMEOUT_MS)
+        page.wait_for_function(IMAGES_LOADED, timeout=TIMEOUT_MS)
+        page.wait_for_timeout(1500)  # until scrolling and the fading of the progress bar end
+        return page.screenshot(full_page=True, type="png")
 
 
 def _write(path: Path, screenshot: bytes) -> None:

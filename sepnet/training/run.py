@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -24,7 +25,7 @@ from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
 from sepnet.training.processes import SameStart, Start, check_processes
 from sepnet.training.progress import score_text
-from sepnet.training.run_folder import find_run, new_run_folder, remove_unstarted
+from sepnet.training.run_folder import find_run, new_run, new_run_folder
 from sepnet.training.settings import TrainSettings, trainer_arguments
 from sepnet.training.task import SeparationTask, score_name
 from sepnet.training.trainer import (
@@ -68,6 +69,7 @@ class Training:
         trainer = make_trainer(self.trainer_arguments, logger=False, enable_checkpointing=False)
         check_processes(trainer)
         pl.seed_everything(settings.seed, verbose=False)
+        self.make_loggers = artifact.build({**settings.logger, "_partial_": True}, key="logger")
         self.data: MixtureData = artifact.build(settings.data, key="data")
         # A model's configuration may come from a stranger.
         self.separator = artifact.build(settings.model, packages=artifact.METHODS, key="model")
@@ -108,19 +110,13 @@ class Training:
         first = loggers.first_process()
         if first:  # the others wait until this is done, and read it, or get the folder, in SameStart
             module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
-        folder = resumed_run or self.settings.runs
-        if first and resumed_run is None:
-            folder = new_run_folder(self.settings.runs, self.name, lambda new, _: self._write_config(new))
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(_disconnect)
+            folder = resumed_run or self.settings.runs
+            if first and resumed_run is None:
+                new = new_run(self.settings.runs, self.name, lambda folder, _: self._write_config(folder))
+                folder = stack.enter_context(new)
             self._run_in(folder, module, resumes=resumed_run is not None)
-        except SepnetError:
-            if resumed_run is None and first:
-                remove_unstarted(folder)
-            raise
-        finally:
-            loggers.close()
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()  # its threads would be ended with the program
 
     def _write_config(self, folder: Path) -> None:
         atomic.write_text(folder / artifact.CONFIG, yaml.safe_dump(self.config, sort_keys=False))
@@ -143,9 +139,10 @@ class Training:
         same_start = SameStart(
             lambda: Start(folder, n_steps, module.batch_size, self.data.fingerprint), module, last
         )
+        described = {**self.config, "data_fingerprint": fingerprint, **artifact.describe_environment()}
         trainer = run_trainer(
             self.trainer_arguments,
-            {**self.config, "data_fingerprint": fingerprint},
+            self.make_loggers(folder=folder, config=described),
             folder,
             run_callbacks(self.settings, checkpoints, same_start=same_start, last=last, export=export),
         )
@@ -225,6 +222,13 @@ class Training:
         causal = "" if latency is None else f", causal: {1000 * latency:.0f} ms of latency"
         device = trainer.accelerator.name()
         print(f"{n_parameters / 1e6:.2f} M parameters, {trainer.precision}, {device}{causal}")
+
+
+def _disconnect() -> None:
+    """End the runs of loggers, and the group of processes, whose threads would be ended with the program."""
+    loggers.close()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _conclude(trainer: pl.Trainer, last: LastCheckpoint, export: ExportBest, folder: Path) -> None:

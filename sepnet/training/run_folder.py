@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -44,10 +45,25 @@ def new_run_folder(runs: Path, name: str, fill: Callable[[Path, str], None]) -> 
     raise AssertionError
 
 
-def remove_unstarted(folder: Path) -> None:
-    """Delete the folder of a run that nothing can be done with: it has neither weights nor a checkpoint."""
-    if not (folder / artifact.WEIGHTS).exists() and not any(folder.glob("checkpoints/*")):
-        shutil.rmtree(folder, ignore_errors=True)
+@contextlib.contextmanager
+def new_run(runs: Path, name: str, fill: Callable[[Path, str], None]) -> Iterator[Path]:
+    """Make a folder for a new run; see ``new_run_folder``.
+
+    If the block is refused before there are weights or a checkpoint, nothing can be done with the folder: it
+    is deleted, with the folders above it that were made for it.
+
+    Yields:
+        The folder.
+    """
+    missing = [folder for folder in (runs, *runs.parents) if not os.path.isdir(folder)]  # noqa: PTH112 (never raises)
+    folder = new_run_folder(runs, name, fill)
+    try:
+        yield folder
+    except SepnetError:
+        if not (folder / artifact.WEIGHTS).exists() and not any(folder.glob("checkpoints/*")):
+            shutil.rmtree(folder, ignore_errors=True)
+            atomic.remove_empty(missing)
+        raise
 
 
 def find_run(config: Mapping[str, Any]) -> Path:

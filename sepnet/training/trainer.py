@@ -16,8 +16,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.loggers import Logger
 
-from sepnet import artifact
 from sepnet.training import loggers
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
@@ -50,23 +50,22 @@ def make_trainer(arguments: Mapping[str, Any], **more: Any) -> pl.Trainer:
 
 
 def run_trainer(
-    arguments: Mapping[str, Any], config: Mapping[str, Any], folder: Path, callbacks: list[Callback]
+    arguments: Mapping[str, Any], run_loggers: list[Logger], folder: Path, callbacks: list[Callback]
 ) -> pl.Trainer:
     """Make the Trainer of a run.
 
     Args:
         arguments: As ``trainer_arguments`` returns them.
-        config: All settings, for the logger.
+        run_loggers: Where its numbers go.
         folder: The run folder.
         callbacks: As ``run_callbacks`` returns them.
 
     Raises:
-        SepnetError: The Trainer or the logger refuses an argument.
+        SepnetError: The Trainer refuses an argument.
     """
-    logger = artifact.build({**config["logger"], "_partial_": True}, key="logger")
     return make_trainer(
         arguments,
-        logger=logger(folder=folder, config={**config, **artifact.describe_environment()}),
+        logger=run_loggers,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         use_distributed_sampler=False,  # the sampler knows the ranks itself
