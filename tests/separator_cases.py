@@ -199,6 +199,23 @@ SEPARATORS = [
         consistent=False,
     ),
     Case(
+        "tiger",
+        {
+            "filterbank": {"hop_samples": 320},
+            "network": {
+                "n_channels": 4,
+                "n_hidden": 4,
+                "n_scales": 2,
+                "n_heads": 2,
+                "n_keys": 2,
+                "n_repeats": 1,
+            },
+        },
+        consistent=False,
+        attention=True,
+        sample_rate=16000,
+    ),
+    Case(
         "conv_autoencoder",
         {
             "sample_rate": RATE,

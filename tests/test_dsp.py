@@ -27,6 +27,7 @@ from sepnet.dsp.masks import (
     phase_sensitive_mask,
     wiener_mask,
 )
+from sepnet.dsp.mirrored_stft import MirroredSTFT
 from sepnet.types import SepnetError
 
 MASKS = (ideal_binary_mask, ideal_ratio_mask, wiener_mask)
@@ -383,6 +384,30 @@ def test_the_fast_transform_is_that_of_the_filters(
     torch.testing.assert_close(fast.invert(spectra, time), x, rtol=0, atol=2e-6)
     masked = spectra * 0.5j
     torch.testing.assert_close(fast.invert(masked, time), slow.invert(masked, time), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("time", [321, 503, 640, 1000, 5000])
+def test_a_mirrored_stft_is_that_of_torch(time: int) -> None:
+    window, stft = torch.hann_window(640), MirroredSTFT()
+    signal = torch.randn(2, time, generator=torch.Generator().manual_seed(0))
+    expected = torch.stft(signal, 640, 160, window=window, return_complex=True)
+    coefficients = stft.encode(signal)
+    assert coefficients.shape[-1] == stft.n_frames(time)
+    torch.testing.assert_close(
+        coefficients, torch.cat([expected.real, expected.imag], dim=1), atol=1e-4, rtol=1e-5
+    )
+    torch.testing.assert_close(stft.decode(coefficients, time), signal, atol=1e-5, rtol=1e-5)
+    changed = coefficients * torch.rand(coefficients.shape, generator=torch.Generator().manual_seed(1))
+    spectrum = torch.complex(*changed.chunk(2, dim=1))
+    inverse = torch.istft(spectrum, 640, 160, window=window, length=time)
+    torch.testing.assert_close(stft.decode(changed, time), inverse, atol=1e-5, rtol=1e-5)
+
+
+def test_a_mirrored_stft_fills_up_what_is_too_short_to_be_mirrored() -> None:
+    stft, signal = MirroredSTFT(), torch.randn(1, 5)
+    torch.testing.assert_close(stft.decode(stft.encode(signal), 5), signal, atol=1e-5, rtol=1e-5)
+    with pytest.raises(SepnetError, match="longer than half the window"):
+        MirroredSTFT(hop_samples=400)
 
 
 def test_the_tables_of_a_transform_are_no_weights() -> None:

@@ -18,6 +18,7 @@ from sepnet.networks.resepformer import ReSepFormer
 from sepnet.networks.sepformer import SepFormer
 from sepnet.networks.sudormrf import SuDoRMRF
 from sepnet.networks.tcn import TCN, CumulativeNorm
+from sepnet.networks.tiger import Tiger
 from sepnet.types import SepnetError
 
 N_IN, N_OUT = 7, 10
@@ -415,5 +416,48 @@ def test_products_of_rotated_keys_depend_on_distances_alone() -> None:
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(make: Callable[[], nn.Module], reason: str) -> None:
+    with pytest.raises(SepnetError, match=reason):
+        make()
+
+
+# TIGER
+
+
+TIGER = {"n_channels": 6, "n_hidden": 5, "n_scales": 3, "n_heads": 2, "n_keys": 3, "n_repeats": 2}
+TIGER_BINS = 321
+
+
+def test_tiger_is_of_the_size_of_the_paper() -> None:
+    network = Tiger(2 * TIGER_BINS, 4 * TIGER_BINS)
+    unused = 9 * 256  # parameters of an injection of each path that counts for nothing, in the published code
+    n_parameters = sum(each.numel() for each in network.parameters())
+    assert n_parameters / 1e6 == pytest.approx(0.82, abs=0.01)
+    assert n_parameters == 821_932 - 2 * unused
+    assert network.band_sizes == [1] * 40 + [4] * 10 + [10] * 8 + [20] * 8 + [1]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 40])
+def test_the_masks_of_tiger_sum_to_one_for_any_length(frames: int) -> None:
+    torch.manual_seed(0)
+    network = Tiger(2 * TIGER_BINS, 6 * TIGER_BINS, **TIGER).eval()
+    spectra = noise(2, 2 * TIGER_BINS, frames)
+    masks = network(spectra).unflatten(1, (3, 2, TIGER_BINS))
+    torch.testing.assert_close(masks[:, :, 0].sum(dim=1), torch.ones(2, TIGER_BINS, frames))
+    assert masks[:, :, 1].sum(dim=1).abs().max() < 1e-5
+    for clip, expected in zip(spectra, masks, strict=True):
+        alone = network(clip[None]).unflatten(1, (3, 2, TIGER_BINS))[0]
+        torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Tiger(2 * TIGER_BINS, 4 * TIGER_BINS, n_heads=3), "multiple of n_heads=3"),
+        (lambda: Tiger(2 * TIGER_BINS, 4 * TIGER_BINS, n_scales=1), "n_scales=1 at least 2"),
+        (lambda: Tiger(2 * TIGER_BINS, 4 * TIGER_BINS, sample_rate=8000), "take a longer window"),
+        (lambda: Tiger(2 * TIGER_BINS, TIGER_BINS), "a multiple of it"),
+    ],
+)
+def test_sizes_that_tiger_can_not_have_are_refused(make: Callable[[], nn.Module], reason: str) -> None:
     with pytest.raises(SepnetError, match=reason):
         make()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import sepnet
@@ -407,6 +408,55 @@ def test_other_settings_of_resepformer_are_refused(old: str, new: str, reason: s
 def test_a_network_that_does_not_normalise_gets_the_level_of_its_training() -> None:
     assert load("speechbrain_resepformer").input_rms == 0.12
     assert load("speechbrain_sepformer").input_rms == 1.0
+
+
+TIGER_EDITS = [
+    ('"win": 640', '"win": 320', "take a longer window"),
+    ('"win": 640', '"win": 642', r"network.inlets.66.0.weight is \(2,\), not \(4,\)"),
+    ('"win": 640', '"win": 640, "surprise": 1', "the setting 'surprise' is unknown"),
+    ('"stride": 160', '"stride": 400', "longer than half the window"),
+    (
+        '"upsampling_depth": 3',
+        '"upsampling_depth": 4',
+        "lacks network.along_bands.multi_scale.combinations.2",
+    ),
+    ('"upsampling_depth": 3', '"upsampling_depth": 1', "upsampling_depth=1 has to be a number from 2 to 256"),
+    ('"att_n_head": 2', '"att_n_head": 3', "has to be a multiple of n_heads=3"),
+    ('"att_n_head": 2', '"att_n_head": "two"', "att_n_head=two has to be a number"),
+    ('"num_sources": 2', '"num_sources": 4', "network.outlets"),
+    ("{", "[", "but neither config.yaml"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), TIGER_EDITS)
+def test_other_settings_of_tiger_are_refused(old: str, new: str, reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "look2hear_tiger", folder)
+    path = folder / "config.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(SepnetError, match=reason) as raised:
+        sepnet.load(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_tensors_of_tiger_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "stranger"
+    shutil.copytree(GOLDEN / "look2hear_tiger", folder)
+    path, content = folder / "model.safetensors", load_file(GOLDEN / "look2hear_tiger" / "model.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SepnetError, match="can't be read as safetensors"):
+        sepnet.load(folder)
+    save_file({**content, "surprise": torch.zeros(1)}, path)
+    with pytest.raises(SepnetError, match="holds a tensor 'surprise'"):
+        sepnet.load(folder)
+    head = "separator.freq_path.1.Queries.1.conv.weight"
+    save_file({name: tensor for name, tensor in content.items() if name != head}, path)
+    with pytest.raises(SepnetError, match="does not hold the weights of the TIGER"):
+        sepnet.load(folder)
+    save_file({**content, head: torch.zeros(3, 1, 1, 1)}, path)
+    with pytest.raises(SepnetError, match="the same tensors for all heads"):
+        sepnet.load(folder)
 
 
 SUDORMRF_EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {

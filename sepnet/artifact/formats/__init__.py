@@ -8,6 +8,7 @@ asteroid.py     asteroid: pytorch_model.bin; its networks are in asteroid_networ
 speechbrain.py  speechbrain: hyperparams.yaml, encoder.ckpt, masknet.ckpt, decoder.ckpt; its networks are in
                 speechbrain_networks.py, and what a YAML describes in speechbrain_yaml.py
 clearvoice.py   clearvoice: last_best_checkpoint.pt
+look2hear.py    look2hear (TIGER): config.json, model.safetensors
 convert.py      writes what a reader returned as a run folder, once for each content
 
 A reader is a module with ``TOOLKIT``, its name; ``FILES``, which it reads; ``recognises(folder)``, by what

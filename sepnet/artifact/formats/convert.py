@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from sepnet import atomic, paths
 from sepnet.artifact.build import METHODS, build
-from sepnet.artifact.formats import asteroid, clearvoice, speechbrain
+from sepnet.artifact.formats import asteroid, clearvoice, look2hear, speechbrain
 from sepnet.artifact.formats.plain_yaml import read_card
 from sepnet.artifact.formats.published import PublishedModel
 from sepnet.artifact.provenance import describe_environment
 from sepnet.types import SepnetError
 
-READERS: tuple[ModuleType, ...] = (asteroid, speechbrain, clearvoice)
+READERS: tuple[ModuleType, ...] = (asteroid, speechbrain, clearvoice, look2hear)
 FILES = tuple(name for reader in READERS for name in reader.FILES)
 VERSION = 2  # of what the conversion writes: raised when that changes
 SHA256 = re.compile("[0-9a-f]{64}")

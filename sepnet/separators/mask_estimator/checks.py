@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from sepnet.dsp.filterbank import STFT, Filterbank
-from sepnet.separators.mask_estimator.masking import Activation, Features
+from sepnet.separators.mask_estimator.masking import COMPLEX, Activation, Features
 from sepnet.separators.mask_estimator.objectives import Objective, SpectralObjective, WaveformObjective
 from sepnet.types import SepnetError
 
@@ -48,9 +48,7 @@ def check_transform(
     filterbank: Filterbank, features: Features, activation: Activation, objective: Objective
 ) -> None:
     """Raise SepnetError for settings that need an STFT where the filterbank is another."""
-    spectral = (
-        activation == "complex" or features != "coefficients" or isinstance(objective, SpectralObjective)
-    )
+    spectral = activation in COMPLEX or features != "coefficients" or isinstance(objective, SpectralObjective)
     if spectral and not isinstance(filterbank, STFT):
         raise SepnetError(
             f"features={features}, activation={activation} and {type(objective).__name__} need an STFT, "

@@ -14,7 +14,8 @@ from torch import Tensor
 from sepnet.dsp.features import log_magnitude, magnitude
 from sepnet.dsp.filterbank import STFT, Filterbank
 
-Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex", "mapping"]
+Activation = Literal["sigmoid", "relu", "softmax", "ratio", "complex", "complex_unbounded", "mapping"]
+COMPLEX = ("complex", "complex_unbounded")
 Features = Literal["magnitude", "log_magnitude", "compressed", "coefficients"]
 
 RATIO_FLOOR = 1e-6  # added to what a ratio mask divides: where all outputs are zero, the sources share alike
@@ -39,7 +40,7 @@ class Masking:
         n_channels = filterbank.n_channels
         self.n_features = n_channels // 2 if features in ("magnitude", "log_magnitude") else n_channels
         # A real mask of an STFT serves the real and the imaginary part of a bin alike.
-        self.per_bin = isinstance(filterbank, STFT) and activation not in ("complex", "mapping")
+        self.per_bin = isinstance(filterbank, STFT) and activation not in (*COMPLEX, "mapping")
         self.n_mask = n_channels // 2 if self.per_bin else n_channels
 
     def features_of(
@@ -64,6 +65,8 @@ class Masking:
             return logits
         if self.activation == "complex":
             return _complex_product(2 * torch.tanh(logits / 2), analysis)
+        if self.activation == "complex_unbounded":
+            return _complex_product(logits, analysis)
         masks = self._real_masks(logits)
         if self.per_bin:
             masks = masks.repeat(1, 1, 2, 1)  # the same for real and imaginary parts

@@ -62,7 +62,8 @@ class MaskEstimator(nn.Module):
             ``magnitude``, ``log_magnitude`` or ``compressed`` (real and imaginary parts over the square root
             of the magnitude).
         activation: How outputs become masks. ``ratio`` divides their positive parts by the sum over the
-            sources; ``complex`` (of an STFT) multiplies as complex numbers with parts within +-2;
+            sources; ``complex`` (of an STFT) multiplies as complex numbers with parts within +-2, and
+            ``complex_unbounded`` with the outputs as they are;
             ``mapping`` is no mask, but takes the outputs for the coefficients of the sources.
         consistent: Whether the part of the mixture that the estimates lack is shared among them
             (sepnet.dsp.consistency). It also sets their level, which SI-SDR leaves open.
