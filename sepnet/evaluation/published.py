@@ -91,6 +91,9 @@ FIGURES = (
     PublishedFigure(
         "speechbrain/sepformer-wsj03mix", "WSJ0-3mix test, min, 8 kHz", None, 19.8, "speechbrain's recipe"
     ),
+    PublishedFigure(
+        "speechbrain/resepformer-wsj02mix", "WSJ0-2mix test, min, 8 kHz", None, 18.6, "model card"
+    ),
 )
 
 
