@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,14 +12,19 @@ from omegaconf import DictConfig
 from sepnet import artifact
 from sepnet.cli import app
 from sepnet.cli.evaluate_settings import EvalSettings
+from sepnet.data.dataset import MixtureSet
 from sepnet.engines import open_engine
 from sepnet.evaluation import evaluate
+from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.contenders import contenders
 from sepnet.evaluation.join import join
 from sepnet.evaluation.listening import listening
 from sepnet.evaluation.publish import terminal_table
 from sepnet.evaluation.scoring import available_measures
+from sepnet.inference.fetching import showing
+from sepnet.remote_folder import stored_folder
 from sepnet.types import SepnetError
+from sepnet.urls import path_or_url, shown
 
 
 def main() -> None:
@@ -38,8 +45,9 @@ def run(config: DictConfig) -> None:
     if settings.compare is not None:
         if settings.out is None:
             raise SepnetError("the joined results need a folder: give out=compared")
-        join(settings.compare, settings.out)
-        _show(settings.out)
+        with _results_folder(path_or_url(settings.out)) as folder:
+            join(settings.compare, folder)
+            _show(folder)
         return
     trained = settings.trained_run()
     names = settings.names(trained)
@@ -47,7 +55,27 @@ def run(config: DictConfig) -> None:
         artifact.resolve(name)  # before anything is scored
     taking_part = contenders(names)
     test = settings.data_set(trained).test()
-    folder = settings.results_folder(trained, test.fingerprint)
+    with _results_folder(settings.results_place(trained, test.fingerprint)) as folder:
+        _evaluate(settings, taking_part, test, folder)
+        _show(folder)
+        if settings.listen is not None:
+            page = listening(folder / "rows.csv", taking_part, test, settings.listen)
+            print(f"listen to each method: {page}")
+
+
+@contextmanager
+def _results_folder(place: Path | str) -> Iterator[Path]:
+    """The folder of the results; of one in a store a copy, which messages call by its URL."""
+    if isinstance(place, Path):
+        yield place
+        return
+    with stored_folder(place) as folder, showing({str(folder): shown(place)}):
+        yield folder
+
+
+def _evaluate(
+    settings: EvalSettings, taking_part: Sequence[Contender], test: MixtureSet, folder: Path
+) -> None:
     try:
         with open_engine(settings.workers) as engine:
             n_processes = settings.workers.n_processes
@@ -69,10 +97,6 @@ def run(config: DictConfig) -> None:
             file=sys.stderr,
         )
         sys.exit(app.INTERRUPTED)
-    _show(folder)
-    if settings.listen is not None:
-        page = listening(folder / "rows.csv", taking_part, test, settings.listen)
-        print(f"listen to each method: {page}")
 
 
 def _show(folder: Path) -> None:

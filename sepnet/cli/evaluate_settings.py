@@ -12,9 +12,10 @@ from sepnet import artifact
 from sepnet.data.dataset import MixtureData
 from sepnet.engines import EngineSettings
 from sepnet.inference.pipeline import PipelineSettings
-from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathSetting, PositiveInt
+from sepnet.ranges import NameOrPath, Node, NonNegativeInt, PathOrUrl, PathSetting, PositiveInt
 from sepnet.settings import FLAT
 from sepnet.types import SepnetError
+from sepnet.urls import path_or_url
 
 RUN = "run"  # in the list of separators: the run of ckpt
 Measure = Literal[
@@ -36,7 +37,7 @@ class EvalSettings:
     retry_failed: bool
     listen: PositiveInt | None
     compare: Annotated[list[PathSetting], Len(1)] | None
-    out: PathSetting | None
+    out: PathOrUrl | None
     workers: EngineSettings = field(metadata=FLAT)
     pipeline: PipelineSettings = field(metadata=FLAT)
 
@@ -65,14 +66,14 @@ class EvalSettings:
         data: MixtureData = artifact.build(node, key="data")
         return data
 
-    def results_folder(self, trained: Path | None, fingerprint: str) -> Path:
-        """Choose where the results go: ``out``, or a folder of the run for this data.
+    def results_place(self, trained: Path | None, fingerprint: str) -> Path | str:
+        """Choose where the results go: ``out``, a path or a URL, or a folder of the run for this data.
 
         Raises:
             SepnetError: ``out`` is not given, and no run takes part.
         """
         if self.out is not None:
-            return self.out
+            return path_or_url(self.out)
         if trained is None:
             raise SepnetError("no run takes part, so the results need a folder: give out=results")
         return artifact.run_folder(trained) / f"evaluation-{fingerprint[:8]}"
