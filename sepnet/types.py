@@ -42,7 +42,7 @@ def missing_hint(hint: str) -> CannotSeparate:
     )
 
 
-MAX_SAMPLE_RATE = 1_000_000  # in Hz
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000  # in Hz: of recordings of sound
 
 
 def check_signal(signal: object, name: str, *, n_axes: int, axes: str) -> None:
@@ -68,9 +68,9 @@ def check_rate(sample_rate: object) -> None:
     """Raise SepnetError for what is no sample rate."""
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, int):
         raise SepnetError(f"the sample rate is {sample_rate!r}: give a whole number of Hz")
-    if not 0 < sample_rate <= MAX_SAMPLE_RATE:
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise SepnetError(
-            f"the sample rate is {sample_rate} Hz, but has to be positive and at most {MAX_SAMPLE_RATE} Hz"
+            f"the sample rate is {sample_rate} Hz, but has to be from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
         )
 
 

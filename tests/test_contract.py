@@ -115,6 +115,26 @@ def test_the_input_is_left_as_it_was_and_determines_the_estimates(case: Case, si
         assert torch.equal(tensor, copy)
 
 
+def takes_queries(case: Case) -> bool:
+    return "queries" in build(case.model).info.needs
+
+
+@pytest.mark.parametrize("case", filter(takes_queries, SEPARATORS), ids=str)
+@pytest.mark.parametrize("signal", sorted(QUICK_SIGNALS))
+def test_one_example_is_enough(case: Case, signal: str) -> None:
+    if signal in case.refusals:
+        pytest.skip("another test wants it to be refused")
+    mixture = with_all_hints(case.signals[signal].clone())
+    assert mixture.queries is not None
+    sources = separate(
+        case, replace(mixture, queries=mixture.queries[:1], n_sources=1, references=None)
+    ).sources
+    assert len(sources) >= 1
+    assert sources.isfinite().all()
+    if not mixture.audio.any():
+        assert not sources.any()
+
+
 @each_signal
 def test_estimates_follow_the_level(case: Case, signal: str) -> None:
     mixture = with_all_hints(case.signals[signal].clone())

@@ -7,13 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sepnet.types import SepnetError
+from sepnet.types import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SepnetError
 
 MIN_UNKNOWN_BYTES = 0x7FFFF000  # from this size on, a program that wrote to a pipe means: not known
 LAST_PAGES_BYTES = 1 << 17  # a page of Ogg has 65,307 bytes at the most
 LAST_PAGE_FLAG = 4
 FIRST_FRAME_BYTES = 4096
-MAX_SAMPLE_RATE = 1_000_000  # in Hz
 MAX_CHANNELS = 1024
 
 
@@ -43,10 +42,10 @@ def magic(stream: io.BufferedIOBase) -> bytes:
 
 def check_plausible(sample_rate: int, channels: int, name: Path | str) -> None:
     """Raise SepnetError for a rate or a number of channels that no recording has."""
-    if not (0 < sample_rate <= MAX_SAMPLE_RATE and 0 < channels <= MAX_CHANNELS):
+    if not (MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE and 0 < channels <= MAX_CHANNELS):
         raise SepnetError(
             f"the header of {name} says {channels} channels at {sample_rate} Hz, which no recording has "
-            f"(at most {MAX_CHANNELS} at {MAX_SAMPLE_RATE} Hz): convert it again"
+            f"(at most {MAX_CHANNELS}, at {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz): convert it again"
         )
 
 

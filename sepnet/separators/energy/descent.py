@@ -140,6 +140,8 @@ class EnergyDescent:
         length = self.window_frames * frame_samples
         window = torch.hann_window(length, device=signal.device).sqrt()
         windows: Tensor = signal.unfold(-1, length, frame_samples)
+        if not windows.numel():  # MKL refuses to transform no windows
+            return torch.complex(windows, windows).new_zeros(*windows.shape[:-1], length // 2 + 1)
         spectra: Tensor = torch.fft.rfft(windows * window)
         return spectra
 
