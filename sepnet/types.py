@@ -70,7 +70,8 @@ def check_rate(sample_rate: object) -> None:
         raise SepnetError(f"the sample rate is {sample_rate!r}: give a whole number of Hz")
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise SepnetError(
-            f"the sample rate is {sample_rate} Hz, but has to be from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
+            f"the sample rate is {sample_rate} Hz, but has to be from {MIN_SAMPLE_RATE} to "
+            f"{MAX_SAMPLE_RATE} Hz"
         )
 
 
