@@ -190,14 +190,19 @@ def start(name: str, words: list[str], home: Path, *, log: Path | None = None, k
     log, kill: see ``watch``.
     """
     # The server, started by the first call, looks for what it is to import in PYTHONPATH alone.
+    return Command(forked(_main, name, words, home, log, kill, dict(os.environ)), home)
+
+
+def forked(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+    """Call a function in a process that is forked off one in which everything is imported already."""
     with environment(
         PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     ):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["training_fixtures"])
-        process = context.Process(target=_main, args=(name, words, home, log, kill, dict(os.environ)))
+        process = context.Process(target=function, args=arguments)
         process.start()
-    return Command(process, home)
+    return process
 
 
 def run(name: str, words: list[str], home: Path, *, log: Path | None = None, kill: str = "") -> Command:
