@@ -23,7 +23,7 @@ help:
 	@echo "make search   the variants of pit that docs/results.md compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
 	@echo "make test   install, and run the tests (about 12 minutes on two cores)"
-	@echo "make test-all  run every test, the slow ones as well, and build the documents (about an hour)"
+	@echo "make test-all  run every test, the slow ones as well, with annotations checked, and build the documents (over an hour)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment, the demo's run, the toy corpus, caches and indices, and site/"
 
@@ -108,7 +108,7 @@ test: $(VENV)/.dev
 	$(PYTEST)
 
 test-all: $(VENV)/.dev docs
-	$(PYTEST) -m ""
+	CHECK_ANNOTATIONS=1 $(PYTEST) -m ""
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

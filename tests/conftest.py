@@ -1,7 +1,10 @@
-"""Every test runs with the annotations checked (shapes by jaxtyping, types by beartype); small corpora."""
+"""Small corpora. With CHECK_ANNOTATIONS=1, as make test-all sets it, annotations are checked in every call:
+shapes by jaxtyping, types by beartype, at a fifth of the time.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +17,11 @@ from jaxtyping import install_import_hook
 # A shell that runs the tests in its background has them ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+CHECK_ANNOTATIONS = os.environ.get("CHECK_ANNOTATIONS", "") == "1"
 # An int will do for a float, as PEP 484 has it: YAML writes 3 for 3.0.
 typecheck = beartype(conf=BeartypeConf(is_pep484_tower=True))
-install_import_hook("sepnet", "conftest.typecheck")  # before anything of sepnet is imported
+if CHECK_ANNOTATIONS:
+    install_import_hook("sepnet", "conftest.typecheck")  # before anything of sepnet is imported
 
 from sepnet.data.indexing import index  # noqa: E402
 from sepnet.data.manifest import Manifest  # noqa: E402

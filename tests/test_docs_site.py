@@ -83,6 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # make docs builds them, too
 def test_pages_are_whole_and_fetch_nothing(site: Path) -> None:
     fetched = re.compile(r'(?:<script[^>]*src|<link[^>]*href|<img[^>]*src)="(https?:[^"]*)"')
     for page in site.rglob("*.html"):
