@@ -152,6 +152,7 @@ def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixt
         ),
         ("resume=5", "resume is 5: give true or false, a path or null"),
         ("data.train_split=trian", "has no split trian: it has dev, test, train"),
+        ("data.valid.n_sources=1", "the model gives 2 sources, but 2 of 2 validation mixtures hold another"),
     ],
 )
 def test_settings_that_can_t_be_used_are_told_and_leave_no_run(

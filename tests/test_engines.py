@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -309,3 +312,33 @@ def test_ray_scores_as_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one, other = ([{k: v for k, v in row.items() if k not in measured} for row in each] for each in rows)
     assert len(one) == 2 * 3 * 2
     assert one == other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_a_running_cluster_is_joined_by_its_address(form: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    write_sound(tmp_path / "in/a.wav", 0)
+    free = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    gcs, client = (server.getsockname()[1] for server in free)
+    for server in free:
+        server.close()
+    ray = str(Path(sys.executable).with_name("ray"))
+    ports = [f"--port={gcs}", f"--ray-client-server-port={client}", "--node-ip-address=127.0.0.1"]
+    options = ["--num-cpus=1", "--include-dashboard=false", "--disable-usage-stats", "--block"]
+    variables = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    cluster = subprocess.Popen([ray, "start", "--head", *ports, *options], env=variables)
+    try:
+        address = form.format(f"127.0.0.1:{client if form.startswith('ray') else gcs}")
+        for _ in range(120):
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", client), 1).close()
+                break
+            time.sleep(1)
+        words = ["model=hpss", "in", "out=out", "engine=ray", "n_processes=1", f"address={address}"]
+        command = [sys.executable, "-m", "sepnet.cli.main", "separate", *words]
+        subprocess.run(command, cwd=tmp_path, env=variables, check=True)
+    finally:
+        cluster.terminate()
+        cluster.wait()
+    assert [row["status"] for row in table(tmp_path / "out/separated.csv")] == ["ok"]

@@ -139,6 +139,15 @@ class MixtureSet(Mixtures, Protocol):
 
 
 @runtime_checkable
+class CountedSet(MixtureSet, Protocol):
+    """A fixed set that knows how many sources each mixture holds."""
+
+    def n_sources(self, index: int) -> int:
+        """Return how many sources a mixture holds."""
+        ...
+
+
+@runtime_checkable
 class FixedList(Protocol):
     """The mixtures of a fixed set: see sepnet.data.librimix and query_set."""
 

@@ -141,6 +141,10 @@ class FixedSet:
         """Return the mixture_ID of the list."""
         return self.mixtures[index].id
 
+    def n_sources(self, index: int) -> int:
+        """Return how many sources a mixture holds."""
+        return len(self.mixtures[index].sources)
+
     def sexes(self, index: int) -> tuple[str, ...]:
         """Return f or m for the speaker of each source; empty where the corpus does not say."""
         return tuple(self._sexes.get(utterance.speaker, "") for utterance in self._utterances(index))

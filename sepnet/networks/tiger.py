@@ -7,9 +7,10 @@ they are applied ``n_repeats`` times with the same weights. Each block combines 
 (``MultiScale``) and attends to all places (``JointAttention``). The masks are complex, and those of all
 sources sum to 1.
 
-Names and settings follow the paper; what its published code does otherwise is done as there, because its
-weights are: the deepest of the combined scales is left out (see ``MultiScale``), and the values of the masks
-come from the first half of the channels of a vector, their gates from the second.
+The structure follows the paper; where its published code does something else, it is done as there, because
+its weights were trained so: the coarsest scale counts in the mean alone (see ``MultiScale``), and with two
+sources the values of all masks come from the first half of the channels of a vector, their gates from the
+second.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from sepnet.data.dataset import Collate, EpochSampler, MixtureData, MixtureSet, TrainingMixtures
+from sepnet.data.dataset import Collate, CountedSet, EpochSampler, MixtureData, MixtureSet, TrainingMixtures
 from sepnet.data.mixer import Example
-from sepnet.types import Batch, Mixture, SepnetError
+from sepnet.types import Batch, Mixture, Separator, SepnetError, Trainable
 
 
 class MixtureDataModule(pl.LightningDataModule):
@@ -44,7 +44,30 @@ class MixtureDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Index and cache the data; Lightning calls this in one process only."""
         self.data.train()
-        self.data.valid()
+        self._valid = self.data.valid()
+
+    def check_scores(self, separator: Trainable) -> None:
+        """Check, after prepare_data, that a separator can be scored on the validation mixtures.
+
+        Args:
+            separator: What is trained.
+
+        Raises:
+            SepnetError: It gives another number of sources than one of them holds.
+        """
+        valid = self._valid
+        if not isinstance(separator, Separator) or not isinstance(valid, CountedSet):
+            return
+        fixed = separator.info.n_sources
+        if fixed is None or separator.info.labels is not None:  # a class need not be there
+            return
+        n_valid = min(self.n_valid or len(valid), len(valid))
+        if other := [index for index in range(n_valid) if valid.n_sources(index) != fixed]:
+            raise SepnetError(
+                f"the model gives {fixed} sources, but {len(other)} of {n_valid} validation mixtures hold "
+                f"another number (the first, {valid.id(other[0])}, has {valid.n_sources(other[0])}): set "
+                "data.valid.n_sources or model.n_sources to the same number"
+            )
 
     def train_dataloader(self) -> DataLoader[Example]:
         trainer = self._attached()

@@ -110,6 +110,7 @@ class Training:
         first = loggers.first_process()
         if first:  # the others wait until this is done, and read it, or get the folder, in SameStart
             module.prepare_data()  # before there is a folder: what it refuses leaves nothing behind
+            module.check_scores(self.separator)
         with contextlib.ExitStack() as stack:
             stack.callback(_disconnect)
             folder = resumed_run or self.settings.runs
