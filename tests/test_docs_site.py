@@ -92,6 +92,7 @@ def test_pages_are_whole_and_fetch_nothing(site: Path) -> None:
         assert "```" not in text, "a fence was not understood"
 
 
+@pytest.mark.slow
 def test_reference_holds_all_that_is_public(site: Path) -> None:
     inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
     told = {line.split()[0] for line in zlib.decompress(inventory).decode().splitlines()}

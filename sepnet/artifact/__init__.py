@@ -2,6 +2,7 @@
 
 names.py       the lookup of names
 folder.py      run folders: written, and loaded safely
+averaging.py   the average of the weights of several runs
 build.py       construction from a configuration, restricted to trusted packages
 formats/       folders of other toolkits
 music.py       networks for music of the package demucs
