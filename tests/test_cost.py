@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import white_noise, write_corpus
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sepnet.data.fixed_set import FixedSet
 from sepnet.data.layouts import read_sexes
@@ -39,6 +40,7 @@ def network(module: nn.Module, *shape: int, grad: bool = False) -> Callable[[], 
         (network(nn.LSTM(5, 7, batch_first=True), 3, 11, 5), 3 * 11 * 4 * 7 * (5 + 7)),
         (network(nn.LSTM(5, 7, 2, bidirectional=True), 11, 3, 5), 33 * 2 * 4 * 7 * ((5 + 7) + (14 + 7))),
         (network(nn.GRU(5, 7), 11, 3, 5), 33 * 3 * 7 * (5 + 7)),
+        (lambda: F.scaled_dot_product_attention(*torch.ones(3, 2, 4, 7, 8)), 2 * 2 * 4 * 7 * 7 * 8),
         (lambda: torch.ones(4, 5) @ torch.ones(5), 20),
         (lambda: torch.ones(5) @ torch.ones(5), 5),
         (lambda: torch.einsum("bij,bjk->bik", torch.ones(2, 3, 4), torch.ones(2, 4, 5)), 2 * 3 * 4 * 5),

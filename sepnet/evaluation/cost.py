@@ -104,6 +104,11 @@ def _addmv_flops(start: torch.Size, first: torch.Size, *_: Any, **__: Any) -> in
     return 2 * math.prod(first)
 
 
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Both products of an attention."""
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
 def _recurrent_flops(
     sequence: torch.Size, from_input: torch.Size, from_state: torch.Size, *_: Any, **__: Any
 ) -> int:
@@ -122,7 +127,7 @@ _FORMULAS: dict[Any, Any] = {
     torch.ops.aten.vdot: _vector_product_flops,
     torch.ops.aten.mv: _vector_product_flops,
     torch.ops.aten.addmv: _addmv_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop_count,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops,  # what nn.LSTM is on a CPU
     torch.ops.aten.mkldnn_rnn_layer_backward: _recurrent_backward_flops,
 }
