@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -125,7 +126,7 @@ def test_checkpoints_are_loaded_by_their_run(run: Path, prefix: str) -> None:
     moved = {f"{prefix}{name}": tensor + 0.01 for name, tensor in saved.state_dict().items()}
     checkpoint = run / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir()
-    torch.save({"state_dict": moved, "epoch": 3}, checkpoint)
+    torch.save({"state_dict": moved, "global_step": 3}, checkpoint)
     loaded = sepnet.load(checkpoint)
     for name, tensor in saved.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor + 0.01)
@@ -363,6 +364,25 @@ def test_checkpoints_that_are_none(run: Path, content: bytes) -> None:
     torch.save({"weights": torch.zeros(3)}, run / "last.ckpt")
     with pytest.raises(SepnetError, match="holds no state_dict"):
         sepnet.load(run / "last.ckpt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoints_with_damaged_bytes_are_refused_or_read(zipped: bool, tmp_path: Path) -> None:
+    """An unpickler may raise anything; where the damage is in a number, nothing shows it."""
+    path, rng = tmp_path / "last.ckpt", np.random.default_rng(0)
+    weights = {f"separator.{name}": torch.zeros(2) for name in "abc"}
+    torch.save({"state_dict": weights, "global_step": 3}, path, _use_new_zipfile_serialization=zipped)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    n_refused = 0
+    for _ in range(100):
+        damaged = whole.copy()
+        damaged[rng.integers(len(whole), size=4)] = rng.integers(256, size=4)
+        path.write_bytes(damaged.tobytes())
+        try:
+            artifact.read_checkpoint(path)
+        except SepnetError:
+            n_refused += 1
+    assert n_refused > 5
 
 
 @pytest.mark.parametrize(

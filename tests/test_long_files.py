@@ -20,6 +20,7 @@ from sepnet.cli import separate
 from sepnet.data import audio
 from sepnet.data.audio import largest_gain, open_audio, write_blocks
 from sepnet.data.audio.writing import MAX_RIFF_BYTES
+from sepnet.data.sound_files import match_pattern
 from sepnet.inference import separate_file
 from sepnet.inference.checkpoint import SeparationCheckpoint
 from sepnet.types import SepnetError
@@ -111,6 +112,28 @@ def test_patterns_and_names_that_look_like_patterns(tmp_path: Path) -> None:
         soundfile.write(tmp_path / name, sound(0.2), RATE)
     separated(tmp_path / "a*.wav", tmp_path / "x[1].wav", f"out={tmp_path}/out")
     assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"a1", "a2", "x[1]"}
+
+
+def test_a_pattern_searches_each_folder_once_however_many_links_lead_to_it(tmp_path: Path) -> None:
+    for name in ("in/a.wav", "in/deep/er/b.wav", "in/.hidden/c.wav", "in/x[1]/d.wav", "elsewhere/e.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, sound(0.2), RATE)
+    for number in range(3):  # a search that follows all of them does not end
+        (tmp_path / "in" / f"loop{number}").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+
+    def matches(pattern: str) -> set[str]:
+        return {
+            str(path.relative_to(tmp_path)) for path in match_pattern(tmp_path / pattern) if path.is_file()
+        }
+
+    every = {"in/a.wav", "in/deep/er/b.wav", "in/x[1]/d.wav", "in/linked/e.wav"}
+    assert matches("in/**/*.wav") == matches("in/**") == matches("i*/**/**/*") == every
+    assert matches("in/**/er/*.wav") == matches("**/deep/**/b*") == {"in/deep/er/b.wav"}
+    assert matches("in/**/.hidden/*") == {"in/.hidden/c.wav"}
+    assert matches("gone/**/*.wav") == matches("in/a.wav/**") == set()
+    separated(tmp_path / "in" / "**" / "[ab].wav", f"out={tmp_path}/out")
+    assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"a", "b"}
 
 
 def test_standard_input_is_taken(mixture: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,11 @@ provenance.py  commit, versions and machine
 
 from sepnet.artifact.build import METHODS, TRUSTED, build, explain_omegaconf
 from sepnet.artifact.folder import (
+    Checkpoint,
     describe,
     load,
     load_trained,
+    read_checkpoint,
     read_config,
     read_settings,
     read_weights,
@@ -56,6 +58,7 @@ __all__ = [
     "SHIPPED",
     "TRUSTED",
     "WEIGHTS",
+    "Checkpoint",
     "ModelSource",
     "SourceKind",
     "build",
@@ -68,6 +71,7 @@ __all__ = [
     "load_trained",
     "newest_run",
     "preferred",
+    "read_checkpoint",
     "read_config",
     "read_settings",
     "read_weights",

@@ -14,8 +14,8 @@ weights it reads only tensors, so that a folder from a stranger cannot run code.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ from yaml import YAMLError
 from sepnet import atomic
 from sepnet.artifact.build import METHODS, build, shorten
 from sepnet.artifact.card import model_card
+from sepnet.artifact.formats.pickled import take_tensors
 from sepnet.artifact.names import ModelSource, resolve, run_folder
 from sepnet.artifact.provenance import describe_environment
 from sepnet.commands import command
 from sepnet.paths import CARD, CONFIG, METRICS, PROVENANCE, WEIGHTS
+from sepnet.stored import unreadable
 from sepnet.types import FittedSeparator, Separator, SepnetError, Trainable
 
 
@@ -208,9 +210,45 @@ def read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     if not file.is_file():
         raise SepnetError(f"{file} is not there: the run has not finished its first validation")
     try:
-        return _checkpoint_weights(file) if is_checkpoint else load_file(file)
-    except (safetensors.SafetensorError, OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise SepnetError(f"{file} can't be read ({shorten(error)}): copy it again, or train anew") from error
+        if is_checkpoint:
+            weights = read_checkpoint(file).weights
+            return {name.removeprefix("separator."): tensor for name, tensor in weights.items()}
+        return load_file(file)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise unreadable(file, error) from error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training keeps to go on from.
+
+    Attributes:
+        weights: Those of the task, by their names; averaged where the training averages.
+        n_steps: How many it has done.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    n_steps: int
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of a training, without running code from it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SepnetError: It cannot be read, or is no checkpoint of a training.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # any can come from a damaged pickle
+        raise unreadable(path, f"{type(error).__name__}: {error}") from error
+    content = found if isinstance(found, dict) else {}
+    n_steps = content.get("global_step")
+    if "state_dict" not in content or not isinstance(n_steps, int):
+        raise SepnetError(f"{path} is no checkpoint of a training: it holds no state_dict and global_step")
+    return Checkpoint(take_tensors(content["state_dict"], path), n_steps)
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -243,7 +281,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     try:
         container = OmegaConf.to_container(read_config(folder), resolve=True)
     except OmegaConfBaseException as error:
-        raise SepnetError(f"{folder / CONFIG} can't be read ({shorten(error)}): copy it again") from error
+        raise unreadable(folder / CONFIG, error) from error
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
 
@@ -252,18 +290,10 @@ def _read_yaml(path: Path) -> DictConfig:
     try:
         config = OmegaConf.load(path)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        raise SepnetError(f"{path} can't be read ({shorten(error)}): copy it again") from error
+        raise unreadable(path, error) from error
     if not isinstance(config, DictConfig):
         raise SepnetError(f"{path} is a list, not a configuration: copy it again")
     return config
-
-
-def _checkpoint_weights(path: Path) -> Mapping[str, torch.Tensor]:
-    """The weights of the separator in a checkpoint of a training: the averaged ones if there are any."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise SepnetError(f"{path} is no checkpoint of a training: it holds no state_dict")
-    return {name.removeprefix("separator."): tensor for name, tensor in checkpoint["state_dict"].items()}
 
 
 def _check_weights(

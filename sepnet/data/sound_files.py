@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
 from sepnet.types import SepnetError
+
+ANY_FOLDERS = "**"  # in a pattern
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,36 @@ def list_folder(root: Path) -> FolderContent:
     Raises:
         SepnetError: It can't be opened.
     """
+    walk = _walk(root)
+    return FolderContent(tuple(sorted(walk.files)), tuple(sorted(walk.left_out, key=lambda s: s.path)))
+
+
+def match_pattern(pattern: Path) -> set[Path]:
+    """Find the paths that match a pattern.
+
+    Args:
+        pattern: With ``*``, ``?``, ``[a-z]``, and ``**`` for any number of folders, of which each is searched
+            once, however many links lead to it. Hidden files and folders match only where the pattern begins
+            with a dot, too.
+
+    Raises:
+        SepnetError: A folder that ``**`` stands for can't be opened.
+    """
+    if ANY_FOLDERS not in pattern.parts:
+        return {Path(name) for name in glob.glob(str(pattern))}  # noqa: PTH207 (of any root)
+    place = pattern.parts.index(ANY_FOLDERS)
+    above, below = Path(*pattern.parts[:place]), Path(*pattern.parts[place + 1 :] or "*")
+    roots = [root for root in match_pattern(above) if root.is_dir()] if place else [above]
+    return {
+        path
+        for root in roots
+        for folder in _walk(root).searched.values()
+        for path in match_pattern(Path(glob.escape(str(root / folder))) / below)
+    }
+
+
+def _walk(root: Path) -> _Walk:
+    """Search a folder, all folders in it, and then those that links lead to."""
     walk = _Walk(root)
     if error := walk.search(""):
         raise SepnetError(f"can't open the folder {root}: {error}; check its permissions")
@@ -58,7 +91,7 @@ def list_folder(root: Path) -> FolderContent:
         path = walk.links.pop(0)
         if error := walk.search(path):
             walk.left_out.append(SkippedFile(path, error))
-    return FolderContent(tuple(sorted(walk.files)), tuple(sorted(walk.left_out, key=lambda s: s.path)))
+    return walk
 
 
 class _Walk:
@@ -69,15 +102,15 @@ class _Walk:
         self.files: list[str] = []
         self.links: list[str] = []
         self.left_out: list[SkippedFile] = []
-        self._searched: dict[str, str] = {}
+        self.searched: dict[str, str] = {}  # the path of each real folder
 
     def search(self, path: str) -> str | None:
         """Search a folder and those in it; links to folders are kept for later. Returns why it can't be."""
         folder = self.root / path
         real = os.path.realpath(folder)
-        if real in self._searched:
+        if real in self.searched:
             return f"leads to the folder {real}, which is searched already"
-        self._searched[real] = path
+        self.searched[real] = path
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)

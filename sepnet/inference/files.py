@@ -18,7 +18,7 @@ from sepnet.atomic import exists
 from sepnet.claim import temporary_folder
 from sepnet.data import audio
 from sepnet.data.manifest import SkippedFile
-from sepnet.data.sound_files import is_hidden, is_sound, list_folder
+from sepnet.data.sound_files import is_hidden, is_sound, list_folder, match_pattern
 from sepnet.paths import real
 from sepnet.remote import RemoteFile
 from sepnet.types import SepnetError
@@ -172,8 +172,7 @@ def _expand(
             parent = file.parent if out is None else Path(out) / file.parent.relative_to(path)
             yield Recording(file, parent, file.stem)
     elif not os.path.exists(path) and glob.has_magic(str(path)):  # noqa: PTH110
-        matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (any root)
-        files = [file for file in matches if not file.is_dir()]
+        files = sorted(file for file in match_pattern(path) if not file.is_dir())
         if not files:
             raise SepnetError(f"no file matches {word}: check the pattern")
         for file in files:

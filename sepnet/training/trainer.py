@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 
+from sepnet import artifact
 from sepnet.training import loggers
 from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
 from sepnet.training.datamodule import MixtureDataModule
@@ -162,22 +161,15 @@ def check_checkpoint(path: Path, task: SeparationTask) -> int:
     Raises:
         SepnetError: The file can't be read, or belongs to another architecture.
     """
+    checkpoint = artifact.read_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        weights, n_steps = checkpoint["state_dict"], int(checkpoint["global_step"])
-    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise SepnetError(
-            f"{path} can't be read ({' '.join(str(error).split())[:200]}): put another checkpoint of the run "
-            "in its place, or start anew"
-        ) from error
-    try:
-        task.load_state_dict(weights)
+        task.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise SepnetError(
             f"{path} holds another architecture than model describes ({' '.join(str(error).split())[:300]}): "
             "take the settings that the run was started with"
         ) from error
-    return n_steps
+    return checkpoint.n_steps
 
 
 @contextlib.contextmanager
