@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from sepnet.paths import expand_home
+from sepnet.types import MAX_SOURCES
 from sepnet.urls import local_path
 
 PositiveInt = Annotated[int, Ge(1), Le(1_000_000_000)]
@@ -18,7 +19,7 @@ LayerSize = Annotated[int, Ge(1), Le(65_536)]
 """Channels, units or features of a layer, or its taps."""
 Depth = Annotated[int, Ge(1), Le(1_000)]
 """How many times something is repeated in a network."""
-NumberOfSources = Annotated[int, Ge(1), Le(64)]
+NumberOfSources = Annotated[int, Ge(1), Le(MAX_SOURCES)]
 SampleRate = Annotated[int, Ge(1_000), Le(768_000)]
 """In Hz."""
 FrameSamples = Annotated[int, Ge(1), Le(1_048_576)]

@@ -28,6 +28,7 @@ class SeparationWarning(UserWarning):
 
 
 HINTS = frozenset({"n_sources", "queries", "references"})
+MAX_SOURCES = 64  # of a mixture
 _HINT_REMEDIES = {
     "n_sources": "give their number, n_sources=2",
     "queries": "give an example of the sound, query=example.wav",
@@ -137,9 +138,9 @@ class Mixture:
 
     def _check_hints(self) -> None:
         number, queries, references = self.n_sources, self.queries, self.references
-        is_number = isinstance(number, int) and not isinstance(number, bool) and number >= 1
-        if number is not None and not is_number:
-            raise SepnetError(f"n_sources is {number!r}: give a whole number of at least 1")
+        is_number = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (is_number and 1 <= number <= MAX_SOURCES):
+            raise SepnetError(f"n_sources is {number!r}: give a whole number from 1 to {MAX_SOURCES}")
         if queries is not None and (
             not isinstance(queries, tuple) or not all(isinstance(query, Query) for query in queries)
         ):

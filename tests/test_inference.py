@@ -151,6 +151,9 @@ def test_the_number_of_sources_has_to_be_that_of_the_model(model: MaskEstimator)
     for wrong in (0, -1):
         with pytest.raises(SepnetError, match=f"n_sources is {wrong}: give a whole number from 1"):
             sepnet.separate(noise(100), RATE, "identity", n_sources=wrong)
+    for wrong in (0, 65, 10**30, 2.0, True):
+        with pytest.raises(SepnetError, match=r"n_sources is .*: give a whole number from 1 to 64"):
+            Mixture(torch.zeros(1, 100), RATE, n_sources=wrong)
 
 
 @pytest.mark.parametrize(
