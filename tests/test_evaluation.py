@@ -678,6 +678,7 @@ def test_the_cost_is_measured_on_the_first_mixtures_alone(tmp_path: Path) -> Non
         assert row.macs_per_second == (0 if measured else None)
 
 
+@pytest.mark.usefixtures("preloaded")
 def test_a_cost_is_measured_in_another_process_too(tmp_path: Path) -> None:
     path = here([contender("floor")], tmp_path, n_processes=1, cost_mixtures=1, limit=1)
     assert [row.macs_per_second for row in rows.read(path)] == [0, 0]
