@@ -158,9 +158,10 @@ def check_fields(instance: Any, prefix: str = "") -> None:
 
 
 def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
-    """Write the end of a sentence that says that there is no ``name``: the most similar name.
+    """Write the end of a sentence that says that there is no ``name``: the most similar name, or what there is.
 
-    Names may be dotted: one with the same last part comes first.
+    Names may be dotted: one with the same last part comes first, and of more than ``n_listed`` those are
+    listed that have no dot.
     """
     names = sorted(known)
     if not names:
@@ -171,7 +172,8 @@ def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
     near = near or [tails[one] for one in difflib.get_close_matches(tail, sorted(tails), 1)]
     if near:
         return f": did you mean {near[0]!r}?"
-    return f": there are {', '.join(names)}" if len(names) <= n_listed else ": see the files in conf/"
+    listed = [one for one in names if "." not in one] if len(names) > n_listed else []
+    return f": there are {', '.join(listed or names)}"
 
 
 def check_names(cls: type[Any], values: Mapping[str, Any], prefix: str = "") -> None:

@@ -111,6 +111,21 @@ def test_settings_that_are_not_there_are_told_with_the_nearest(
     assert refusal(lambda: overrides.check("train", ["data=folder", word]), capsys).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "told"),
+    [
+        ("serve", "model=pit", "there is no setting 'model': did you mean 'models'?"),
+        ("eval", "model=pit", "there is no setting 'model': there are address, chunk_seconds, "),
+        ("export", "trainer=ddp", "there is no setting 'trainer': there are format, "),
+    ],
+)
+def test_a_group_of_other_commands_is_no_setting(
+    name: str, word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not overrides.clashes(overrides.key_of(word), name)  # with a setting, which Hydra would not take
+    assert refusal(lambda: overrides.check(name, [word]), capsys).startswith(told)
+
+
 def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data=folder", "model=pit_blstm", "model.network.hiden=3"]
     assert "'model.network.n_hidden'" in refusal(lambda: overrides.check("train", words), capsys)

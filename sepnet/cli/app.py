@@ -70,7 +70,8 @@ def run(
     }
 
     def guarded(config: DictConfig) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("sepnet").setLevel(logging.INFO)  # and not the requests that other packages report
         with one_sentence():
             for word in plain_words:
                 OmegaConf.update(config, key_of(word), unquoted(word.partition("=")[2]))

@@ -185,13 +185,19 @@ def _check_choices(
 
 def _defaults(config_name: str, folder: Path | None) -> list[dict[str, Any]]:
     """The choices of the defaults list of a configuration."""
+    entries = _content(config_name, folder).get("defaults", [])
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _content(config_name: str, folder: Path | None) -> dict[str, Any]:
+    """What the file of a configuration holds itself."""
     file = (folder or config_folder()) / f"{config_name}.yaml"
     if not file.is_file():
         raise SepnetError(
             f"there is no configuration {config_name} in {file.parent}: leave out --config-name"
         )
-    entries = yaml.safe_load(file.read_text()).get("defaults", [])
-    return [entry for entry in entries if isinstance(entry, dict)]
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
 
 
 def _groups(config_name: str, folder: Path | None = None, own: Path | None = None) -> dict[str, list[str]]:
@@ -212,8 +218,7 @@ def _folders() -> set[str]:
 
 def clashes(key: str, config_name: str, folder: Path | None = None) -> bool:
     """Whether a plain setting has the name of a folder in conf: Hydra takes it for a choice from there."""
-    ours = not key.startswith("hydra/")
-    return ours and key in _folders() and key not in _groups(config_name, folder)
+    return key in _folders() & set(_content(config_name, folder)) - set(_groups(config_name, folder))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
