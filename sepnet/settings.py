@@ -158,7 +158,7 @@ def check_fields(instance: Any, prefix: str = "") -> None:
 
 
 def nearest(name: str, known: Iterable[str], *, n_listed: int = 12) -> str:
-    """Write the end of a sentence that says that there is no ``name``: the most similar name, or what there is.
+    """Write the end of a sentence that says that there is no ``name``: the most similar, or what there is.
 
     Names may be dotted: one with the same last part comes first, and of more than ``n_listed`` those are
     listed that have no dot.
