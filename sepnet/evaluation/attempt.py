@@ -102,7 +102,10 @@ def attempt(loaded: LoadedContender, mixture: Mixture, references: Float[Tensor,
     n_outputs = separator.info.n_sources
     by_class = represents_all(separator.info.labels, mixture.labels)
     if n_outputs not in (None, len(references)) and not by_class:
-        return Attempt("cannot_separate", f"gives {n_outputs} sources, not {len(references)}")
+        return Attempt(
+            "cannot_separate",
+            f"gives {n_outputs} source{'' if n_outputs == 1 else 's'}, not {len(references)}",
+        )
     try:
         visible = visible_copy(separator, mixture)
         forget_peak()
