@@ -22,7 +22,7 @@ help:
 	@echo "make results  evaluate every method, for docs/results.md (hours); needs SEPNET_SPEECH8K and SEPNET_ESC10"
 	@echo "make search   the variants of pit that docs/results.md compares (four hours)"
 	@echo "make docs   these documents and the reference as pages, in site/"
-	@echo "make test   install, and run the tests (about 12 minutes on two cores)"
+	@echo "make test   install, and run the tests (about 5 minutes on two cores)"
 	@echo "make test-all  run every test, the slow ones as well, with annotations checked, and build the documents (over an hour)"
 	@echo "make check  ruff, mypy and the import rules"
 	@echo "make clean  remove the virtual environment, the demo's run, the toy corpus, caches and indices, and site/"
@@ -97,8 +97,9 @@ search: $(VENV)/.dev
 	$(SEARCH) trainer.max_time=00:00:40:00 'model.network={},{$(WIDE)},{$(WIDE),n_blocks:5}'
 	@$(BIN)/python scripts/publish.py variants=[$$(ls -d runs/search/*-* | paste -sd,)]
 
-# Workers that are done take over tests of others: the slowest files are not the last to end.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# Workers that are done take over tests of others: the slowest files are not the last to end. Compiled modules are kept
+# even where PYTHONDONTWRITEBYTECODE is set, since many processes import them.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict

@@ -435,22 +435,22 @@ def test_debug_takes_a_few_steps_of_everything(corpus: Path, tmp_path: Path) -> 
     assert isinstance(sepnet.load(only_run(tmp_path)), nn.Module)
 
 
+def train_by_two(corpus: Path, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A training in two processes that share each batch; the programs it starts are as a user starts them."""
+    words = (*settings(corpus, home, "trainer=ddp", "trainer.accelerator=cpu"), *words)
+    script = [sys.executable, str(Path(__file__).with_name("training_fixtures.py")), *words]
+    variables = {**os.environ, "SEPNET_TEST_LOG": str(home / "seen"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(script, capture_output=True, text=True, env=variables, cwd=home, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def test_two_processes_see_the_mixtures_of_one_and_learn_the_same(corpus: Path, tmp_path: Path) -> None:
     homes = tmp_path / "two", tmp_path / "one"
     for home in homes:
         home.mkdir()
-    words = settings(corpus, homes[0], "trainer=ddp", "trainer.accelerator=cpu")
-    script = [sys.executable, str(Path(__file__).with_name("training_fixtures.py")), *words]
-    variables = {**os.environ, "SEPNET_TEST_LOG": str(homes[0] / "seen"), "OMP_NUM_THREADS": "1"}
-    two = subprocess.run(script, capture_output=True, text=True, env=variables, cwd=homes[0], timeout=300)
-    assert two.returncode == 0, two.stderr
+    two = train_by_two(corpus, homes[0])
     assert "sync_dist" not in two.stderr
-    again = subprocess.run(
-        [*script, "resume=true"], capture_output=True, text=True, env=variables, cwd=homes[0], timeout=300
-    )
-    assert again.returncode == 0, again.stderr
-    assert "this run is finished: 10 steps" in again.stdout
-    assert "terminate" not in again.stderr
     assert two.stdout.count("run folder") == two.stdout.count("done: 10 steps") == 1
     train_one = run("train", settings(corpus, homes[1]), homes[1], log=homes[1] / "seen")
     assert train_one.wait() == 0, train_one.told
@@ -466,6 +466,14 @@ def test_two_processes_see_the_mixtures_of_one_and_learn_the_same(corpus: Path, 
     scores = [logged(only_run(home), "val/si_sdri") for home in homes]
     assert scores[0] == pytest.approx(scores[1], abs=1e-3)
     assert len(list(homes[0].glob("runs/*"))) == 1
+
+
+@pytest.mark.slow
+def test_a_finished_run_of_two_processes_says_so(corpus: Path, tmp_path: Path) -> None:
+    train_by_two(corpus, tmp_path)
+    again = train_by_two(corpus, tmp_path, "resume=true")
+    assert "this run is finished: 10 steps" in again.stdout
+    assert "terminate" not in again.stderr
 
 
 def test_a_batch_that_processes_can_t_share_is_refused(corpus: Path, tmp_path: Path) -> None:
