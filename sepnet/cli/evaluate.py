@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -21,10 +20,9 @@ from sepnet.evaluation.join import join
 from sepnet.evaluation.listening import listening
 from sepnet.evaluation.publish import terminal_table
 from sepnet.evaluation.scoring import available_measures
-from sepnet.inference.fetching import showing
-from sepnet.remote_folder import stored_folder
+from sepnet.inference.fetching import results_folder
 from sepnet.types import SepnetError
-from sepnet.urls import path_or_url, shown
+from sepnet.urls import path_or_url
 
 
 def main() -> None:
@@ -45,7 +43,7 @@ def run(config: DictConfig) -> None:
     if settings.compare is not None:
         if settings.out is None:
             raise SepnetError("the joined results need a folder: give out=compared")
-        with _results_folder(path_or_url(settings.out)) as folder:
+        with results_folder(path_or_url(settings.out)) as folder:
             join(settings.compare, folder)
             _show(folder)
         return
@@ -55,22 +53,12 @@ def run(config: DictConfig) -> None:
         artifact.resolve(name)  # before anything is scored
     taking_part = contenders(names)
     test = settings.data_set(trained).test()
-    with _results_folder(settings.results_place(trained, test.fingerprint)) as folder:
+    with results_folder(settings.results_place(trained, test.fingerprint)) as folder:
         _evaluate(settings, taking_part, test, folder)
         _show(folder)
         if settings.listen is not None:
             page = listening(folder / "rows.csv", taking_part, test, settings.listen)
             print(f"listen to each method: {page}")
-
-
-@contextmanager
-def _results_folder(place: Path | str) -> Iterator[Path]:
-    """The folder of the results; of one in a store a copy, which messages call by its URL."""
-    if isinstance(place, Path):
-        yield place
-        return
-    with stored_folder(place) as folder, showing({str(folder): shown(place)}):
-        yield folder
 
 
 def _evaluate(

@@ -11,6 +11,7 @@ from typing import Any, cast
 from sepnet import remote
 from sepnet.claim import temporary_folder
 from sepnet.remote import RemoteFile
+from sepnet.remote_folder import stored_folder
 from sepnet.types import SepnetError
 from sepnet.urls import parent_url, shown
 
@@ -55,6 +56,26 @@ def showing(names: Mapping[str, str]) -> Iterator[None]:
             yield
     except (SepnetError, OSError) as error:
         raise RecordingError(replaced(str(error), names)) from error
+
+
+@contextmanager
+def results_folder(place: Path | str) -> Iterator[Path]:
+    """Open a folder of results; of one in a store a copy, which messages call by its URL.
+
+    Args:
+        place: The folder, or its URL. What is written into the copy is put there as ``stored_folder`` does.
+
+    Yields:
+        The folder on this machine.
+
+    Raises:
+        SepnetError: The store can't be read or written to.
+    """
+    if isinstance(place, Path):
+        yield place
+        return
+    with stored_folder(place) as folder, showing({str(folder): shown(place)}):
+        yield folder
 
 
 class _Renaming:
