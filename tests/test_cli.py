@@ -146,6 +146,7 @@ def test_the_nearest_name_is_that_of_the_chosen_model(capsys: pytest.CaptureFixt
         ("loader.batch_size=21", r"loader\.batch_size=21 has to be between 1 and data\.epoch_size=20"),
         ("model.sample_rate=16000", "data.sample_rate is 8000 Hz, but model.sample_rate 16000 Hz"),
         ("data.corpus.root=???", r"data\.corpus\.root has no value: give data\.corpus\.root=\.\.\."),
+        ("data=noisy_folder", r"data\.noise\.root has no value: give data\.noise\.root=\.\.\."),
         ("data.corpus.root=/not/there", "there is no folder /not/there"),
         ("data.sample_rate=16000", "model.sample_rate 8000 Hz: they have to agree"),
         ("name=a/b", "name is 'a/b': give a name without slashes"),

@@ -176,7 +176,8 @@ def test_no_setting_of_a_command_ends_in_a_traceback(
 def test_no_setting_of_the_data_ends_in_a_traceback(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in re.findall(r"oc\.env:(\w+)", path.read_text()):
         monkeypatch.setenv(variable, "/nowhere")
-    config = compose([f"data={path.stem}", "data.corpus.root=/nowhere"]).data
+    noise = ["data.noise.root=/nowhere"] if path.stem == "noisy_folder" else []
+    config = compose([f"data={path.stem}", "data.corpus.root=/nowhere", *noise]).data
     try_every_leaf(OmegaConf.to_container(config, resolve=True), artifact.build)
 
 

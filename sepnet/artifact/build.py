@@ -64,7 +64,7 @@ def build(
 
 
 def explain_omegaconf(error: OmegaConfBaseException) -> str:
-    """Put an error of OmegaConf into a sentence, with the remedy for a missing environment variable."""
+    """Put an error of OmegaConf into a sentence, with the remedy for what is missing."""
     first_line = str(error).splitlines()[0]
     if match := re.search(r"Environment variable '(\w+)' not found", first_line):
         key = getattr(error, "full_key", None) or "the setting that it stands for"
@@ -72,6 +72,8 @@ def explain_omegaconf(error: OmegaConfBaseException) -> str:
             f"the environment variable {match[1]} is not set: run `export {match[1]}=/path/to/the/corpus`, "
             f"or set {key} (data/README.md says which corpus this is)"
         )
+    if match := re.search(r"Missing mandatory value: ([\w.]+)", first_line):
+        return f"{match[1]} has no value: give {match[1]}=..."
     return f"the settings can't be used: {first_line}"
 
 
