@@ -173,6 +173,16 @@ def test_every_format_that_can_be_written_is_read(tmp_path: Path) -> None:
     assert unread == []
 
 
+@pytest.mark.parametrize(("form", "codec"), [("g722", "g722"), ("sbc", "sbc"), ("rso", "pcm_u8")])
+def test_formats_without_a_header_are_told_by_their_suffix(form: str, codec: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{form}"
+    encode(path, form, codec, [sound(1, 16000)], 16000)
+    assert audio.info(path).frames > 0
+    path.rename(tmp_path / "a.wav")
+    with pytest.raises(SepnetError, match="can't be read as audio"):
+        audio.info(tmp_path / "a.wav")
+
+
 def _is_audio_encoder(name: str) -> bool:
     try:
         return av.codec.Codec(name, "w").type == "audio"

@@ -278,6 +278,14 @@ def test_multirun_makes_a_run_of_each_combination(corpus: Path, tmp_path: Path) 
 # ---------------------------------------------------------------- data
 
 
+def test_a_sweep_whose_first_job_is_refused_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
+    words = [*settings(corpus, tmp_path), "model.objective.metric._target_=3.5", "-m"]
+    command = run("train", words, tmp_path)
+    assert command.wait() == 2, command.told
+    assert "defines: refused" in command.err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_corpus_that_can_t_serve_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def trained_on(corpus: Path, *more: str) -> str:
         told = refusal(lambda: train(compose(settings(corpus, tmp_path / "home", *more))), capsys)

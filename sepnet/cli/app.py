@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import hydra
 import torch
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -69,7 +70,11 @@ def run(
         if word not in plain_words
     }
 
+    sweeps_begun: list[Path] = []
+
     def guarded(config: DictConfig) -> None:
+        if arguments.multirun:
+            sweeps_begun.append(Path(HydraConfig.get().sweep.dir))
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("sepnet").setLevel(logging.INFO)  # and not the requests that other packages report
         with one_sentence():
@@ -89,10 +94,22 @@ def run(
     with one_sentence():
         try:
             start(guarded)()
+        except SystemExit:
+            if len(sweeps_begun) == 1:  # its first job was refused
+                _remove_sweep(sweeps_begun[0])
+            raise
         except ValueError as error:  # of its options; what ``main`` raises gets here only if Hydra is told so
             if "HYDRA_FULL_ERROR" in os.environ:
                 raise
             raise SepnetError(f"the command line can't be used: {error}") from error
+
+
+def _remove_sweep(folder: Path) -> None:
+    """Remove what Hydra writes before the first job of a sweep, and the folders that are then empty."""
+    with contextlib.suppress(OSError):
+        (folder / "multirun.yaml").unlink()
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def read_arguments() -> argparse.Namespace:

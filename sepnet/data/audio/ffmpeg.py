@@ -33,6 +33,7 @@ CONTAINERS = (
 """Formats that hold their sound themselves. Left out: playlists and the like, which make FFmpeg read other
 files or addresses; scripts that make sound without end; pictures and subtitles."""
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "crypto"}  # and thus open nothing else
+HEADERLESS_FORMATS = frozenset({"aptx", "dfpwm", "g722", "rso", "sbc"})  # which the file's suffix alone tells
 WITH_LENGTH = frozenset(
     {
         "mov,mp4,m4a,3gp,3g2,mj2",
@@ -108,9 +109,13 @@ class FfmpegDecoder:
         self._stream.seek(0)
         self._has_mpeg_length = headers.has_mpeg_length(self._stream)
         self._stream.seek(0)
+        suffix = Path(self._name).suffix.lower().removeprefix(".")
+        form = suffix if suffix in HEADERLESS_FORMATS else None
         try:
             self._container = self._opened.enter_context(
-                av.open(FileForFfmpeg(self._stream), "r", options=OPTIONS, metadata_errors="ignore")
+                av.open(
+                    FileForFfmpeg(self._stream), "r", format=form, options=OPTIONS, metadata_errors="ignore"
+                )
             )
         except (av.FFmpegError, ValueError) as error:
             raise self._unreadable(getattr(error, "strerror", None) or error) from error
