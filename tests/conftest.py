@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
+import pytest
 import soundfile
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
@@ -27,6 +29,14 @@ from sepnet.data.indexing import index  # noqa: E402
 from sepnet.data.manifest import Manifest  # noqa: E402
 
 RATE = 8000
+
+
+@pytest.fixture
+def unchecked_annotations() -> Iterator[None]:
+    """For what breaks annotations on purpose."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def write_corpus(

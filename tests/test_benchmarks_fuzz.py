@@ -108,6 +108,7 @@ def test_inputs_are_as_many_as_their_numbers_and_the_same_for_the_same_seed(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked_annotations")
 def test_a_few_dozen_inputs_are_without_fault() -> None:
     outcomes = fuzz.fuzz(
         {"files": range(12), "settings": range(12), "library": range(30), "http": range(6)}, seed=3

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docs_folder
-import jaxtyping
 import pytest
 
 from sepnet.cli import overrides
@@ -68,12 +67,8 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def unchecked() -> Iterator[None]:
-    """Without the checks of annotations, as a reader runs it: the sizes of an export are no integers."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+# As a reader runs it: the sizes of an export are no integers, to those who check annotations.
+pytestmark = pytest.mark.usefixtures("unchecked_annotations")
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import onnx
 import onnxruntime
@@ -44,12 +43,8 @@ LENGTHS = (1, 15, 32, 33, 1001)  # shorter than a window, as long, longer, and o
 small_tcn = partial(TCN, n_channels=8, n_hidden=8, n_blocks=2, n_repeats=1, separable=True)
 
 
-@pytest.fixture(autouse=True)
-def _unchecked() -> Iterator[None]:
-    """While a graph is traced, numbers stand for any number: no int, to those who check annotations."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+# While a graph is traced, numbers stand for any number: no int, to those who check annotations.
+pytestmark = pytest.mark.usefixtures("unchecked_annotations")
 
 
 def estimator(network: Callable[[int, int], nn.Module], **settings: Any) -> MaskEstimator:
