@@ -114,7 +114,9 @@ def test_patterns_and_names_that_look_like_patterns(tmp_path: Path) -> None:
     assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"a1", "a2", "x[1]"}
 
 
-def test_a_pattern_searches_each_folder_once_however_many_links_lead_to_it(tmp_path: Path) -> None:
+def test_a_pattern_searches_each_folder_once_however_many_links_lead_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("in/a.wav", "in/deep/er/b.wav", "in/.hidden/c.wav", "in/x[1]/d.wav", "elsewhere/e.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / name, sound(0.2), RATE)
@@ -123,9 +125,8 @@ def test_a_pattern_searches_each_folder_once_however_many_links_lead_to_it(tmp_p
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
 
     def matches(pattern: str) -> set[str]:
-        return {
-            str(path.relative_to(tmp_path)) for path in match_pattern(tmp_path / pattern) if path.is_file()
-        }
+        found, _ = match_pattern(tmp_path / pattern)
+        return {str(path.relative_to(tmp_path)) for path in found if path.is_file()}
 
     every = {"in/a.wav", "in/deep/er/b.wav", "in/x[1]/d.wav", "in/linked/e.wav"}
     assert matches("in/**/*.wav") == matches("in/**") == matches("i*/**/**/*") == every
@@ -134,6 +135,7 @@ def test_a_pattern_searches_each_folder_once_however_many_links_lead_to_it(tmp_p
     assert matches("gone/**/*.wav") == matches("in/a.wav/**") == set()
     separated(tmp_path / "in" / "**" / "[ab].wav", f"out={tmp_path}/out")
     assert {name.split("_")[0] for name in names(tmp_path / "out")} == {"a", "b"}
+    assert f"{tmp_path}/in/loop2 leads to the folder" in capsys.readouterr().err  # as where a folder is given
 
 
 def test_standard_input_is_taken(mixture: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,11 +70,11 @@ def run(
         if word not in plain_words
     }
 
-    sweeps_begun: list[Path] = []
+    job_folders: list[Path] = []  # of the sweep, once for each job that has begun
 
     def guarded(config: DictConfig) -> None:
         if arguments.multirun:
-            sweeps_begun.append(Path(HydraConfig.get().sweep.dir))
+            job_folders.append(Path(HydraConfig.get().sweep.dir))
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("sepnet").setLevel(logging.INFO)  # and not the requests that other packages report
         with one_sentence():
@@ -94,9 +94,9 @@ def run(
     with one_sentence():
         try:
             start(guarded)()
-        except SystemExit:
-            if len(sweeps_begun) == 1:  # its first job was refused
-                _remove_sweep(sweeps_begun[0])
+        except SystemExit as ended:
+            if len(job_folders) == 1 and ended.code == BAD_INPUT:
+                _remove_sweep(job_folders[0])
             raise
         except ValueError as error:  # of its options; what ``main`` raises gets here only if Hydra is told so
             if "HYDRA_FULL_ERROR" in os.environ:

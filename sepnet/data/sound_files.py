@@ -58,7 +58,7 @@ def list_folder(root: Path) -> FolderContent:
     return FolderContent(tuple(sorted(walk.files)), tuple(sorted(walk.left_out, key=lambda s: s.path)))
 
 
-def match_pattern(pattern: Path) -> set[Path]:
+def match_pattern(pattern: Path) -> tuple[set[Path], set[SkippedFile]]:
     """Find the paths that match a pattern.
 
     Args:
@@ -66,20 +66,27 @@ def match_pattern(pattern: Path) -> set[Path]:
             once, however many links lead to it. Hidden files and folders match only where the pattern begins
             with a dot, too.
 
+    Returns:
+        The paths, and what could not be followed below the folders that ``**`` begins with.
+
     Raises:
-        SepnetError: A folder that ``**`` stands for can't be opened.
+        SepnetError: A folder that ``**`` begins with can't be opened.
     """
     if ANY_FOLDERS not in pattern.parts:
-        return {Path(name) for name in glob.glob(str(pattern))}  # noqa: PTH207 (of any root)
+        return {Path(name) for name in glob.glob(str(pattern))}, set()  # noqa: PTH207 (of any root)
     place = pattern.parts.index(ANY_FOLDERS)
     above, below = Path(*pattern.parts[:place]), Path(*pattern.parts[place + 1 :] or "*")
-    roots = [root for root in match_pattern(above) if root.is_dir()] if place else [above]
-    return {
-        path
-        for root in roots
-        for folder in _walk(root).searched.values()
-        for path in match_pattern(Path(glob.escape(str(root / folder))) / below)
-    }
+    roots = [root for root in match_pattern(above)[0] if root.is_dir()] if place else [above]
+    paths: set[Path] = set()
+    left_out: set[SkippedFile] = set()
+    for root in roots:
+        walk = _walk(root)
+        left_out |= {SkippedFile(str(root / skipped.path), skipped.reason) for skipped in walk.left_out}
+        for folder in walk.searched.values():
+            more_paths, more_left_out = match_pattern(Path(glob.escape(str(root / folder))) / below)
+            paths |= more_paths
+            left_out |= more_left_out
+    return paths, left_out
 
 
 def _walk(root: Path) -> _Walk:

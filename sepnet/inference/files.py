@@ -172,7 +172,9 @@ def _expand(
             parent = file.parent if out is None else Path(out) / file.parent.relative_to(path)
             yield Recording(file, parent, file.stem)
     elif not os.path.exists(path) and glob.has_magic(str(path)):  # noqa: PTH110
-        files = sorted(file for file in match_pattern(path) if not file.is_dir())
+        matches, skipped_files = match_pattern(path)
+        left_out += sorted(skipped_files, key=lambda skipped: skipped.path)
+        files = sorted(file for file in matches if not file.is_dir())
         if not files:
             raise SepnetError(f"no file matches {word}: check the pattern")
         for file in files:
