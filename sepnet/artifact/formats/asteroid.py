@@ -14,7 +14,7 @@ from typing import Any
 from sepnet.artifact.formats.asteroid_networks import FILTERBANKS, NETWORKS
 from sepnet.artifact.formats.pickled import load_pickled, take_tensors
 from sepnet.artifact.formats.published import PublishedModel, Renaming, mask_estimator, rename
-from sepnet.artifact.formats.settings import MAX_CHANNELS, MAX_SAMPLE_RATE, MAX_SOURCES, Settings
+from sepnet.artifact.formats.settings import MAX_CHANNELS, MAX_NETWORK_SOURCES, MAX_SAMPLE_RATE, Settings
 from sepnet.types import SepnetError
 
 TOOLKIT = "asteroid"
@@ -83,7 +83,7 @@ def _separator(
     name: str, settings: Settings, network: dict[str, Any], task: str, trained_at: object
 ) -> dict[str, Any]:
     """The constructor call around a network."""
-    n_sources = settings.whole("n_src", None, most=MAX_SOURCES)
+    n_sources = settings.whole("n_src", None, most=MAX_NETWORK_SOURCES)
     n_filters = settings.whole("n_filters", None, most=MAX_CHANNELS)
     default_rate = trained_at if isinstance(trained_at, int | float) else None
     settings.choice("fb_name", "free", FILTERBANK_NAMES)

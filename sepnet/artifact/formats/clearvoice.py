@@ -21,7 +21,7 @@ from sepnet.artifact.formats.published import (
     mask_estimator,
     rename,
 )
-from sepnet.artifact.formats.settings import MAX_SOURCES
+from sepnet.artifact.formats.settings import MAX_NETWORK_SOURCES
 from sepnet.types import SepnetError
 
 TOOLKIT = "clearvoice"
@@ -116,9 +116,9 @@ def read(folder: Path) -> PublishedModel:
     size = Sizes(weights, path)
     n_filters, window = size("filterbank.encoder.filterbank._filters", 0, 2)
     n_sources = size("network.sources.1.bias", 0)[0] // size("network.out.value.bias", 0)[0]
-    if not 1 <= n_sources <= MAX_SOURCES:
+    if not 1 <= n_sources <= MAX_NETWORK_SOURCES:
         raise SepnetError(
-            f"{path} holds a network for {n_sources} sources: at most {MAX_SOURCES} are allowed"
+            f"{path} holds a network for {n_sources} sources: at most {MAX_NETWORK_SOURCES} are allowed"
         )
     return PublishedModel(
         architecture="MossFormer2",

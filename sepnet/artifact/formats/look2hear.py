@@ -18,7 +18,13 @@ from torch import Tensor
 from sepnet.artifact.build import shorten
 from sepnet.artifact.formats.plain_yaml import MAX_BYTES
 from sepnet.artifact.formats.published import PublishedModel, Renaming, mask_estimator, rename
-from sepnet.artifact.formats.settings import MAX_CHANNELS, MAX_LAYERS, MAX_SAMPLE_RATE, MAX_SOURCES, Settings
+from sepnet.artifact.formats.settings import (
+    MAX_CHANNELS,
+    MAX_LAYERS,
+    MAX_NETWORK_SOURCES,
+    MAX_SAMPLE_RATE,
+    Settings,
+)
 from sepnet.types import SepnetError
 
 TOOLKIT = "look2hear"
@@ -130,7 +136,7 @@ def read(folder: Path) -> PublishedModel:
     }
     model = mask_estimator(
         network,
-        n_sources=settings.whole("num_sources", 2, most=MAX_SOURCES),
+        n_sources=settings.whole("num_sources", 2, most=MAX_NETWORK_SOURCES),
         sample_rate=sample_rate,
         leaves_out_noise=False,  # the masks sum to 1
         activation="complex_unbounded",

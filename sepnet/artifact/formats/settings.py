@@ -8,7 +8,7 @@ from typing import Any
 from sepnet.artifact.build import shorten
 from sepnet.types import SepnetError
 
-MAX_SOURCES = 16
+MAX_NETWORK_SOURCES = 16
 MAX_CHANNELS = 8192
 MAX_LAYERS = 256
 MAX_SAMPLE_RATE = 768_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sepnet.artifact.formats.published import Renaming
-from sepnet.artifact.formats.settings import MAX_CHANNELS, MAX_LAYERS, MAX_SOURCES
+from sepnet.artifact.formats.settings import MAX_CHANNELS, MAX_LAYERS, MAX_NETWORK_SOURCES
 from sepnet.artifact.formats.speechbrain_yaml import DUAL_PATH, MODELS, ConstructorCall, Described
 from sepnet.types import SepnetError
 
@@ -77,7 +77,7 @@ def _sepformer(masknet: ConstructorCall, described: Described) -> MaskNetwork:
     return MaskNetwork(
         call=network,
         rules=rules,
-        n_sources=masknet.whole("num_spks", 2, most=MAX_SOURCES),
+        n_sources=masknet.whole("num_spks", 2, most=MAX_NETWORK_SOURCES),
         n_features=masknet.whole("in_channels", None, most=MAX_CHANNELS),
     )
 
@@ -117,7 +117,7 @@ def _resepformer(masknet: ConstructorCall, described: Described) -> MaskNetwork:
     return MaskNetwork(
         call=network,
         rules=rules,
-        n_sources=masknet.whole("num_spk", 2, most=MAX_SOURCES),
+        n_sources=masknet.whole("num_spk", 2, most=MAX_NETWORK_SOURCES),
         n_features=n_features,
         activation=masknet.choice("nonlinear", "relu", ACTIVATIONS),
         input_rms=RESEPFORMER_RMS,
