@@ -18,7 +18,7 @@ from sepnet import artifact
 from sepnet.artifact import build
 from sepnet.data import audio
 from sepnet.data.corpus import Corpus
-from sepnet.data.librimix import DrawnList
+from sepnet.data.librimix import DrawnList, LibriMixList
 from sepnet.inference.pipeline import Pipeline
 from sepnet.metrics import si_sdr
 from sepnet.types import Mixture, SepnetError
@@ -88,6 +88,22 @@ def test_a_corpus_may_be_limited_to_splits(voices: Corpus, noises: Corpus) -> No
     assert {row.noise.path.split("/")[0] for row in rows if row.noise} == {"dev"}
     with pytest.raises(SepnetError, match="has no split fold9"):
         Corpus(root=noises.root, index_dir=noises.index_dir, splits=["fold9"]).manifest()
+
+
+def test_a_published_list_takes_drawn_noise(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
+    manifest = voices.manifest()
+    clean = DrawnList(split="test", n_mixtures=4, csv=tmp_path / "list.csv").fixed_set(manifest, RATE)
+    published = LibriMixList(csv=tmp_path / "list.csv", noise=noises, noise_snr_db=(5.0, 5.0))
+    noisy = published.fixed_set(manifest, RATE)
+    assert [ratio_db(mixture) for mixture in noisy] == pytest.approx([5.0] * 4, abs=0.05)
+    for one, other in zip(noisy, clean, strict=True):
+        assert one.references is not None
+        assert other.references is not None
+        assert torch.equal(one.references, other.references)
+    assert noisy.name is None  # no one else's mixtures
+    assert LibriMixList(csv=tmp_path / "list.csv").fixed_set(manifest, RATE).name is not None
+    with pytest.raises(SepnetError, match="with_noise=true takes the noise of the list"):
+        LibriMixList(csv=tmp_path / "list.csv", noise=noises, with_noise=True, noise_root=tmp_path)
 
 
 def test_a_kept_list_holds_its_noise(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:

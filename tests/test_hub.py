@@ -174,7 +174,9 @@ def test_what_can_not_be_had_is_told_in_a_sentence(
 # Models of other toolkits
 
 GOLDEN = sorted(
-    path for path in (Path(__file__).parent / "golden").iterdir() if (path / "golden.npz").is_file()
+    path
+    for path in (Path(__file__).parent / "golden").iterdir()
+    if (path / "golden.npz").is_file() and not path.name.startswith("demucs")  # no toolkit's form on a hub
 )
 
 

@@ -454,6 +454,117 @@ def test_noise_has_the_same_power_at_each_microphone(voices: Cache, hum: Cache) 
         assert abs(np.corrcoef(noise)[0, 1]) < 0.2
 
 
+@dataclass(frozen=True)
+class DirectAndEcho:
+    """One microphone: the direct path after 3 samples, echoes 100 and 900 samples later."""
+
+    def draw_responses(self, rng: np.random.Generator, n_sources: int, sample_rate: int) -> np.ndarray:
+        responses = np.zeros((n_sources, 1, 1000))
+        responses[..., [3, 103, 903]] = (1.0, -0.4, 0.3)
+        return responses
+
+
+def test_late_reflections_are_in_the_mixture_and_in_no_source(voices: Cache) -> None:
+    mixing = plain_mixing(seconds=0.5, loudness_lufs=QUIET, responses=DirectAndEcho(), early_seconds=0.1)
+    dry, wet = draw(voices, replace(mixing, responses=None)), draw(voices, mixing)
+    whole = draw(voices, replace(mixing, early_seconds=None))
+    delayed = [np.pad(dry.sources, ((0, 0), (n, 0)))[:, :4000] for n in (3, 103, 903)]
+    np.testing.assert_allclose(wet.sources, delayed[0] - 0.4 * delayed[1], atol=1e-6)
+    np.testing.assert_allclose(whole.sources, wet.sources + 0.3 * delayed[2], atol=1e-6)
+    np.testing.assert_array_equal(wet.mixture, whole.mixture)
+
+
+def test_rooms_and_noise_come_as_often_as_asked(voices: Cache, hum: Cache) -> None:
+    mixing = plain_mixing(
+        seconds=0.5, loudness_lufs=QUIET, responses=DirectAndEcho(), early_seconds=0.0,
+        p_responses=0.3, p_noise=0.7, noise_snr_db=(0.0, 0.0),
+    )  # fmt: skip
+    quiet = draws(voices, replace(mixing, p_noise=0.0), 100, hum)
+    echoes = [not np.allclose(x.mixture[0], x.sources.sum(axis=0), atol=1e-6) for x in quiet]
+    assert 20 <= sum(echoes) <= 40
+    dry = draws(voices, replace(mixing, p_responses=0.0), 100, hum)
+    noisy = [not np.allclose(x.mixture[0], x.sources.sum(axis=0), atol=1e-6) for x in dry]
+    assert 60 <= sum(noisy) <= 80
+
+
+# Kinds of noise
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Twelve speakers, each a tone of its own."""
+    times = np.arange(12000) / RATE
+    files = {
+        f"train/s{k:02d}/{take}.wav": (0.1 * np.sin(2 * np.pi * (200 + 100 * k) * times)).astype(np.float32)
+        for k in range(12)
+        for take in range(2)
+    }
+    return cache_of(tmp_path_factory.mktemp("crowd"), files)
+
+
+def residual(cache: Cache, kind: str, index: int, noise: Cache | None = None) -> np.ndarray:
+    mixing = plain_mixing(seconds=1.0, noise_kinds=(kind,), noise_snr_db=(0.0, 0.0))
+    example = draw(cache, mixing, index, noise)
+    return example.mixture[0] - example.sources.sum(axis=0)
+
+
+def test_coloured_noise_falls_by_zero_to_six_db_per_octave(crowd: Cache) -> None:
+    slopes = []
+    for index in range(60):
+        power = np.square(np.abs(np.fft.rfft(residual(crowd, "coloured", index))))
+        low, high = power[200:400].mean(), power[1600:3200].mean()  # three octaves apart
+        slopes.append(10 * np.log10(low / high) / 3)
+    assert min(slopes) > -0.7
+    assert max(slopes) < 6.7
+    assert np.mean(slopes) == pytest.approx(3.0, abs=0.8)
+
+
+def test_hum_is_harmonics_of_the_mains(crowd: Cache) -> None:
+    found = set()
+    for index in range(12):
+        hum = residual(crowd, "hum", index)
+        spectrum = np.abs(np.fft.rfft(hum * np.hanning(len(hum))))
+        spacing = {mains: sum(spectrum[k * mains] for k in (1, 2, 3)) for mains in (50, 60)}
+        mains = max(spacing, key=lambda hz: spacing[hz])
+        near = np.zeros(len(spectrum), dtype=bool)
+        for k in range(1, 80):
+            at = k * mains
+            near[max(0, at - 3 - k // 4) : at + 4 + k // 4] = True
+        assert np.square(spectrum[near]).sum() > 0.99 * np.square(spectrum).sum()
+        found.add(mains)
+    assert found == {50, 60}
+
+
+def test_babble_is_of_four_to_eight_speakers_who_are_not_in_the_mixture(crowd: Cache) -> None:
+    counts = set()
+    mixing = plain_mixing(seconds=1.0, noise_kinds=("babble",), noise_snr_db=(0.0, 0.0))
+    for index, example in enumerate(draws(crowd, mixing, 20)):
+        spectrum = np.abs(np.fft.rfft(residual(crowd, "babble", index)))
+        loud = {k for k in range(12) if spectrum[200 + 100 * k] > 0.2 * spectrum.max()}
+        assert not loud & {int(name[1:]) for name in speakers(example)}
+        counts.add(len(loud))
+    assert counts == {4, 5, 6, 7, 8}
+
+
+def test_kinds_are_drawn_as_often_as_they_are_named(crowd: Cache, hum: Cache) -> None:
+    mixing = plain_mixing(seconds=1.0, noise_kinds=("recorded", "recorded", "recorded", "hum"))
+    tonal = 0
+    for example in draws(crowd, mixing, 80, hum):
+        noise = example.mixture[0] - example.sources.sum(axis=0)
+        power = np.sort(np.square(np.abs(np.fft.rfft(noise * np.hanning(len(noise))))))
+        tonal += power[-400:].sum() > 0.95 * power.sum()
+    assert 10 <= tonal <= 32
+
+
+def test_noise_that_cannot_be_made_is_refused(voices: Cache) -> None:
+    with pytest.raises(SepnetError, match="no recordings of noise"):
+        Mixer(voices, plain_mixing(seconds=0.5, noise_kinds=("recorded", "hum")))
+    with pytest.raises(SepnetError, match="has 4 speakers, and babble takes 9 or more"):
+        Mixer(voices, plain_mixing(seconds=0.5, noise_kinds=("babble",)))
+    with pytest.raises(SepnetError, match=r"noise_kinds is \[\]: choose from recorded, coloured"):
+        plain_mixing(noise_kinds=())
+
+
 # What can't be mixed
 
 
@@ -485,6 +596,7 @@ def test_silent_utterances_are_never_drawn(tmp_path: Path) -> None:
         ({"overlap": (0.9, 0.5)}, "overlap .* in order"),
         ({"loudness_lufs": (-25.0, -33.0)}, "loudness_lufs .* in order"),
         ({"noise_snr_db": (0.0,)}, r"noise_snr_db is \[0.0\]: give two"),
+        ({"noise_kinds": ("rain",)}, r"noise_kinds is \['rain'\]: choose from"),
         ({"seconds": 0.0}, "seconds=0.0"),
         ({"speeds": (1.0, -1.0)}, "positive"),
         ({"speeds": ()}, "positive"),

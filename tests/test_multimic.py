@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import RATE, white_noise, write_corpus
 
@@ -15,7 +16,7 @@ from sepnet.data.fixed_set import FixedSet, ListMixing
 from sepnet.data.librimix import DrawnList, LibriMixList
 from sepnet.data.manifest import Manifest
 from sepnet.data.mixture_list import FileGain, FixedMixture, write_list
-from sepnet.data.responses import MixingMatrix, Responses
+from sepnet.data.responses import MixingMatrix, ResponseBank, Responses, early_part
 from sepnet.data.rooms import Room
 from sepnet.types import SepnetError
 
@@ -127,11 +128,91 @@ def test_lists_pass_the_microphones_on(manifest: Manifest, tmp_path: Path) -> No
     )
 
 
-def test_noise_of_one_microphone_is_refused(manifest: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(SepnetError, match="one microphone"):
-        FixedSet(
-            mixtures=MIXTURES,
-            manifest=manifest,
-            sample_rate=RATE,
-            mixing=ListMixing(with_noise=True, noise_root=tmp_path, responses=MixingMatrix()),
-        )
+@pytest.fixture(name="noisy_list")
+def _noisy_list(tmp_path: Path) -> list[FixedMixture]:
+    """The list with a noise for each mixture, in ``tmp_path``."""
+    soundfile.write(tmp_path / "noise.wav", white_noise(9000, seed=9), RATE, subtype="FLOAT")
+    return [replace(mixture, noise=FileGain("noise.wav", 0.5)) for mixture in MIXTURES]
+
+
+def test_noise_of_one_microphone_is_refused_for_several(
+    manifest: Manifest, noisy_list: list[FixedMixture], tmp_path: Path
+) -> None:
+    mixing = ListMixing(with_noise=True, noise_root=tmp_path, responses=MixingMatrix())
+    noisy = FixedSet(mixtures=noisy_list, manifest=manifest, sample_rate=RATE, mixing=mixing)
+    with pytest.raises(SepnetError, match="a has 2 channels, but its noise was recorded by one microphone"):
+        noisy[0]
+
+
+def test_noise_is_added_to_a_room_of_one_microphone(
+    manifest: Manifest, noisy_list: list[FixedMixture], tmp_path: Path
+) -> None:
+    room = Room(rt60_seconds=(0.1, 0.15), n_microphones=1)
+    mixing = ListMixing(with_noise=True, noise_root=tmp_path, responses=room)
+    noisy = FixedSet(mixtures=noisy_list, manifest=manifest, sample_rate=RATE, mixing=mixing)[0]
+    clean = fixed_set(manifest, room)[0]
+    noise = torch.from_numpy(0.5 * white_noise(9000, seed=9)[:1500])
+    torch.testing.assert_close(noisy.audio - clean.audio, noise[None].float(), atol=1e-6, rtol=0)
+    assert noisy.references is not None
+    assert clean.references is not None
+    assert torch.equal(noisy.references, clean.references)
+
+
+def test_late_reflections_are_in_the_mixture_and_in_no_reference(manifest: Manifest) -> None:
+    """What the references lack is what the later taps add, and the mixture is the same."""
+    room = Room(rt60_seconds=(0.3, 0.3), n_microphones=1)
+    whole, other = fixed_set(manifest, room), fixed_set(manifest, room)
+    early = FixedSet(
+        mixtures=MIXTURES,
+        manifest=manifest,
+        sample_rate=RATE,
+        mixing=ListMixing(responses=room, early_seconds=0.02),
+    )
+    assert early.fingerprint != whole.fingerprint == other.fingerprint
+    assert torch.equal(early[0].audio, whole[0].audio)
+    assert early[0].references is not None
+    assert whole[0].references is not None
+    late = whole[0].references - early[0].references
+    assert late[:, : round(0.02 * RATE)].abs().max() < 1e-6  # the direct path comes first
+    power = [float(x.square().sum()) for x in (late, whole[0].references)]
+    assert 0.003 * power[1] < power[0] < 0.5 * power[1]
+
+
+@dataclass(frozen=True)
+class CountedRooms:
+    """Numbers its rooms as it draws them, and its sources."""
+
+    drawn: list[int]
+
+    def draw_responses(self, rng: np.random.Generator, n_sources: int, sample_rate: int) -> np.ndarray:
+        self.drawn.append(n_sources)
+        return np.full((n_sources, 1, 1), rng.uniform()) + 10 * np.arange(n_sources)[:, None, None]
+
+
+def test_a_bank_draws_each_room_once_and_mixtures_draw_places() -> None:
+    rooms = CountedRooms([])
+    bank = ResponseBank(responses=rooms, n_rooms=3, n_places=4, seed=1)
+    rng = np.random.default_rng(0)
+    drawn = [bank.draw_responses(rng, 2, RATE)[:, 0, 0] for _ in range(200)]
+    assert rooms.drawn == [4, 4, 4]
+    assert len({round(float(gains[0] % 10), 6) for gains in drawn}) == 3
+    assert {tuple((gains // 10).astype(int)) for gains in drawn} == {
+        (a, b) for a in range(4) for b in range(4) if a != b
+    }
+    assert all(gains[0] % 10 == pytest.approx(gains[1] % 10) for gains in drawn)  # of one room
+    other = pickle.loads(pickle.dumps(bank))
+    again = np.random.default_rng(0)
+    for gains in drawn[:20]:
+        np.testing.assert_array_equal(other.draw_responses(again, 2, RATE)[:, 0, 0], gains)
+    with pytest.raises(SepnetError, match="a mixture of 5 sources needs as many places in a room"):
+        bank.draw_responses(rng, 5, RATE)
+
+
+def test_the_early_part_of_a_response_counts_from_its_direct_path() -> None:
+    responses = np.zeros((2, 12), dtype=np.float32)
+    responses[0, [2, 5, 9]] = (0.8, -1.0, 0.1)  # a reflection may be louder than the direct path
+    responses[1, [4, 7, 8]] = (1.0, 0.3, 0.2)
+    early = early_part(responses, 3 / RATE, RATE)
+    assert np.flatnonzero(early[0]).tolist() == [2, 5]
+    assert np.flatnonzero(early[1]).tolist() == [4, 7]
+    np.testing.assert_array_equal(early[early != 0], np.float32([0.8, -1.0, 1.0, 0.3]))

@@ -4,7 +4,8 @@ LibriMix (J. Cosentino et al., "LibriMix: An Open-Source Dataset for Generalizab
 2020) publishes lists of files and gains. It makes a mixture from a row in this way: each source times its
 gain, resampled by ``scipy.signal.resample_poly``, cut to the shortest (min) or padded with zeros to the
 longest (max), summed; the noise is the first channel of its file. Here that is done in memory, in
-float32; LibriMix' own files are the same rounded to 16 bit.
+float32; LibriMix' own files are the same rounded to 16 bit. Beyond LibriMix, the sources may be placed in
+rooms, and noise may be drawn for a list that has none (``sepnet.data.librimix``).
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from sepnet.data.list_files import ListFiles, read_mono, resample_down
 from sepnet.data.manifest import Manifest, Utterance
 from sepnet.data.mixture_list import FixedMixture
 from sepnet.data.queries import QueryChooser, loudest, query_label
-from sepnet.data.responses import Responses, convolve
+from sepnet.data.responses import Responses, convolve, early_part
 from sepnet.data.table import join_names
 from sepnet.paths import expand_home
+from sepnet.ranges import NonNegativeFloat
 from sepnet.types import Mixture, Query, SepnetError
 from sepnet.urls import local_path
 
@@ -50,13 +52,15 @@ class ListMixing:
         query_seconds: Length of the query for each source, from another recording of the speaker or class
             (see ``sepnet.data.queries``); None: no queries.
         responses: A room or a mixing matrix (``sepnet.data.rooms``), drawn anew for each mixture as a pure
-            function of ``response_seed`` and its id; the mixture then has several channels, and the
-            references are the sources' images at channel 0.
+            function of ``response_seed`` and its id; the mixture then has their channels, and the references
+            are the sources' images at channel 0.
         response_seed: Another seed gives other rooms.
+        early_seconds: How long after its direct path a reflection still belongs to a reference; None: all
+            reflections do.
 
     Raises:
-        SepnetError: The mode is unknown, a length is not positive, there is no ``noise_root`` for the noise,
-            or noise and responses are combined: the lists' noise was recorded by one microphone.
+        SepnetError: The mode is unknown, a length is not positive, or there is no ``noise_root`` for the
+            noise.
     """
 
     mode: str = "min"
@@ -66,6 +70,7 @@ class ListMixing:
     query_seconds: float | None = None
     responses: Responses | None = None
     response_seed: int = 0
+    early_seconds: NonNegativeFloat | None = None
 
     @property
     def list_name(self) -> str | None:
@@ -73,11 +78,6 @@ class ListMixing:
         return None
 
     def __post_init__(self) -> None:
-        if self.with_noise and self.responses is not None:
-            raise SepnetError(
-                "with_noise and responses can't go together: the noise of the list has one microphone, "
-                "the mixtures have several; leave one of them out"
-            )
         if self.query_seconds is not None and self.query_seconds <= 0:
             raise SepnetError(
                 f"query_seconds is {self.query_seconds}: give a positive length, or null for none"
@@ -113,7 +113,7 @@ class FixedSet:
         self.sample_rate = sample_rate
         self.mixing = mixing or ListMixing()
         paths = (source.path for mixture in self.mixtures for source in mixture.sources)
-        self._files = ListFiles(manifest, paths, sample_rate)
+        self._files = ListFiles(manifest, paths)
         self._sexes = manifest.sexes
         self._queries: QueryChooser | None = None
         if self.mixing.query_seconds is not None:
@@ -170,6 +170,7 @@ class FixedSet:
             content.append([self._queries.seconds, *([u.sha1 for u in queries or ()] for queries in chosen)])
         if mixing.responses is not None:
             content.append([repr(mixing.responses), mixing.response_seed])
+            content += [] if mixing.early_seconds is None else [mixing.early_seconds]
         return hashlib.sha1(json.dumps(content).encode()).hexdigest()[:16]
 
     def __getitem__(self, index: int) -> Mixture:
@@ -185,12 +186,12 @@ class FixedSet:
         fitted = np.stack(fit_lengths(signals, mixing.mode))  # (source [+ noise], time)
         if mixing.max_seconds is not None:
             fitted = fitted[:, : max(1, round(mixing.max_seconds * self.sample_rate))]
-        images = self._make_images(row, np.ascontiguousarray(fitted, dtype=np.float32))
-        n_sources = len(row.sources)
-        references = images[:n_sources, 0].clone()
-        audio_channels = images.sum(dim=0)  # (channel, time)
+        sources = np.ascontiguousarray(fitted[: len(row.sources)], dtype=np.float32)
+        audio_channels, references = self._place_in_room(row, sources)  # (channel, time), (source, time)
+        if len(fitted) > len(sources):
+            audio_channels = self._add_noise(row, audio_channels, fitted[-1])
         queries, labels = self._make_queries(row), self.labels(index)
-        return Mixture(audio_channels, self.sample_rate, n_sources, queries, references, labels)
+        return Mixture(audio_channels, self.sample_rate, len(row.sources), queries, references, labels)
 
     def _read_noise(self, path: str, gain: float, duration: Fraction) -> Float[np.ndarray, " time"]:
         """The first channel of a noise file, as LibriMix takes it, extended to ``duration`` seconds."""
@@ -198,14 +199,32 @@ class FixedSet:
         noise = extend_noise(samples[0], math.ceil(duration * rate), rate)
         return resample_down(noise * np.float32(gain), rate, self.sample_rate, path)
 
-    def _make_images(self, row: FixedMixture, sources: Float[np.ndarray, "source time"]) -> Tensor:
-        """(source, channel, time): each source at each microphone; without responses the source itself."""
-        if self.mixing.responses is None:
-            return torch.from_numpy(sources[:, None])
+    def _place_in_room(
+        self, row: FixedMixture, sources: Float[np.ndarray, "source time"]
+    ) -> tuple[Tensor, Tensor]:
+        """The mixture (channel, time) and the references (source, time); without responses as they are."""
+        mixing = self.mixing
+        if mixing.responses is None:
+            return torch.from_numpy(sources.sum(axis=0, keepdims=True)), torch.from_numpy(sources)
         digest = hashlib.sha1(row.id.encode()).digest()
-        rng = np.random.default_rng((self.mixing.response_seed, int.from_bytes(digest[:8])))
-        responses = self.mixing.responses.draw_responses(rng, len(sources), self.sample_rate)
-        return torch.from_numpy(np.stack([convolve(x, h) for x, h in zip(sources, responses, strict=True)]))
+        rng = np.random.default_rng((mixing.response_seed, int.from_bytes(digest[:8])))
+        responses = mixing.responses.draw_responses(rng, len(sources), self.sample_rate)
+        images = np.stack([convolve(x, h) for x, h in zip(sources, responses, strict=True)])
+        heard = images[:, 0]
+        if mixing.early_seconds is not None:
+            early = early_part(responses[:, :1], mixing.early_seconds, self.sample_rate)
+            heard = np.stack([convolve(x, h)[0] for x, h in zip(sources, early, strict=True)])
+        return torch.from_numpy(images).sum(dim=0), torch.from_numpy(heard.copy())
+
+    def _add_noise(
+        self, row: FixedMixture, mixture: Tensor, noise: Float[np.ndarray, " time"]
+    ) -> Float[Tensor, "channel time"]:
+        if len(mixture) > 1:
+            raise SepnetError(
+                f"{row.id} has {len(mixture)} channels, but its noise was recorded by one microphone: leave "
+                "out the noise, or give a room of one microphone"
+            )
+        return mixture + torch.from_numpy(noise.astype(np.float32))
 
     def _choose_queries(self, row: FixedMixture) -> tuple[Utterance, ...] | None:
         if self._queries is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sepnet.data.corpus import Corpus
@@ -18,14 +19,59 @@ from sepnet.types import SepnetError
 
 
 @dataclass(frozen=True, kw_only=True)
-class LibriMixList(ListMixing):
+class NoisyMixing(ListMixing):
+    """How the mixtures of a list are made, with noise drawn for a list that has none.
+
+    Args:
+        noise: A corpus whose recordings are added to the mixtures; None: no noise, or that of the list.
+        noise_snr_db: The interval of the ratio of all sources, outside of any room, to the noise, in dB.
+
+    The other arguments are those of ``sepnet.data.fixed_set.ListMixing``.
+
+    Raises:
+        SepnetError: Noise is drawn for a list whose own noise is used.
+    """
+
+    noise: Corpus | None = None
+    noise_snr_db: Interval = (0.0, 20.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.with_noise and self.noise is not None:
+            raise SepnetError("with_noise=true takes the noise of the list, and noise another: leave one out")
+
+    def noisy(
+        self, mixtures: Sequence[FixedMixture], manifest: Manifest, *, seed: int
+    ) -> Sequence[FixedMixture]:
+        """Draw the noise of a list; without a corpus of noise, return the list as it is.
+
+        Args:
+            mixtures: The list.
+            manifest: The corpus of its sources.
+            seed: Another seed gives other noise.
+        """
+        if self.noise is None:
+            return mixtures
+        noises = self.noise.manifest()
+        return draw_noises(mixtures, manifest, noises, snr_db=self.noise_snr_db, mode=self.mode, seed=seed)
+
+    def with_drawn_noise(self) -> ListMixing:
+        """Return how the mixtures are made once their noise is drawn: no published list's any more."""
+        if self.noise is None:
+            return self
+        settings = {field.name: getattr(self, field.name) for field in fields(ListMixing)}
+        return ListMixing(**settings | {"with_noise": True, "noise_root": self.noise.manifest().root})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibriMixList(NoisyMixing):
     """A list in a file, as LibriMix publishes them.
 
     Args:
         csv: The list.
         limit: Number of rows to take, from the first on; None: all.
 
-    The other arguments are those of ``sepnet.data.fixed_set.ListMixing``.
+    The other arguments are those of ``NoisyMixing``.
     """
 
     csv: str | Path
@@ -52,32 +98,29 @@ class LibriMixList(ListMixing):
                 f"there is no list {csv}: get LibriMix' lists by `git clone "
                 "https://github.com/JorisCos/LibriMix data/LibriMix`, or set csv to the path of yours"
             )
-        mixtures = read_list(csv)[: self.limit]
-        return FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=sample_rate, mixing=self)
+        mixtures = self.noisy(read_list(csv)[: self.limit], manifest, seed=0)
+        mixing = self.with_drawn_noise()
+        return FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=sample_rate, mixing=mixing)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnList(ListRecipe, ListMixing):
+class DrawnList(ListRecipe, NoisyMixing):
     """A list drawn from a split.
 
     Args:
         split: The split to draw from.
         csv: Where to keep the list, and to read it from again; None: it is drawn each time.
         limit: Number of mixtures to take, from the first on; None: all.
-        noise: A corpus whose recordings are added to the mixtures; None: no noise, or that of ``csv``.
-        noise_snr_db: The interval of the ratio of all sources to the noise, in dB.
 
     The other arguments are those of ``sepnet.data.list_drawing.ListRecipe``, which the list is drawn by, and
-    of ``sepnet.data.fixed_set.ListMixing``.
+    of ``NoisyMixing``.
     """
 
     split: str
     csv: str | Path | None = None
     limit: PositiveInt | None = None
-    noise: Corpus | None = None
-    noise_snr_db: Interval = (0.0, 20.0)
 
-    def mixtures(self, manifest: Manifest) -> list[FixedMixture]:
+    def mixtures(self, manifest: Manifest) -> Sequence[FixedMixture]:
         """Return the list: read from ``csv`` if that file exists, else drawn and written there.
 
         Args:
@@ -89,16 +132,7 @@ class DrawnList(ListRecipe, ListMixing):
         csv = None if self.csv is None else expand_home(self.csv)
         if csv is not None and csv.is_file():
             return self._read_kept(csv)
-        drawn = draw_list(manifest.split(self.split), self)
-        if self.noise is not None:
-            drawn = draw_noises(
-                drawn,
-                manifest,
-                self.noise.manifest(),
-                snr_db=self.noise_snr_db,
-                mode=self.mode,
-                seed=self.seed,
-            )
+        drawn = self.noisy(draw_list(manifest.split(self.split), self), manifest, seed=self.seed)
         if csv is not None:
             write_list(csv, drawn)
         return drawn
@@ -123,12 +157,9 @@ class DrawnList(ListRecipe, ListMixing):
         Raises:
             SepnetError: As ``mixtures`` does.
         """
-        mixing = self
-        if self.noise is not None:
-            mixing = replace(self, with_noise=True, noise_root=self.noise.manifest().root)
         return FixedSet(
             mixtures=self.mixtures(manifest)[: self.limit],
             manifest=manifest.split(self.split),
             sample_rate=sample_rate,
-            mixing=mixing,
+            mixing=self.with_drawn_noise(),
         )

@@ -21,14 +21,13 @@ class ListFiles:
     Args:
         manifest: The corpus.
         paths: The paths of the list.
-        sample_rate: Rate of the mixtures, in Hz.
 
     Raises:
         SepnetError: Files are not in the corpus, with the first ten names.
     """
 
-    def __init__(self, manifest: Manifest, paths: Iterable[str], sample_rate: int) -> None:
-        self.root, self.sample_rate = manifest.root, sample_rate
+    def __init__(self, manifest: Manifest, paths: Iterable[str]) -> None:
+        self.root = manifest.root
         rows = {utterance.path: utterance for utterance in manifest}
         located = locate(manifest, paths)
         if missing := [path for path, found_path in located.items() if found_path is None]:
@@ -44,10 +43,10 @@ class ListFiles:
         """Read a file of the list: its samples and its own rate in Hz."""
         return read_mono(self.root / self.utterances[path].path)
 
-    def read(self, path: str) -> Float[np.ndarray, " time"]:
-        """Read a file of the list at the rate of the mixtures."""
+    def read(self, path: str, sample_rate: int) -> Float[np.ndarray, " time"]:
+        """Read a file of the list at the rate of the mixtures, in Hz."""
         samples, rate = self.read_native(path)
-        return resample_down(samples, rate, self.sample_rate, path)
+        return resample_down(samples, rate, sample_rate, path)
 
 
 def locate(manifest: Manifest, paths: Iterable[str]) -> dict[str, str | None]:

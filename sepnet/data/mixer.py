@@ -1,7 +1,8 @@
 """LibriMix-style training mixtures from a cache of utterances, drawn on the fly.
 
 A mixture is a pure function of the random generator that it is drawn with. The order of events for
-each source: an utterance, a speed, a crop, a filter, a loudness, a place in the mixture, a room.
+each source: an utterance, a speed, a crop, a filter, a loudness, a place in the mixture, a room. Noise
+comes last.
 
 Overlap. n segments of d samples start h = (1 - r) d apart, so that neighbours share the fraction r:
 
@@ -15,7 +16,7 @@ whole and pads.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeVar
@@ -28,7 +29,9 @@ from sepnet.data.augment import draw_loop, equalise
 from sepnet.data.cache import Cache
 from sepnet.data.manifest import speaker_noun
 from sepnet.data.mixing import Interval, Mixing
+from sepnet.data.noises import NoiseMaker
 from sepnet.data.queries import TrainingQueries
+from sepnet.data.responses import early_part
 from sepnet.types import SepnetError
 
 Item = TypeVar("Item")
@@ -41,7 +44,7 @@ class Example:
 
     Attributes:
         mixture: (channel, time), float32.
-        sources: (source, time), float32: the images at channel 0.
+        sources: (source, time), float32: the images at channel 0, or their early parts.
         id: The paths of the utterances, joined.
         query: (time,), float32: an example of the first source, or of a class that is not in the mixture.
         label: The class of the query.
@@ -60,15 +63,15 @@ class Mixer:
     Args:
         cache: The utterances.
         mixing: The recipe.
-        noise: Recordings of noise to add; None: no noise.
+        noise: Recordings of noise to add; None: no noise but that of the recipe's other kinds.
 
     Raises:
         SepnetError: The corpus does not suffice: too few speakers, a slot without utterances, utterances
-            shorter than a crop, nothing but silence; or the noise is at another rate.
+            shorter than a crop, nothing but silence; or the noise is at another rate, or missing.
     """
 
     def __init__(self, cache: Cache, mixing: Mixing, noise: Cache | None = None) -> None:
-        self.cache, self.mixing, self.noise = cache, mixing, noise
+        self.cache, self.mixing = cache, mixing
         if noise is not None and noise.sample_rate != cache.sample_rate:
             raise SepnetError(
                 f"the noise is at {noise.sample_rate} Hz and the sources at {cache.sample_rate} Hz: "
@@ -78,9 +81,14 @@ class Mixer:
         self._speakers = np.array([numbers[u.speaker] for u in cache.utterances])
         self._pools = self._eligible_utterances()
         self._stretches: dict[int, list[Stretch]] = {}
-        usable = np.unique(np.concatenate(self._pools)).tolist()
+        usable = np.unique(np.concatenate(self._pools))
+        self._noise: NoiseMaker | None = None
+        if noise is not None or mixing.noise_kinds != ("recorded",):
+            self._noise = NoiseMaker(
+                mixing.noise_kinds, recordings=noise, voices=cache, speakers=self._speakers, usable=usable
+            )
         self._queries = (
-            TrainingQueries(cache, usable, mixing.query_seconds, absent=mixing.p_absent > 0)
+            TrainingQueries(cache, usable.tolist(), mixing.query_seconds, absent=mixing.p_absent > 0)
             if mixing.query_seconds is not None
             else None
         )
@@ -145,13 +153,14 @@ class Mixer:
             stop = start + len(segment)
             np.multiply(segment, 10 ** (gain_db / 20), out=sources[places[k], start:stop])
         name = "_".join(cache.utterances[u].path for u in chosen)
+        speakers = set(self._speakers[chosen].tolist())
         if self._queries is None:
-            return self._mix(rng, sources, name)
+            return self._mix(rng, sources, name, speakers)
         is_absent = bool(rng.uniform() < mixing.p_absent)
         query, label = self._queries.draw(rng, chosen, absent=is_absent)
         if is_absent:
             sources[0] = 0.0
-        return replace(self._mix(rng, sources, name), query=query, label=label)
+        return replace(self._mix(rng, sources, name, speakers), query=query, label=label)
 
     def _draw_places(self, rng: np.random.Generator) -> tuple[list[int], int]:
         """The slots that sound, in order, and the number of outputs."""
@@ -241,41 +250,64 @@ class Mixer:
         padded[place : place + len(segment)] = segment
         return padded
 
-    def _mix(self, rng: np.random.Generator, sources: np.ndarray, name: str) -> Example:
+    def _mix(
+        self, rng: np.random.Generator, sources: np.ndarray, name: str, speakers: Collection[int]
+    ) -> Example:
         """Apply rooms, add noise, sum, and scale everything down if the peak is too high."""
         mixing = self.mixing
-        if mixing.responses is None:
-            mixture = sources.sum(axis=0, keepdims=True)  # (1, time)
-        else:
-            responses = mixing.responses.draw_responses(rng, len(sources), self.cache.sample_rate)
-            # (source, 1, time) * (source, channel, tap) -> (source, channel, time)
-            images = scipy.signal.fftconvolve(sources[:, None], responses, axes=-1)[
-                ..., : sources.shape[-1]
-            ].astype(np.float32)
-            mixture, sources = images.sum(axis=0), np.ascontiguousarray(images[:, 0])
-        if self.noise is not None:
-            mixture = mixture + self._draw_noise(self.noise, rng, mixture)
+        mixture = sources.sum(axis=0, keepdims=True)  # (1, time)
+        if mixing.responses is not None:
+            mixture, sources = self._place_in_room(rng, sources)
+        if self._noise is not None and _happens(rng, mixing.p_noise):
+            mixture = mixture + self._draw_noise(self._noise, rng, mixture, speakers)
         peak = max(np.abs(mixture).max(), np.abs(sources).max())
         if peak > mixing.max_peak:
             mixture, sources = mixture * (mixing.max_peak / peak), sources * (mixing.max_peak / peak)
         return Example(mixture, sources, name)
 
-    def _draw_noise(self, recordings: Cache, rng: np.random.Generator, clean: np.ndarray) -> np.ndarray:
+    def _place_in_room(self, rng: np.random.Generator, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mixture (channel, time), and the images of the sources at channel 0 (source, time)."""
+        mixing, rate = self.mixing, self.cache.sample_rate
+        assert mixing.responses is not None
+        responses = mixing.responses.draw_responses(rng, len(sources), rate)  # (source, channel, tap)
+        if not _happens(rng, mixing.p_responses):
+            responses = np.ones((*responses.shape[:2], 1), dtype=responses.dtype)
+        images = _convolve(sources[:, None], responses)  # (source, channel, time)
+        heard = images[:, 0]
+        if mixing.early_seconds is not None:
+            heard = _convolve(sources, early_part(responses[:, 0], mixing.early_seconds, rate))
+        return images.sum(axis=0), np.ascontiguousarray(heard)
+
+    def _draw_noise(
+        self,
+        maker: NoiseMaker,
+        rng: np.random.Generator,
+        clean: np.ndarray,
+        speakers: Collection[int],
+    ) -> np.ndarray:
         """Noise for each channel (channel, time), at a drawn level under channel 0 of ``clean``.
 
-        Each channel has a clip of its own, and all have the same power; short noise repeats.
+        Each channel has a noise of its own, and all have the same power.
         """
         snr_db = _draw_within(rng, self.mixing.noise_snr_db)
         rms = math.sqrt(float(np.square(clean[0]).mean())) * 10 ** (-snr_db / 20)
         channels = []
         for _ in clean:
-            clip = int(rng.integers(len(recordings)))
-            n_samples = min(clean.shape[-1], int(recordings.lengths[clip]))
-            start = int(rng.integers(int(recordings.lengths[clip]) - n_samples + 1))
-            noise = np.resize(recordings.read(clip, start, n_samples), clean.shape[-1])
-            clip_rms = math.sqrt(float(np.square(noise).mean()))
-            channels.append(noise * np.float32(rms / clip_rms if clip_rms > 0 else 0.0))
+            noise = maker(rng, clean.shape[-1], in_mixture=speakers)
+            own_rms = math.sqrt(float(np.square(noise).mean()))
+            channels.append(noise * np.float32(rms / own_rms if own_rms > 0 else 0.0))
         return np.stack(channels)
+
+
+def _convolve(sources: np.ndarray, responses: np.ndarray) -> np.ndarray:
+    """Convolve along the last axis, and cut off what rings on after the sources' end."""
+    images: np.ndarray = scipy.signal.fftconvolve(sources, responses, axes=-1)[..., : sources.shape[-1]]
+    return images.astype(np.float32)
+
+
+def _happens(rng: np.random.Generator, probability: float) -> bool:
+    """Whether something of this probability happens; what is certain takes no draw."""
+    return probability >= 1.0 or bool(rng.uniform() < probability)
 
 
 def _draw_item(rng: np.random.Generator, items: Sequence[Item]) -> Item:

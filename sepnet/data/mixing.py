@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sepnet.data.augment import check_equaliser
+from sepnet.data.noises import NoiseKind
 from sepnet.data.responses import Responses
-from sepnet.ranges import Probability, Seconds
+from sepnet.ranges import NonNegativeFloat, Probability, Seconds
 from sepnet.types import SepnetError
 
 Interval = Sequence[float]
@@ -17,7 +18,7 @@ Interval = Sequence[float]
 Mode = Literal["crop", "min", "max"]
 ShortPolicy = Literal["refuse", "skip", "pad"]
 SEQUENCES = (
-    "n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "slots", "n_active",
+    "n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "noise_kinds", "slots", "n_active",
     "query_seconds", "target_share",
 )  # fmt: skip
 
@@ -36,8 +37,15 @@ class Mixing:
         loudness_lufs: Interval of each source's loudness, in LUFS.
         overlap: Interval of the share r of a segment that overlaps with the next one; 1: all start together.
         speeds: Factors to draw from; 1.1 is faster and higher.
-        noise_snr_db: Interval of the level of all sources over the noise, where there is a noise corpus.
+        noise_snr_db: Interval of the level of all sources over the noise, where there is noise.
+        noise_kinds: Kinds of noise to draw from (``sepnet.data.noises``). With ``recorded`` alone there is
+            noise where there is a noise corpus.
+        p_noise: Probability that a mixture has noise, where there is noise.
         responses: A room or a mixing matrix (``sepnet.data.rooms``); None: one microphone, no room.
+        p_responses: Probability that a mixture is in the room; otherwise each microphone hears the sources
+            as they are.
+        early_seconds: How long after its direct path a reflection still belongs to a source. Later ones are
+            heard in the mixture alone. None: all belong to the source.
         slots: Labels, one for each output, in order; ``n_sources`` is then their number.
         n_active: Numbers of slots that sound in a mixture, to draw from; the others are silent. None: all.
         short_policy: What happens to utterances that are shorter than a crop: "refuse" the corpus, "skip"
@@ -66,7 +74,11 @@ class Mixing:
     overlap: Interval = (1.0, 1.0)
     speeds: Sequence[float] = (0.95, 1.0, 1.05)
     noise_snr_db: Interval = (0.0, 20.0)
+    noise_kinds: Sequence[NoiseKind] = ("recorded",)
+    p_noise: Probability = 1.0
     responses: Responses | None = None
+    p_responses: Probability = 1.0
+    early_seconds: NonNegativeFloat | None = None
     slots: Sequence[str] | None = None
     n_active: Sequence[int] | None = None
     short_policy: ShortPolicy = "pad"
@@ -119,6 +131,9 @@ class Mixing:
         for name, options in (("mode", get_args(Mode)), ("short_policy", get_args(ShortPolicy))):
             if getattr(self, name) not in options:
                 raise SepnetError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(options)}")
+        kinds = get_args(NoiseKind)
+        if not self.noise_kinds or not set(self.noise_kinds) <= set(kinds):
+            raise SepnetError(f"noise_kinds is {list(self.noise_kinds)}: choose from {', '.join(kinds)}")
 
     def _check_queries(self) -> None:
         check_equaliser(self.equaliser_db)

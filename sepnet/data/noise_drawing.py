@@ -10,7 +10,7 @@ import numpy as np
 
 from sepnet.data.fixed_set import extend_noise
 from sepnet.data.list_drawing import fit_lengths, round_gain
-from sepnet.data.list_files import read_mono
+from sepnet.data.list_files import ListFiles, read_mono
 from sepnet.data.manifest import Manifest
 from sepnet.data.mixing import Interval
 from sepnet.data.mixture_list import FileGain, FixedMixture
@@ -43,28 +43,30 @@ def draw_noises(
         The list with noise.
 
     Raises:
-        SepnetError: There is no noise, or a recording of it is silent.
+        SepnetError: There is no noise, or a recording of it is silent; or the list's files are not in the
+            corpus.
     """
     paths = sorted(noise.path for noise in noises)
     if not paths:
         raise SepnetError(f"{noises.root} holds no noise for the list: name another folder or split")
     rng = np.random.default_rng(seed)
+    files = ListFiles(manifest, (source.path for mixture in mixtures for source in mixture.sources))
     n_rounds = ceil(len(mixtures) / len(paths))
     order = np.concatenate([rng.permutation(len(paths)) for _ in range(n_rounds)])
     low, high = snr_db
     noisy = []
     for mixture, index in zip(mixtures, order, strict=False):
         path, ratio = paths[int(index)], rng.uniform(low, high)
-        gain = _noise_gain(mixture, manifest, noises, path, ratio, mode)
+        gain = _noise_gain(mixture, files, noises, path, ratio, mode)
         noisy.append(replace(mixture, noise=FileGain(path, gain)))
     return noisy
 
 
 def _noise_gain(
-    mixture: FixedMixture, manifest: Manifest, noises: Manifest, path: str, snr_db: float, mode: str
+    mixture: FixedMixture, files: ListFiles, noises: Manifest, path: str, snr_db: float, mode: str
 ) -> float:
     """The gain that brings a noise to a ratio, measured at the lowest rate of all files."""
-    sources = [(*read_mono(manifest.root / source.path), source.gain) for source in mixture.sources]
+    sources = [(*files.read_native(source.path), source.gain) for source in mixture.sources]
     noise, noise_rate = read_mono(noises.root / path)
     rate = min(noise_rate, *(source_rate for _, source_rate, _ in sources))
     signals = [resample(samples, own, rate) * gain for samples, own, gain in sources]

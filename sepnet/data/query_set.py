@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from sepnet.data.activity import Stretch
 from sepnet.data.list_files import ListFiles
@@ -53,7 +54,7 @@ class QuerySet:
             raise SepnetError(f"query is {query!r}, but has to be one of {', '.join(get_args(QueryKind))}")
         self.mixtures, self.sample_rate, self.query = tuple(mixtures), sample_rate, query
         paths = sorted({path for mixture in self.mixtures for path in mixture.paths})
-        self._files = ListFiles(manifest, paths, sample_rate)
+        self._files = ListFiles(manifest, paths)
 
     def __len__(self) -> int:
         return len(self.mixtures)
@@ -92,7 +93,7 @@ class QuerySet:
         row = self.mixtures[index]
         pieces = ((row.target, row.target_gain), (row.interference, row.interference_gain))
         target, interference = (
-            np.float32(gain) * render(cuts, row.seconds, self.sample_rate, self._files.read)
+            np.float32(gain) * render(cuts, row.seconds, self.sample_rate, self._read)
             for cuts, gain in pieces
         )
         references = torch.from_numpy(np.stack([target, interference]))  # (source, time)
@@ -106,10 +107,13 @@ class QuerySet:
             is_target=(True, False),
         )
 
+    def _read(self, path: str) -> Float[np.ndarray, " time"]:
+        return self._files.read(path, self.sample_rate)
+
     def _make_query(self, row: QueryMixture) -> Query:
         cut = dict(zip(get_args(QueryKind), row.queries, strict=True))[self.query]
         begin = round(cut.start * self.sample_rate)
-        excerpt = self._files.read(cut.path)[begin : begin + round(cut.seconds * self.sample_rate)]
+        excerpt = self._read(cut.path)[begin : begin + round(cut.seconds * self.sample_rate)]
         return Query(torch.from_numpy(excerpt.copy()), self.sample_rate, self._label(cut.path))
 
 
@@ -145,8 +149,9 @@ class QueryList(QueryRecipe):
         if csv is not None and csv.is_file():
             return self._read_kept(csv)
         part = manifest.split(self.split)
-        files = ListFiles(part, (utterance.path for utterance in part), sample_rate)
-        drawn = draw_query_list(part, lru_cache(maxsize=256)(files.read), sample_rate, self)
+        files = ListFiles(part, (utterance.path for utterance in part))
+        read = lru_cache(maxsize=256)(partial(files.read, sample_rate=sample_rate))
+        drawn = draw_query_list(part, read, sample_rate, self)
         if csv is not None:
             write_query_list(csv, drawn)
         return drawn

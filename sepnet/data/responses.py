@@ -2,19 +2,20 @@
 
 Rooms (``sepnet.data.rooms``) and matrices draw impulse responses (source, channel, tap) with one method,
 ``draw_responses``, so that mixing code treats them alike: the image of a source at a microphone is the source
-convolved with its response.
+convolved with its response. The early part of a response is the direct path with the first reflections; what
+comes later is reverberation, which makes speech hard to understand.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import scipy
 from jaxtyping import Float, Float32
 
-from sepnet.ranges import LayerSize
+from sepnet.ranges import LayerSize, NumberOfSources, PositiveInt, Seed
 from sepnet.types import SepnetError
 
 MAX_DRAWS = 1000
@@ -49,6 +50,81 @@ def convolve(
     # (1, time) * (channel, tap) -> (channel, time + tap - 1)
     images: np.ndarray = scipy.signal.fftconvolve(source[None], responses, axes=-1)
     return images[:, : source.shape[-1]].astype(source.dtype)
+
+
+def early_part(
+    responses: Float[np.ndarray, "*axes tap"], seconds: float, sample_rate: int
+) -> Float[np.ndarray, "*axes tap"]:
+    """Keep of each response what arrives until ``seconds`` after its direct path; the rest becomes zero.
+
+    The direct path is the first tap of at least half the largest magnitude.
+
+    Args:
+        responses: (..., tap).
+        seconds: How late a reflection may arrive.
+        sample_rate: In Hz.
+
+    Returns:
+        (..., tap).
+    """
+    magnitudes = np.abs(responses)
+    direct = (magnitudes >= magnitudes.max(axis=-1, keepdims=True) / 2).argmax(axis=-1)
+    last = direct[..., None] + round(seconds * sample_rate)
+    kept: np.ndarray = np.where(np.arange(responses.shape[-1]) <= last, responses, 0)
+    return kept.astype(responses.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponseBank:
+    """A fixed number of drawn rooms, each with several sources, from which mixtures draw theirs.
+
+    A room takes as long to simulate as several mixtures take to mix: a bank simulates each once in a process,
+    at its first use.
+
+    Args:
+        responses: What draws a room.
+        n_rooms: Number of rooms.
+        n_places: Number of sources in each, of which a mixture draws as many as it has.
+        seed: Another seed gives other rooms.
+    """
+
+    responses: Responses
+    n_rooms: PositiveInt = 500
+    n_places: NumberOfSources = 4
+    seed: Seed = 0
+    _rooms: dict[tuple[int, int], np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the rooms: another process simulates those that it needs."""
+        return {**self.__dict__, "_rooms": {}}
+
+    def draw_responses(
+        self, rng: np.random.Generator, n_sources: int, sample_rate: int
+    ) -> Float[np.ndarray, "source channel tap"]:
+        """Draw a room of the bank and the places of the sources, a pure function of the generator's state.
+
+        Args:
+            rng: The generator.
+            n_sources: Number of sources.
+            sample_rate: In Hz.
+
+        Raises:
+            SepnetError: There are more sources than places.
+        """
+        if n_sources > self.n_places:
+            raise SepnetError(
+                f"a mixture of {n_sources} sources needs as many places in a room, but n_places is "
+                f"{self.n_places}: raise data.mixing.responses.n_places"
+            )
+        key = (int(rng.integers(self.n_rooms)), sample_rate)
+        if key not in self._rooms:
+            own = np.random.default_rng((self.seed, key[0]))
+            self._rooms[key] = self.responses.draw_responses(own, self.n_places, sample_rate)
+        places = rng.choice(self.n_places, size=n_sources, replace=False)
+        responses: np.ndarray = self._rooms[key][places]
+        return responses
 
 
 @dataclass(frozen=True, kw_only=True)
