@@ -263,15 +263,59 @@ def test_number_of_sources(mixture: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len([name for name in names(mixture.parent) if "_s" in name and name.endswith(".wav")]) == count
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "n_sources"),
+    [("enhance-8k", (), 1), ("conv-autoencoder-esc10", ("consistent=false",), 5)],
+)
+def test_what_the_sources_leave_out_is_written_if_asked(
+    model: str,
+    settings: tuple[str, ...],
+    n_sources: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stereo = sound(5.0, channels=2)
+    soundfile.write(tmp_path / "mix.wav", stereo, RATE, subtype="FLOAT")
+    separated(tmp_path / "mix.wav", *SHORT_CHUNKS, *settings, "residual=true", "report=true", model=model)
+    assert "the sources leave out" in capsys.readouterr().out
+    written = json.loads((tmp_path / "mix_separation.json").read_text())["files"]
+    assert written[-1] == "mix_residual.wav"
+    assert len(written) == n_sources + 1
+    np.testing.assert_allclose(sum(parts(tmp_path, *written)), stereo, atol=1e-6)
+    assert np.square(parts(tmp_path, "mix_residual.wav")).mean() > 1e-4 * np.square(stereo).mean()
+
+
+def test_a_residual_that_is_not_there_is_refused(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "sum to the recording, which leaves no residual" in refusal(capsys, mixture, "residual=true")
+    assert names(mixture.parent) == {"mix.wav"}
+    query = mixture.parent / "query.wav"
+    soundfile.write(query, sound(1.0, seed=1), RATE)
+    words = (mixture, "residual=true", "consistent=false", f"query={query}")
+    told = refusal(capsys, *words, model="energy_reference")
+    assert "the model has a source named residual itself: leave out residual=true" in told
+    assert "leave out residual" in refusal(capsys, *words[:2], words[3], model="ast_dgmo")
+
+
 # Going on
 
 
+@pytest.mark.parametrize(
+    ("settings", "files"),
+    [
+        ((), ("mix_s1.wav", "mix_s2.wav")),
+        (("consistent=false", "residual=true"), ("mix_s1.wav", "mix_s2.wav", "mix_residual.wav")),
+    ],
+)
 def test_stopped_it_goes_on_and_the_result_is_the_same(
-    mixture: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: tuple[str, ...],
+    files: tuple[str, ...],
+    mixture: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, out = "pit-2spk-8k", mixture.parent / "out"
-    separated(mixture, f"out={out}", *SHORT_CHUNKS, model=model)
-    whole = parts(out, "mix_s1.wav", "mix_s2.wav")
+    model, out, words = "pit-2spk-8k", mixture.parent / "out", (*SHORT_CHUNKS, *settings)
+    separated(mixture, f"out={out}", *words, model=model)
+    whole = parts(out, *files)
     add, calls = SeparationCheckpoint.add, []
 
     def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
@@ -282,16 +326,16 @@ def test_stopped_it_goes_on_and_the_result_is_the_same(
 
     monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
     with pytest.raises(SystemExit) as ended:
-        separated(mixture, *SHORT_CHUNKS, model=model)
+        separated(mixture, *words, model=model)
     assert ended.value.code == 130
     told = capsys.readouterr()
     assert "stopped at 0:00:03; what is done so far is kept" in told.err
     assert "0 of 1 recordings are separated; the same command continues" in told.out
     assert not list(mixture.parent.glob("mix_*"))
-    separated(mixture, *SHORT_CHUNKS, model=model)
+    separated(mixture, *words, model=model)
     assert len(calls) == 3 + 4  # six chunks, two of which stood
     assert "going on at 0:00:03" in capsys.readouterr().err
-    for one, other in zip(parts(mixture.parent, "mix_s1.wav", "mix_s2.wav"), whole, strict=True):
+    for one, other in zip(parts(mixture.parent, *files), whole, strict=True):
         np.testing.assert_array_equal(one, other)
     assert not list(mixture.parent.glob(".mix*"))
 

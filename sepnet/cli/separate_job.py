@@ -50,6 +50,7 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
         query=query,
         reference=reference,
         strict=settings.strict,
+        residual=settings.residual,
         track=settings.track,
     )
 

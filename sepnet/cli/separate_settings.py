@@ -46,6 +46,7 @@ class SeparateSettings:
     out: PathOrUrl | None
     strict: bool
     track: NonNegativeInt
+    residual: bool
     live: bool | Literal["device"] | None
     pcm: PcmSettings
     workers: EngineSettings = field(metadata=FLAT)

@@ -34,6 +34,10 @@ class SeparationJob:
         reference: What the query should find, to score the result by.
         strict: Whether a recording that is cut off or damaged is refused, not separated as far as it goes.
         track: Which audio track of each recording is separated, from 0.
+        residual: Whether what the sources leave out of a recording is written, too, as one more source.
+
+    Raises:
+        SepnetError: There is no such track, or nothing is left out.
     """
 
     model: str | Path
@@ -44,10 +48,20 @@ class SeparationJob:
     reference: SideSound | None = None
     strict: bool = False
     track: int = 0
+    residual: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.track, bool) or not isinstance(self.track, int) or self.track < 0:
             raise SepnetError(f"track={self.track}: give a whole number from 0")
+        if (
+            self.residual
+            and self.pipeline.separator.info.covers_mixture
+            and self.pipeline.settings.consistent
+        ):
+            raise SepnetError(
+                f"the sources of {self.model} sum to the recording, which leaves no residual: leave out "
+                "residual=true, or give consistent=false"
+            )
 
     def for_recording(self, recording: Recording) -> SeparationJob:
         """Return the job with the number of sources and the example that this recording has of its own.
@@ -124,6 +138,7 @@ class SeparationJob:
             "query_sha1": query_sha1,
             "reference_sha1": None if self.reference is None else self.reference.sha1,
             "track": self.track,
+            "residual": self.residual,
             "pipeline": self.pipeline.describe(),
             "sepnet": sepnet.__version__,
         }

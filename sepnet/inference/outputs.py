@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_RESIDUAL_DB = -30.0  # above it, a model leaves out some of the mixture, such as noise
 MIN_CONFIDENCE = 0.7  # of a stitch; below it the sources may have changed places
 MAX_LISTED_STITCHES = 5
+RESIDUAL = "residual"  # the name of what the sources leave out
 UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -86,9 +87,14 @@ class OutputSettings:
         """Refuse a format that cannot hold so many channels or this rate, before anything is separated."""
         audio.check_layout(Path(f"source{self.suffix}"), n_channels, sample_rate)
 
-    def paths(self, recording: Recording, labels: Sequence[str] | None, n_sources: int) -> list[Path]:
-        """The file of each source, named by its label, or s1, s2, ... where it has none."""
-        names = labels or [f"s{number + 1}" for number in range(n_sources)]
+    def paths(
+        self, recording: Recording, labels: Sequence[str] | None, n_sources: int, *, residual: bool
+    ) -> list[Path]:
+        """The file of each source, named by its label or s1, s2, ..., and then that of the residual."""
+        names = list(labels or (f"s{number + 1}" for number in range(n_sources)))
+        if residual and RESIDUAL in names:
+            raise SepnetError(f"the model has a source named {RESIDUAL} itself: leave out residual=true")
+        names += [RESIDUAL] if residual else []
         safe = [UNSAFE_IN_NAMES.sub("_", name) for name in names]
         return [recording.folder / f"{recording.stem}_{name}{self.suffix}" for name in safe]
 
@@ -106,14 +112,23 @@ def write_sources(
     header: audio.AudioInfo,
     checkpoint: SeparationCheckpoint,
     output: OutputSettings,
+    *,
+    residual: bool,
 ) -> None:
     """Write the sources and their record, print a line about them, and remove the checkpoint.
+
+    Args:
+        recording: Where they go.
+        header: Of the recording.
+        checkpoint: With all chunks.
+        output: How they are written.
+        residual: Whether the last one in the checkpoint is what the others leave out.
 
     Raises:
         SepnetError: Files exist, cannot be written, or would clip; the checkpoint is then kept.
     """
     progress, rate = checkpoint.progress, header.sample_rate
-    paths = output.paths(recording, progress.labels, progress.n_sources)
+    paths = output.paths(recording, progress.labels, progress.n_sources - residual, residual=residual)
     output.check_overwrite(paths, progress.written)
     gain = _gain(output, progress.peak)
     progress.written = [path.name for path in paths]

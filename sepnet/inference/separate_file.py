@@ -62,7 +62,7 @@ def separate_file(job: SeparationJob, recording: Recording) -> Path:
                         checkpoint.discard()
                     raise
             job.warn_if_short(recording, header)
-            write_sources(recording, header, checkpoint, job.output)
+            write_sources(recording, header, checkpoint, job.output, residual=job.residual)
         return recording.record
     except SepnetError as error:
         message = str(error)
@@ -77,11 +77,11 @@ def _separate(
     rate, progress, pipeline = header.sample_rate, checkpoint.progress, job.pipeline
     joiner = None
     if progress.n_chunks:
-        joiner = ChunkJoiner(progress.n_sources, rate, in_order=progress.labels is not None)
+        joiner = ChunkJoiner(progress.n_sources - job.residual, rate, in_order=progress.labels is not None)
         joiner.restore(checkpoint.state)
     queries = None if job.query is None else (job.query.sound,)
     counted = pipeline.settings.n_sources == "auto"
-    n_sources = progress.n_sources or None if counted else None
+    n_sources = progress.n_sources - job.residual if counted and progress.n_chunks else None
     if counted and n_sources is None:
         with job.open(recording) as reader:
             n_sources = pipeline.n_sources(
@@ -130,12 +130,16 @@ def _save(
         for output in outputs:
             if not progress.n_chunks:
                 progress.labels = None if output.labels is None else list(output.labels)
-                paths = job.output.paths(recording, progress.labels, len(output.sources))
+                paths = job.output.paths(
+                    recording, progress.labels, len(output.sources), residual=job.residual
+                )
                 job.output.check_overwrite(paths)
-            _account(progress, output, rate)
+            left_out = output.mixture - output.sources.sum(dim=0)  # (channel, time)
+            _account(progress, output, left_out, rate)
+            added = torch.cat([output.sources, left_out[None]]) if job.residual else output.sources
             now = time.perf_counter()
             progress.compute_seconds, begin = progress.compute_seconds + now - begin, now
-            checkpoint.add(output.sources.cpu().numpy(), output.state)
+            checkpoint.add(added.cpu().numpy(), output.state)
             bar.update(round(output.sources.shape[-1] / rate, 1))
             if bar.disable and now - last_line >= LINE_SECONDS:  # in a log, which takes no bar
                 last_line = now
@@ -148,10 +152,10 @@ def _save(
         raise
 
 
-def _account(progress: Progress, output: ChunkOutput, rate: int) -> None:
+def _account(progress: Progress, output: ChunkOutput, left_out: Tensor, rate: int) -> None:
     """Add to the progress what the record will tell of a chunk."""
     progress.mixture_energy += _energy(output.mixture)
-    progress.residual_energy += _energy(output.mixture - output.sources.sum(dim=0))
+    progress.residual_energy += _energy(left_out)
     seconds = round(output.chunk.start / rate, 3)
     if output.stitch is not None and output.chunk.start:
         confidence = round(output.stitch.confidence, 3)
