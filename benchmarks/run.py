@@ -12,6 +12,7 @@ if str(FOLDER.parent) not in sys.path:  # run as a script, Python looks in the s
     sys.path.insert(0, str(FOLDER.parent))
 
 from benchmarks import (  # noqa: E402
+    conditions,
     corpora,
     detection,
     engine_kills,
@@ -24,7 +25,6 @@ from benchmarks import (  # noqa: E402
     identities,
     kills,
     lengths,
-    levels,
     mixing,
     nmf,
     opinions,
@@ -38,6 +38,7 @@ from sepnet.cli import app  # noqa: E402
 from sepnet.types import SepnetError  # noqa: E402
 
 BENCHMARKS = {
+    "conditions": conditions.run,
     "corpora": corpora.run,
     "detection": detection.run,
     "engine_kills": engine_kills.run,
@@ -50,7 +51,6 @@ BENCHMARKS = {
     "identities": identities.run,
     "kills": kills.run,
     "lengths": lengths.run,
-    "levels": levels.run,
     "mixing": mixing.run,
     "nmf": nmf.run,
     "opinions": opinions.run,

@@ -487,6 +487,26 @@ def test_rooms_and_noise_come_as_often_as_asked(voices: Cache, hum: Cache) -> No
     assert 60 <= sum(noisy) <= 80
 
 
+def test_a_narrow_band_is_that_of_mixture_and_sources_alike(voices: Cache, hum: Cache) -> None:
+    mixing = plain_mixing(seconds=1.0, loudness_lufs=QUIET, noise_snr_db=(0.0, 0.0))
+    narrowed, kept = replace(mixing, p_narrow=1.0), []
+    for index in range(30):
+        wide, heard = draw(voices, mixing, index, hum), draw(voices, narrowed, index, hum)
+        gains = []
+        for before, after in ((wide.mixture[0], heard.mixture[0]), (wide.sources[0], heard.sources[0])):
+            power = [np.square(np.abs(np.fft.rfft(signal))) for signal in (before, after)]
+            low, middle, high = slice(1, 60), slice(700, 2000), slice(3900, 4000)
+            gains.append([10 * np.log10(power[1][band].mean() / power[0][band].mean())
+                          for band in (low, middle, high)])  # fmt: skip
+        np.testing.assert_allclose(*np.array(gains), atol=10)  # noise and voice have other bins in a band
+        kept.append(gains[0])
+    low, middle, high = np.array(kept).T
+    assert middle.min() > -3
+    assert low.max() < -1.5
+    assert low.min() < -30
+    assert high.min() < -10 < high.max()  # the upper end may lie above the rate
+
+
 # Kinds of noise
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from sepnet import paths
 from sepnet.cli import app
 from sepnet.cli.parts import fold_score
+from sepnet.evaluation.conditions import read_conditions
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.publish import results_table, weights_table
@@ -35,6 +36,7 @@ class WeightsSettings:
     tested_on: Text | None = None
     evaluation: list[PathSetting] | PathSetting | None = None
     folds: dict[str, PathSetting] | None = None
+    conditions: PathSetting | None = None
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name:
@@ -121,6 +123,7 @@ def ship(folder: Path, weights: WeightsSettings, bounds: Bounds) -> None:
         licence=weights.licence,
         separates=weights.separates or "",
         tested_on=weights.tested_on or "",
+        conditions=() if weights.conditions is None else tuple(read_conditions(weights.conditions)),
     )
     if weights.folds is not None:
         folds = {fold: fold_score(scored, fold) for fold, scored in weights.folds.items()}

@@ -1,10 +1,11 @@
-"""Augmentations for small corpora: random filters, and signals of any length from a clip's active part."""
+"""Augmentations: random filters and bands, and signals of any length from a clip's active part."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 
 from sepnet.data.activity import Stretch, fade, loop_stretches
@@ -12,6 +13,8 @@ from sepnet.types import SepnetError
 
 MIN_HZ = 62.5  # the lowest of the octaves whose gains are drawn
 MAX_RANGE_DB = 60.0
+LOW_HZ, HIGH_HZ = (80.0, 400.0), (2500.0, 7500.0)  # of the ends of a drawn band
+BAND_ORDERS = (1, 5)  # from, and below: of the Butterworth filter at each end
 TAIL_SECONDS = 0.1  # silence behind the signal, for the filter to ring in
 
 
@@ -54,6 +57,28 @@ def equalise(
     before, after = (float(np.square(x, dtype=np.float64).sum()) for x in (samples, filtered))
     gain = np.sqrt(before / after) if after > 0 else 1.0
     return (filtered * gain).astype(np.float32)
+
+
+def narrow(
+    rng: np.random.Generator, signals: Float[np.ndarray, "*axes time"], sample_rate: int
+) -> Float[np.ndarray, "*axes time"]:
+    """Filter signals by one drawn band, as a telephone or a small microphone does.
+
+    The lower end is drawn from 80 to 400 Hz, the upper one from 2.5 to 7.5 kHz where the rate holds it. The
+    slopes are those of Butterworth filters of orders 1 to 4.
+
+    Args:
+        rng: The generator.
+        signals: (..., time).
+        sample_rate: In Hz.
+    """
+    orders = rng.integers(*BAND_ORDERS, size=2)
+    low_hz, high_hz = rng.uniform(*LOW_HZ), rng.uniform(*HIGH_HZ)
+    sections = scipy.signal.butter(orders[0], low_hz, "highpass", fs=sample_rate, output="sos")
+    if high_hz < 0.45 * sample_rate:
+        upper = scipy.signal.butter(orders[1], high_hz, "lowpass", fs=sample_rate, output="sos")
+        sections = np.concatenate([sections, upper])
+    return np.asarray(scipy.signal.sosfilt(sections, signals, axis=-1), dtype=np.float32)
 
 
 def draw_loop(

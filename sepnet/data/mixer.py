@@ -1,8 +1,8 @@
 """LibriMix-style training mixtures from a cache of utterances, drawn on the fly.
 
 A mixture is a pure function of the random generator that it is drawn with. The order of events for
-each source: an utterance, a speed, a crop, a filter, a loudness, a place in the mixture, a room. Noise
-comes last.
+each source: an utterance, a speed, a crop, a filter, a loudness, a place in the mixture, a room. Then come
+the noise, and the band that all is heard in.
 
 Overlap. n segments of d samples start h = (1 - r) d apart, so that neighbours share the fraction r:
 
@@ -25,7 +25,7 @@ import numpy as np
 import scipy
 
 from sepnet.data.activity import Stretch, active_stretches, draw_bursts
-from sepnet.data.augment import draw_loop, equalise
+from sepnet.data.augment import draw_loop, equalise, narrow
 from sepnet.data.cache import Cache
 from sepnet.data.manifest import speaker_noun
 from sepnet.data.mixing import Interval, Mixing
@@ -260,6 +260,10 @@ class Mixer:
             mixture, sources = self._place_in_room(rng, sources)
         if self._noise is not None and _happens(rng, mixing.p_noise):
             mixture = mixture + self._draw_noise(self._noise, rng, mixture, speakers)
+        if mixing.p_narrow and _happens(rng, mixing.p_narrow):
+            n_channels, heard = len(mixture), np.concatenate([mixture, sources])
+            heard = narrow(rng, heard, self.cache.sample_rate)
+            mixture, sources = heard[:n_channels], heard[n_channels:]
         peak = max(np.abs(mixture).max(), np.abs(sources).max())
         if peak > mixing.max_peak:
             mixture, sources = mixture * (mixing.max_peak / peak), sources * (mixing.max_peak / peak)

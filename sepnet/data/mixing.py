@@ -48,6 +48,7 @@ class Mixing:
             heard in the mixture alone. None: all belong to the source.
         slots: Labels, one for each output, in order; ``n_sources`` is then their number.
         n_active: Numbers of slots that sound in a mixture, to draw from; the others are silent. None: all.
+        p_narrow: Probability that a mixture is heard in a narrow band (``sepnet.data.augment.narrow``).
         short_policy: What happens to utterances that are shorter than a crop: "refuse" the corpus, "skip"
             them, or "pad" them with silence, at a drawn place.
         max_peak: Largest absolute sample; above it, mixture and sources are scaled down together.
@@ -79,6 +80,7 @@ class Mixing:
     responses: Responses | None = None
     p_responses: Probability = 1.0
     early_seconds: NonNegativeFloat | None = None
+    p_narrow: Probability = 0.0
     slots: Sequence[str] | None = None
     n_active: Sequence[int] | None = None
     short_policy: ShortPolicy = "pad"

@@ -22,6 +22,7 @@ from sepnet.atomic import replacing_folder, write_text
 from sepnet.commands import command
 from sepnet.evaluation import rows
 from sepnet.evaluation.columns import columns, markdown_table
+from sepnet.evaluation.conditions import Condition, conditions_table
 from sepnet.evaluation.contenders import without_time
 from sepnet.evaluation.statistics import Summary
 from sepnet.evaluation.table import Line, lines
@@ -45,6 +46,7 @@ class Description:
         licence: The terms under which the weights may be used.
         separates: The sources, in a few words; empty for a part of a separator.
         tested_on: The test set, in a few words; empty for a part of a separator.
+        conditions: What it gains by the kind of recording; empty where that was not measured.
     """
 
     recipe: str
@@ -53,6 +55,7 @@ class Description:
     licence: str
     separates: str = ""
     tested_on: str = ""
+    conditions: Sequence[Condition] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,11 @@ def ship_separator(
         "test": record(test),
     }
     options = "".join(f" {HINT_OPTIONS[hint]}" for hint in sorted(separator.info.needs))
-    content = {"tables": [text for _, text in tables], "options": options}
+    content = {
+        "tables": [text for _, text in tables],
+        "options": options,
+        "conditions": conditions_table(description.conditions) if description.conditions else None,
+    }
     _write(run, folder, "card.md", weights, separator, metrics, asdict(description) | content)
 
 

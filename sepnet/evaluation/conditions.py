@@ -1,0 +1,68 @@
+"""What a model gains by the kind of recording: a table for its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sepnet.evaluation.text import UNDEFINED, number
+from sepnet.stored import read_json
+from sepnet.types import SepnetError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The mean over mixtures under one condition.
+
+    Attributes:
+        name: The condition, in a few words.
+        n: The number of mixtures.
+        mean: Of the SI-SDRi, or of a level; in dB.
+        low: The lower bound of its 95 % interval.
+        high: Its upper bound.
+        below_percent: How many mixtures are worse than before, in percent; None where the mean is a level.
+    """
+
+    name: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    below_percent: float | None
+
+
+def read_conditions(path: Path) -> list[Condition]:
+    """Read what ``benchmarks/run.py what=conditions`` has written.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SepnetError: It is not there, or holds something else.
+    """
+    if not path.is_file():
+        raise SepnetError(
+            f"there is no {path}: make it with `python benchmarks/run.py what=conditions out={path}`"
+        )
+    try:
+        return [Condition(**row) for row in read_json(path)["conditions"]]
+    except (KeyError, TypeError) as error:
+        raise SepnetError(f"{path} holds no conditions ({error}): make it again") from error
+
+
+def conditions_table(conditions: Sequence[Condition]) -> str:
+    """Write a Markdown table with a row for each condition.
+
+    Args:
+        conditions: From top to bottom.
+
+    Returns:
+        The lines of the table, without a line break at the end.
+    """
+    lines = ["| Two voices | SI-SDRi, or level (dB) | Mixtures made worse (%) |", "|:--|--:|--:|"]
+    for row in conditions:
+        below = UNDEFINED if row.below_percent is None else number(row.below_percent, 1)
+        interval = f" [{number(row.low, 1)}, {number(row.high, 1)}]" if row.n > 1 else ""
+        lines.append(f"| {row.name} | {number(row.mean, 1)}{interval} | {below} |")
+    return "\n".join(lines)
