@@ -266,6 +266,43 @@ def trained(tmp_path: Path) -> tuple[Path, DictConfig]:
     return run, OmegaConf.create({**described, **words})
 
 
+def test_a_card_lists_the_parts_of_the_training_and_the_kinds_of_recording(
+    trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, described = trained
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
+    parts = [
+        {"settings": "experiment=first", "minutes": 60, "hours_of_audio": 10, "dev_db": 5.0},
+        {"settings": "data.seed=1", "minutes": 60, "hours_of_audio": 12, "dev_db": 6.0, "test_db": 5.5},
+        {"settings": "data.seed=2", "minutes": 120, "hours_of_audio": 20, "dev_db": 7.0},
+    ]
+    rows = [
+        {"name": "in a room", "n": 9, "mean": -1.25, "low": -2.0, "high": 0.5, "below_percent": 40.0},
+        {"name": "alone", "n": 9, "mean": -30.0, "low": -31.0, "high": -29.0, "below_percent": None},
+    ]
+    (tmp_path / "conditions.json").write_text(json.dumps({"conditions": rows}))
+    described = OmegaConf.merge(described, {"parts": parts, "conditions": str(tmp_path / "conditions.json")})
+    publish(settings(tmp_path / "page.md", weights=described))
+    card = (tmp_path / "weights" / "tiny-8k" / "README.md").read_text()
+    assert "| `data.seed=1` | 60 | 2.0 | 22 | 6.00 | 5.50 |" in card
+    assert "| in a room | \N{MINUS SIGN}1.2 [\N{MINUS SIGN}2.0, 0.5] | 40.0 |" in card
+    assert "| alone | \N{MINUS SIGN}30.0 [\N{MINUS SIGN}31.0, \N{MINUS SIGN}29.0] | \N{EN DASH} |" in card
+    assert "\n\n\n" not in card
+    (tmp_path / "page.md").write_text("<!-- parts -->\n<!-- /parts -->\n")
+    figure = tmp_path / "parts.svg"
+    publish(settings(tmp_path / "page.md", parts="tiny-8k", parts_figure=str(figure)))
+    assert "| `data.seed=2` | 120 | 4.0 | 42 | 7.00 |" in (tmp_path / "page.md").read_text()
+    assert figure.is_file()
+    with pytest.raises(SepnetError, match="no weights other ship: give one of tiny-8k"):
+        publish(settings(tmp_path / "page.md", parts="other"))
+    (tmp_path / "conditions.json").write_text("{}")
+    with pytest.raises(SepnetError, match="holds no conditions"):
+        publish(settings(tmp_path / "page.md", weights=described))
+    (tmp_path / "conditions.json").unlink()
+    with pytest.raises(SepnetError, match="what=conditions out="):
+        publish(settings(tmp_path / "page.md", weights=described))
+
+
 def test_weights_go_into_the_package(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +329,7 @@ def test_weights_go_into_the_package(
     ):
         assert words in card
     assert "m\\_f" not in card
+    assert "By the kind of recording" not in card
     test = json.loads((folder / "metrics.json").read_text())["test"]
     assert (test["method"], test["n_mixtures"], test["parameters"]) == ("tiny", 3, 0)
     assert test["si_sdr_improvement"] == pytest.approx({"mean": 6.0, "low": 5.0, "high": 7.0})

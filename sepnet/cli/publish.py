@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,10 @@ from sepnet.cli.parts import fold_score
 from sepnet.evaluation.conditions import read_conditions
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
+from sepnet.evaluation.parts import TrainingPart, parts_figure, parts_table
 from sepnet.evaluation.publish import results_table, weights_table
 from sepnet.evaluation.published import published_table
-from sepnet.evaluation.shipping import Bounds, Description, ship_part, ship_separator
+from sepnet.evaluation.shipping import Bounds, Description, read_parts, ship_part, ship_separator
 from sepnet.evaluation.variants import read_variant, variants_table
 from sepnet.ranges import Name, NameOrPath, PathSetting, PositiveFloat, Text
 from sepnet.types import SepnetError
@@ -37,6 +38,7 @@ class WeightsSettings:
     evaluation: list[PathSetting] | PathSetting | None = None
     folds: dict[str, PathSetting] | None = None
     conditions: PathSetting | None = None
+    parts: list[TrainingPart] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name:
@@ -56,6 +58,8 @@ class PublishSettings:
     curves: list[PathSetting]
     figure: PathSetting
     variants: list[PathSetting]
+    parts: Name | None
+    parts_figure: PathSetting
     max_model_mb: PositiveFloat
     max_total_mb: PositiveFloat
     weights: WeightsSettings | None = None
@@ -73,11 +77,18 @@ def publish(config: DictConfig) -> None:
         SepnetError: A file, a row or a mark of the page is missing, or weights are too large.
     """
     settings = app.parse(PublishSettings, config)
-    asked = (settings.evaluations, settings.curves, settings.variants, settings.shipped, settings.weights)
+    asked = (
+        settings.evaluations,
+        settings.curves,
+        settings.variants,
+        settings.shipped,
+        settings.weights,
+        settings.parts,
+    )
     if not any(asked) and settings.published is None:
         raise SepnetError(
-            "nothing is to be published: give evaluations=, curves=, variants=, shipped=true, published= or "
-            "weights="
+            "nothing is to be published: give evaluations=, curves=, variants=, shipped=true, published=, "
+            "parts= or weights="
         )
     page = settings.page
     tables = {
@@ -92,11 +103,16 @@ def publish(config: DictConfig) -> None:
         tables["weights"] = weights_table()
     if settings.published is not None:
         tables["published"] = published_table(settings.published)
+    if settings.parts is not None:
+        parts = read_parts(settings.parts)
+        tables["parts"] = parts_table(parts)
     if tables:
         insert(page, tables)
         print(f"{page} is up to date")
     if settings.curves:
         curves_figure(settings.curves, settings.figure)
+    if settings.parts is not None:
+        parts_figure(parts, settings.parts_figure)
     if settings.weights is not None:
         folder = paths.SHIPPED / settings.weights.name
         bounds = Bounds(model_mb=settings.max_model_mb, total_mb=settings.max_total_mb)
@@ -123,6 +139,7 @@ def ship(folder: Path, weights: WeightsSettings, bounds: Bounds) -> None:
         licence=weights.licence,
         separates=weights.separates or "",
         tested_on=weights.tested_on or "",
+        parts=weights.parts,
         conditions=() if weights.conditions is None else tuple(read_conditions(weights.conditions)),
     )
     if weights.folds is not None:

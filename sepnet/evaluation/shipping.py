@@ -24,6 +24,7 @@ from sepnet.evaluation import rows
 from sepnet.evaluation.columns import columns, markdown_table
 from sepnet.evaluation.conditions import Condition, conditions_table
 from sepnet.evaluation.contenders import without_time
+from sepnet.evaluation.parts import TrainingPart, parts_table
 from sepnet.evaluation.statistics import Summary
 from sepnet.evaluation.table import Line, lines
 from sepnet.evaluation.text import templates
@@ -47,6 +48,7 @@ class Description:
         separates: The sources, in a few words; empty for a part of a separator.
         tested_on: The test set, in a few words; empty for a part of a separator.
         conditions: What it gains by the kind of recording; empty where that was not measured.
+        parts: Of the training, where there are several.
     """
 
     recipe: str
@@ -56,6 +58,7 @@ class Description:
     separates: str = ""
     tested_on: str = ""
     conditions: Sequence[Condition] = ()
+    parts: Sequence[TrainingPart] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +133,14 @@ def ship_separator(
         "separates": description.separates,
         "tested_on": description.tested_on,
         "test": record(test),
+        "parts": [asdict(part) for part in description.parts],
     }
     options = "".join(f" {HINT_OPTIONS[hint]}" for hint in sorted(separator.info.needs))
     content = {
         "tables": [text for _, text in tables],
         "options": options,
         "conditions": conditions_table(description.conditions) if description.conditions else None,
+        "parts": parts_table(description.parts) if description.parts else None,
     }
     _write(run, folder, "card.md", weights, separator, metrics, asdict(description) | content)
 
@@ -257,6 +262,25 @@ def read_shipped() -> list[ShippedWeights]:
             ShippedWeights(name, metrics["separates"], metrics["tested_on"], metrics["test"], size)
         )
     return shipped
+
+
+def read_parts(name: str) -> list[TrainingPart]:
+    """Read the parts of the training of shipped weights.
+
+    Args:
+        name: Of the weights.
+
+    Raises:
+        SepnetError: There are no such weights, or their training had no parts.
+    """
+    if name not in artifact.shipped():
+        raise SepnetError(f"no weights {name} ship: give one of {', '.join(artifact.shipped())}")
+    metrics = read_json(paths.SHIPPED / name / artifact.METRICS)
+    if not metrics.get("parts"):
+        raise SepnetError(
+            f"the metrics of {name} list no parts of training: give weights.parts and ship it again"
+        )
+    return [TrainingPart(**part) for part in metrics["parts"]]
 
 
 def _card_table(run: Path, evaluation: Path) -> tuple[list[Line], str]:
