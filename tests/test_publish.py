@@ -293,6 +293,11 @@ def test_a_card_lists_the_parts_of_the_training_and_the_kinds_of_recording(
     publish(settings(tmp_path / "page.md", parts="tiny-8k", parts_figure=str(figure)))
     assert "| `data.seed=2` | 120 | 4.0 | 42 | 7.00 |" in (tmp_path / "page.md").read_text()
     assert figure.is_file()
+    (tmp_path / "page.md").write_text("<!-- conditions -->\n<!-- /conditions -->\n")
+    publish(settings(tmp_path / "page.md", conditions=["tiny-8k"]))
+    page = (tmp_path / "page.md").read_text()
+    assert "| Two voices: SI-SDRi, or level (dB) | `tiny-8k` |\n|:--|--:|" in page
+    assert "| in a room | \N{MINUS SIGN}1.2 |\n| alone | \N{MINUS SIGN}30.0 |" in page
     with pytest.raises(SepnetError, match="no weights other ship: give one of tiny-8k"):
         publish(settings(tmp_path / "page.md", parts="other"))
     (tmp_path / "conditions.json").write_text("{}")

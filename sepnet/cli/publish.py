@@ -11,13 +11,20 @@ from omegaconf import DictConfig
 from sepnet import paths
 from sepnet.cli import app
 from sepnet.cli.parts import fold_score
-from sepnet.evaluation.conditions import read_conditions
+from sepnet.evaluation.conditions import compared_table, read_conditions
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.parts import TrainingPart, parts_figure, parts_table
 from sepnet.evaluation.publish import results_table, weights_table
 from sepnet.evaluation.published import published_table
-from sepnet.evaluation.shipping import Bounds, Description, read_parts, ship_part, ship_separator
+from sepnet.evaluation.shipping import (
+    Bounds,
+    Description,
+    read_conditions_of,
+    read_parts,
+    ship_part,
+    ship_separator,
+)
 from sepnet.evaluation.variants import read_variant, variants_table
 from sepnet.ranges import Name, NameOrPath, PathSetting, PositiveFloat, Text
 from sepnet.types import SepnetError
@@ -58,6 +65,7 @@ class PublishSettings:
     curves: list[PathSetting]
     figure: PathSetting
     variants: list[PathSetting]
+    conditions: list[Name]
     parts: Name | None
     parts_figure: PathSetting
     max_model_mb: PositiveFloat
@@ -84,11 +92,12 @@ def publish(config: DictConfig) -> None:
         settings.shipped,
         settings.weights,
         settings.parts,
+        settings.conditions,
     )
     if not any(asked) and settings.published is None:
         raise SepnetError(
             "nothing is to be published: give evaluations=, curves=, variants=, shipped=true, published=, "
-            "parts= or weights="
+            "conditions=, parts= or weights="
         )
     page = settings.page
     tables = {
@@ -103,6 +112,10 @@ def publish(config: DictConfig) -> None:
         tables["weights"] = weights_table()
     if settings.published is not None:
         tables["published"] = published_table(settings.published)
+    if settings.conditions:
+        tables["conditions"] = compared_table(
+            {name: read_conditions_of(name) for name in settings.conditions}
+        )
     if settings.parts is not None:
         parts = read_parts(settings.parts)
         tables["parts"] = parts_table(parts)

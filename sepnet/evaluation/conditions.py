@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,26 @@ def read_conditions(path: Path) -> list[Condition]:
         return [Condition(**row) for row in read_json(path)["conditions"]]
     except (KeyError, TypeError) as error:
         raise SepnetError(f"{path} holds no conditions ({error}): make it again") from error
+
+
+def compared_table(models: Mapping[str, Sequence[Condition]]) -> str:
+    """Write a Markdown table with a row for each condition and a column for each model.
+
+    Args:
+        models: The conditions of each model; the rows are those of the first, in its order.
+
+    Returns:
+        The lines of the table, without a line break at the end.
+    """
+    means = {name: {row.name: row.mean for row in conditions} for name, conditions in models.items()}
+    lines = [
+        f"| Two voices: SI-SDRi, or level (dB) | {' | '.join(f'`{name}`' for name in models)} |",
+        f"|:--|{'--:|' * len(models)}",
+    ]
+    for title in next(iter(means.values())):
+        cells = (number(rows.get(title, math.nan), 1) for rows in means.values())
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def conditions_table(conditions: Sequence[Condition]) -> str:

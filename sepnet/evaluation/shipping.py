@@ -134,6 +134,7 @@ def ship_separator(
         "tested_on": description.tested_on,
         "test": record(test),
         "parts": [asdict(part) for part in description.parts],
+        "conditions": [asdict(condition) for condition in description.conditions],
     }
     options = "".join(f" {HINT_OPTIONS[hint]}" for hint in sorted(separator.info.needs))
     content = {
@@ -264,6 +265,22 @@ def read_shipped() -> list[ShippedWeights]:
     return shipped
 
 
+def read_conditions_of(name: str) -> list[Condition]:
+    """Read what shipped weights gain by the kind of recording.
+
+    Args:
+        name: Of the weights.
+
+    Raises:
+        SepnetError: There are no such weights, or it was not measured.
+    """
+    if not (rows := _shipped_metrics(name).get("conditions")):
+        raise SepnetError(
+            f"the metrics of {name} list no conditions: give weights.conditions and ship it again"
+        )
+    return [Condition(**row) for row in rows]
+
+
 def read_parts(name: str) -> list[TrainingPart]:
     """Read the parts of the training of shipped weights.
 
@@ -273,14 +290,19 @@ def read_parts(name: str) -> list[TrainingPart]:
     Raises:
         SepnetError: There are no such weights, or their training had no parts.
     """
-    if name not in artifact.shipped():
-        raise SepnetError(f"no weights {name} ship: give one of {', '.join(artifact.shipped())}")
-    metrics = read_json(paths.SHIPPED / name / artifact.METRICS)
+    metrics = _shipped_metrics(name)
     if not metrics.get("parts"):
         raise SepnetError(
             f"the metrics of {name} list no parts of training: give weights.parts and ship it again"
         )
     return [TrainingPart(**part) for part in metrics["parts"]]
+
+
+def _shipped_metrics(name: str) -> Mapping[str, Any]:
+    if name not in artifact.shipped():
+        raise SepnetError(f"no weights {name} ship: give one of {', '.join(artifact.shipped())}")
+    metrics: Mapping[str, Any] = read_json(paths.SHIPPED / name / artifact.METRICS)
+    return metrics
 
 
 def _card_table(run: Path, evaluation: Path) -> tuple[list[Line], str]:
