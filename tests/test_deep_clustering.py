@@ -120,7 +120,7 @@ def sounds(n_sources: int, time: int = 4000) -> Tensor:
 def deep_clustering(**settings: Any) -> DeepClustering:
     torch.manual_seed(0)
     return DeepClustering(
-        filterbank=STFT(hop_samples=64), network=Bands, **{"n_dims": N_DIMS, **settings}
+        filterbank=STFT(hop_samples=64), **{"network": Bands, "n_dims": N_DIMS, **settings}
     ).eval()
 
 
@@ -153,6 +153,42 @@ def test_the_head_serves_its_own_number_of_sources() -> None:
     assert separator.separate(three).sources.shape == (3, 4000)
 
 
+class BandsOfHead(Bands):
+    """The head, too, tells the bands apart."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs = super().forward(features).unflatten(1, (self.dims, self.n_in))
+        for bin_ in range(self.n_in):
+            outputs[:, N_DIMS + 3 * bin_ // self.n_in, bin_] = 20.0
+        return outputs.flatten(1, 2)
+
+
+@pytest.mark.parametrize("n_sources", [1, 2, 3])
+def test_the_head_counts_sources_by_its_outputs_that_are_not_quiet(n_sources: int) -> None:
+    settings = {"network": BandsOfHead, "head_sources": 3, "count_by": "head", "source_count": "estimated"}
+    separator = deep_clustering(**settings)
+    sources = sounds(n_sources)
+    mixture = Mixture(sources.sum(dim=0, keepdim=True), RATE)
+    assert separator.estimate_n_sources(mixture) == n_sources
+    assert separator.separate(mixture).sources.shape == (n_sources, 4000)
+    sources[-1] *= 0.05  # 26 dB below the others
+    quiet = Mixture(sources.sum(dim=0, keepdim=True), RATE)
+    assert separator.estimate_n_sources(quiet) == max(1, n_sources - 1)
+    keener = deep_clustering(**settings, quiet_output_db=30.0)
+    assert keener.estimate_n_sources(quiet) == n_sources
+
+
+def test_outputs_of_the_head_that_no_source_needs_are_to_be_silent() -> None:
+    sources = sounds(2)[None]
+    batch = Batch(sources.sum(dim=1, keepdim=True), sources, ("a",), RATE)
+    right = deep_clustering(network=BandsOfHead, head_sources=3).loss(batch)["head"]
+    wrong = deep_clustering(head_sources=3).loss(batch)["head"]  # all outputs alike
+    assert right < 0.1 * wrong
+    three = sounds(3)[None]
+    with pytest.raises(SepnetError, match="hold up to 3 sources, but the head gives 2"):
+        deep_clustering(head_sources=2).loss(Batch(three.sum(1, keepdim=True), three, ("a",), RATE))
+
+
 @pytest.mark.parametrize("head_sources", [0, 2])
 def test_the_loss_is_low_where_the_embeddings_are_right(head_sources: int) -> None:
     sources = sounds(2)[None]  # (1, source, time)
@@ -177,6 +213,8 @@ def test_a_batch_with_an_absent_source_or_silence_has_a_finite_loss() -> None:
 def test_invalid_settings_and_mixtures_are_refused() -> None:
     with pytest.raises(SepnetError, match="n_dims=1"):
         deep_clustering(n_dims=1)
+    with pytest.raises(SepnetError, match="head_sources is 0: give 2 or more, or count_by=eigenvalues"):
+        deep_clustering(count_by="head")
     with pytest.raises(CannotSeparate, match="8000 Hz"):
         deep_clustering().separate(Mixture(noise(1, 100).float(), 16000, n_sources=2))
     with pytest.raises(CannotSeparate, match="give a longer mixture"):

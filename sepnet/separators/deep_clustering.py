@@ -20,6 +20,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sepnet.dsp.consistency import make_consistent
 from sepnet.dsp.features import log_magnitude, magnitude, unit_level
@@ -34,6 +35,7 @@ from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SeparatorIn
 
 Clustering = Literal["affinity", "whitened_kmeans"]
 SourceCount = Literal["given", "estimated"]
+CountBy = Literal["eigenvalues", "head"]
 LOSSES = {"affinity": affinity_loss, "whitened_kmeans": whitened_kmeans_loss}
 
 
@@ -53,18 +55,21 @@ class DeepClustering(nn.Module):
             0: no head.
         head_weight: Weight of the head's loss in the sum, 0 to 1.
         use_head: Whether the head's masks serve mixtures of ``head_sources`` sources.
-        source_count: ``given`` by n_sources of the mixture, or ``estimated``: the number of eigenvalues of
-            the embeddings' covariance, whose sum is 1, above ``min_eigenvalue``. k sources with orthogonal
-            embeddings have k of them, of the size of their shares.
+        source_count: ``given`` by n_sources of the mixture, or ``estimated``.
+        count_by: How sources are counted. ``eigenvalues``: by the eigenvalues of the embeddings' covariance,
+            whose sum is 1, above ``min_eigenvalue``; k sources with orthogonal embeddings have k of them, of
+            the size of their shares. ``head``: by the outputs of the head that are not quiet, which is at
+            most ``head_sources``.
         min_eigenvalue: The least eigenvalue that counts as a source.
-        max_sources: The largest number of sources that is estimated.
+        quiet_output_db: How far below all outputs of the head together one is no source, in dB.
+        max_sources: The largest number of sources that is counted by eigenvalues.
         n_points: The largest number of bins that are clustered, evenly spaced.
         n_restarts: Restarts of k-means.
         sharpness: kappa of the soft masks softmax_k(kappa <v, c_k>); infinity: the nearest centre alone.
         seed: Seed of the clustering.
 
     Raises:
-        SepnetError: A setting is out of range.
+        SepnetError: A setting is out of range, or the sources are to be counted by a head that is not there.
     """
 
     def __init__(
@@ -80,7 +85,9 @@ class DeepClustering(nn.Module):
         head_weight: NonNegativeFloat = 0.025,
         use_head: bool = False,
         source_count: SourceCount = "given",
+        count_by: CountBy = "eigenvalues",
         min_eigenvalue: NonNegativeFloat = 0.15,
+        quiet_output_db: float = 15.6,
         max_sources: int = 5,
         n_points: int = 20000,
         n_restarts: Depth = 3,
@@ -88,7 +95,11 @@ class DeepClustering(nn.Module):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        for value, choices in ((loss_function, get_args(Clustering)), (source_count, get_args(SourceCount))):
+        for value, choices in (
+            (loss_function, get_args(Clustering)),
+            (source_count, get_args(SourceCount)),
+            (count_by, get_args(CountBy)),
+        ):
             if value not in choices:
                 raise SepnetError(f"{value!r} is none of {', '.join(choices)}")
         if not (
@@ -99,10 +110,16 @@ class DeepClustering(nn.Module):
                 f"max_sources={max_sources}, head_sources={head_sources}: 2 or more, positive, positive, "
                 "more than max_sources, 1 or more, and not negative"
             )
+        if count_by == "head" and head_sources < 2:
+            raise SepnetError(
+                f"count_by=head counts the head's outputs, but head_sources is {head_sources}: give 2 or more, "
+                "or count_by=eigenvalues"
+            )
         self.filterbank, self.sample_rate, self.n_dims = filterbank, sample_rate, n_dims
         self.loss_function, self.quiet_db = LOSSES[loss_function], quiet_db
         self.head_sources, self.head_weight, self.use_head = head_sources, head_weight, use_head
-        self.min_eigenvalue, self.max_sources = min_eigenvalue, max_sources
+        self.count_by, self.min_eigenvalue, self.quiet_output_db = count_by, min_eigenvalue, quiet_output_db
+        self.max_sources = max_sources
         self.n_points, self.n_restarts, self.sharpness, self.seed = n_points, n_restarts, sharpness, seed
         self.source_count = source_count
         self.network = network(filterbank.n_bins, filterbank.n_bins * (n_dims + head_sources))
@@ -122,7 +139,19 @@ class DeepClustering(nn.Module):
         return output[:, : self.n_dims].movedim(1, -1), output[:, self.n_dims :].softmax(dim=1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the clustering loss, to which a head adds its share of the masks' squared error."""
+        """Compute the clustering loss, to which a head adds its share of the masks' squared error.
+
+        Outputs of the head that a mixture does not need are to be silent.
+
+        Raises:
+            SepnetError: A mixture has more sources than the head.
+        """
+        n_sources = batch.sources.shape[1]
+        if 0 < self.head_sources < n_sources:
+            raise SepnetError(
+                f"the mixtures hold up to {n_sources} sources, but the head gives {self.head_sources}: raise "
+                "model.head_sources, or lower data.mixing.n_sources"
+            )
         signal, level = unit_level(batch.mixture[:, 0])
         analysis = self.filterbank.encode(signal)
         spectrograms = self.filterbank.spectrogram(batch.sources / level.unsqueeze(-1))
@@ -135,6 +164,7 @@ class DeepClustering(nn.Module):
         if not self.head_sources:
             return {"loss": clustering}
         targets = phase_sensitive_target(torch.complex(*analysis.chunk(2, dim=1)).unsqueeze(1), spectrograms)
+        targets = F.pad(targets, (0, 0, 0, 0, 0, self.head_sources - n_sources))
         estimates = masks * magnitude(analysis).unsqueeze(1)
         head = pit(lambda a, b: pairwise(magnitude_mse, a, b), estimates, targets)[0].mean()
         loss = (1 - self.head_weight) * clustering + self.head_weight * head
@@ -157,7 +187,7 @@ class DeepClustering(nn.Module):
         embeddings, head = self(analysis)
         embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
         points, weights = self._loud_bins(embeddings[0], magnitude(analysis)[0])
-        n_sources = mixture.n_sources or self._count_eigenvalues(points, weights)
+        n_sources = mixture.n_sources or self._count(points, weights, head[0] * magnitude(analysis)[0])
         if self.use_head and n_sources == self.head_sources:
             masks = head[0]
         else:
@@ -168,7 +198,7 @@ class DeepClustering(nn.Module):
 
     @torch.no_grad()
     def estimate_n_sources(self, mixture: Mixture) -> int:
-        """Estimate the number of sources from the embeddings, at least 1.
+        """Estimate the number of sources, at least 1.
 
         Raises:
             CannotSeparate: The mixture is at another sample rate than the network's.
@@ -178,10 +208,21 @@ class DeepClustering(nn.Module):
         if not signal.any():
             return 1
         analysis = self.filterbank.encode(signal)
-        embeddings = torch.nn.functional.normalize(self(analysis)[0], dim=-1)
-        return self._count_eigenvalues(*self._loud_bins(embeddings[0], magnitude(analysis)[0]))
+        embeddings, head = self(analysis)
+        embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
+        points, weights = self._loud_bins(embeddings[0], magnitude(analysis)[0])
+        return self._count(points, weights, head[0] * magnitude(analysis)[0])
 
-    def _count_eigenvalues(self, points: Float[Tensor, "point dim"], weights: Float[Tensor, " point"]) -> int:
+    def _count(
+        self,
+        points: Float[Tensor, "point dim"],
+        weights: Float[Tensor, " point"],
+        outputs: Float[Tensor, "source bin frame"],
+    ) -> int:
+        """The number of sources, by the embeddings of loud bins or the magnitudes of the head's outputs."""
+        if self.count_by == "head":
+            powers = outputs.square().sum(dim=(1, 2))
+            return max(1, int((powers > powers.sum() * 10 ** (-self.quiet_output_db / 10)).sum()))
         covariance = (points * weights[:, None]).T @ points / weights.sum()
         eigenvalues = torch.linalg.eigvalsh(covariance.double())
         return int((eigenvalues > self.min_eigenvalue).sum().clamp(1, self.max_sources))
