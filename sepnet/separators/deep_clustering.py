@@ -112,8 +112,8 @@ class DeepClustering(nn.Module):
             )
         if count_by == "head" and head_sources < 2:
             raise SepnetError(
-                f"count_by=head counts the head's outputs, but head_sources is {head_sources}: give 2 or more, "
-                "or count_by=eigenvalues"
+                f"count_by=head needs a head, but head_sources is {head_sources}: give 2 or more, or "
+                "count_by=eigenvalues"
             )
         self.filterbank, self.sample_rate, self.n_dims = filterbank, sample_rate, n_dims
         self.loss_function, self.quiet_db = LOSSES[loss_function], quiet_db
