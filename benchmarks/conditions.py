@@ -27,10 +27,10 @@ from sepnet.atomic import write_text
 from sepnet.cli import app
 from sepnet.data.dataset import MixtureData
 from sepnet.data.fixed_set import FixedSet
-from sepnet.data.librimix import NoisyMixing
+from sepnet.data.librimix import DrawnList, LibriMixList
 from sepnet.evaluation.conditions import Condition, conditions_table
 from sepnet.evaluation.statistics import summarise
-from sepnet.inference.pipeline import Pipeline, PipelineSettings
+from sepnet.inference.pipeline import Pipeline
 from sepnet.metrics import best_permutation, pairwise, permute, si_sdr
 from sepnet.types import Mixture, SepnetError
 
@@ -61,19 +61,18 @@ def run(config: DictConfig) -> None:
     app.plain(config)
     torch.set_num_threads(1)
     name, data = config.model or "pit-2spk-8k", artifact.build(config.data)
-    pipeline = Pipeline(sepnet.load(name), PipelineSettings(n_sources=_given(name)))
+    pipeline = Pipeline(sepnet.load(name))
     conditions = list(measure(pipeline, data, config.split, config.n_separated))
     print(f"{name}, {conditions[0].n} mixtures of the {config.split} split of {data.corpus.root}\n")
     print(conditions_table(conditions))
     if config.out is not None:
-        content = {"model": str(name), "split": config.split, "conditions": [asdict(c) for c in conditions]}
+        content = {
+            "weights_sha1": artifact.resolve(name).weights_sha1(),
+            "split": config.split,
+            "conditions": [asdict(condition) for condition in conditions],
+        }
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(config.out), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _given(name: str) -> int | None:
-    """The number of sources, for a model that has to be told."""
-    return 2 if "n_sources" in artifact.load(name).info.needs else None
 
 
 def measure(pipeline: Pipeline, data: MixtureData, split: str, n_mixtures: int) -> Iterator[Condition]:
@@ -94,13 +93,16 @@ def measure(pipeline: Pipeline, data: MixtureData, split: str, n_mixtures: int) 
     lists = {"dev": data.valid_list, "test": data.test_list}
     if split not in lists:
         raise SepnetError(f"split is {split!r}: give {' or '.join(lists)}")
-    mixing = lists[split]
-    if not isinstance(mixing, NoisyMixing):
+    mixing: object = lists[split]
+    if not isinstance(mixing, DrawnList | LibriMixList):
         raise SepnetError("conditions are made from lists of mixtures of speech: take data=speech8k or alike")
 
     def fixed(**changed: Any) -> FixedSet:
-        settings = {"noise": None, "responses": None, "early_seconds": None} | changed
-        made = replace(mixing, **settings).fixed_set(data.corpus.manifest(), data.sample_rate)
+        unset = ("noise", "responses", "early_seconds", "query_seconds")
+        plain: dict[str, Any] = dict.fromkeys(unset) | {"with_noise": False}
+        if isinstance(mixing, DrawnList):
+            plain["csv"] = None  # which keeps one list, with its noise
+        made = replace(mixing, **plain | changed).fixed_set(data.corpus.manifest(), data.sample_rate)
         assert isinstance(made, FixedSet)
         return made
 

@@ -31,6 +31,7 @@ def words(tmp_path: Path) -> list[str]:
         *(word for word in data if "epoch_size" not in word),
         *NOISE,
         f"+data.test.noise.root={noise}",
+        f"+data.test.csv={tmp_path}/list.csv",
         "what=conditions",
         "n_separated=2",
     ]
@@ -44,7 +45,7 @@ def test_the_mixture_itself_gains_nothing_and_is_in_both_outputs(
     benchmark(config)
     told = capsys.readouterr().out
     assert told.startswith("identity, 2 mixtures of the test split of ")
-    rows = {row.name: row for row in read_conditions(tmp_path / "to" / "conditions.json")}
+    rows = {row.name: row for row in read_conditions(tmp_path / "to" / "conditions.json", None)}
     assert next(iter(rows)) == "as the list has them"
     assert [name for name in rows if "apart" in name] == [
         f"{n} dB apart: the {which} voice" for n in (10, 20, 30) for which in ("louder", "weaker")
@@ -54,6 +55,7 @@ def test_the_mixture_itself_gains_nothing_and_is_in_both_outputs(
         assert row.n == 2
         assert row.mean == pytest.approx(0.0, abs=1e-3), row.name
     assert "one voice alone" in told
+    assert not (tmp_path / "list.csv").exists()
     assert json.loads((tmp_path / "to" / "conditions.json").read_text())["split"] == "test"
     config.split = "train"
     with pytest.raises(SepnetError, match="split is 'train': give dev or test"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,9 @@ def test_a_published_list_takes_drawn_noise(voices: Corpus, noises: Corpus, tmp_
         assert one.references is not None
         assert other.references is not None
         assert torch.equal(one.references, other.references)
+    varied = LibriMixList(csv=tmp_path / "list.csv", noise=noises, noise_snr_db=(-5.0, 15.0))
+    first = replace(varied, limit=2).fixed_set(manifest, RATE)
+    assert torch.equal(first[1].audio, varied.fixed_set(manifest, RATE)[1].audio)  # whatever the limit
     assert noisy.name is None  # no one else's mixtures
     assert LibriMixList(csv=tmp_path / "list.csv").fixed_set(manifest, RATE).name is not None
     with pytest.raises(SepnetError, match="with_noise=true takes the noise of the list"):

@@ -285,6 +285,31 @@ def test_what_the_sources_leave_out_is_written_if_asked(
     assert np.square(parts(tmp_path, "mix_residual.wav")).mean() > 1e-4 * np.square(stereo).mean()
 
 
+def test_the_number_of_sources_is_estimated_beside_a_residual(
+    mixture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (mixture, *SHORT_CHUNKS, "n_sources=auto", "consistent=false", "residual=true")
+    add, calls = SeparationCheckpoint.add, []
+
+    def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
+    with pytest.raises(SystemExit):
+        separated(*words, model="deep-clustering-8k")
+    separated(*words, model="deep-clustering-8k")
+    written = json.loads((mixture.parent / "mix_separation.json").read_text())["files"]
+    assert written == [*(f"mix_s{number}.wav" for number in range(1, len(written))), "mix_residual.wav"]
+    np.testing.assert_allclose(sum(parts(mixture.parent, *written)), sound(9.3), atol=1e-6)
+    whole = mixture.parent / "whole"
+    separated(*words, f"out={whole}", model="deep-clustering-8k")
+    for one, other in zip(parts(mixture.parent, *written), parts(whole, *written), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_residual_that_is_not_there_is_refused(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "sum to the recording, which leaves no residual" in refusal(capsys, mixture, "residual=true")
     assert names(mixture.parent) == {"mix.wav"}
@@ -293,7 +318,9 @@ def test_a_residual_that_is_not_there_is_refused(mixture: Path, capsys: pytest.C
     words = (mixture, "residual=true", "consistent=false", f"query={query}")
     told = refusal(capsys, *words, model="energy_reference")
     assert "the model has a source named residual itself: leave out residual=true" in told
-    assert "leave out residual" in refusal(capsys, *words[:2], words[3], model="ast_dgmo")
+    assert "writes the residual without being asked" in refusal(
+        capsys, *words[:2], words[3], model="ast_dgmo"
+    )
 
 
 # Going on

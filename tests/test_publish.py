@@ -269,7 +269,7 @@ def trained(tmp_path: Path) -> tuple[Path, DictConfig]:
 def test_a_card_lists_the_parts_of_the_training_and_the_kinds_of_recording(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, described = trained
+    run, described = trained
     monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
     parts = [
         {"settings": "experiment=first", "minutes": 60, "hours_of_audio": 10, "dev_db": 5.0},
@@ -280,7 +280,8 @@ def test_a_card_lists_the_parts_of_the_training_and_the_kinds_of_recording(
         {"name": "in a room", "n": 9, "mean": -1.25, "low": -2.0, "high": 0.5, "below_percent": 40.0},
         {"name": "alone", "n": 9, "mean": -30.0, "low": -31.0, "high": -29.0, "below_percent": None},
     ]
-    (tmp_path / "conditions.json").write_text(json.dumps({"conditions": rows}))
+    content = {"conditions": rows, "weights_sha1": artifact.resolve(run).weights_sha1()}
+    (tmp_path / "conditions.json").write_text(json.dumps(content))
     described = OmegaConf.merge(described, {"parts": parts, "conditions": str(tmp_path / "conditions.json")})
     publish(settings(tmp_path / "page.md", weights=described))
     card = (tmp_path / "weights" / "tiny-8k" / "README.md").read_text()
@@ -300,11 +301,14 @@ def test_a_card_lists_the_parts_of_the_training_and_the_kinds_of_recording(
     assert "| in a room | \N{MINUS SIGN}1.2 |\n| alone | \N{MINUS SIGN}30.0 |" in page
     with pytest.raises(SepnetError, match="no weights other ship: give one of tiny-8k"):
         publish(settings(tmp_path / "page.md", parts="other"))
+    (tmp_path / "conditions.json").write_text(json.dumps(content | {"weights_sha1": "of another"}))
+    with pytest.raises(SepnetError, match="was measured with other weights"):
+        publish(settings(tmp_path / "page.md", weights=described))
     (tmp_path / "conditions.json").write_text("{}")
     with pytest.raises(SepnetError, match="holds no conditions"):
         publish(settings(tmp_path / "page.md", weights=described))
     (tmp_path / "conditions.json").unlink()
-    with pytest.raises(SepnetError, match="what=conditions out="):
+    with pytest.raises(SepnetError, match=r"there is no .*what=conditions"):
         publish(settings(tmp_path / "page.md", weights=described))
 
 

@@ -144,11 +144,12 @@ def test_mixing_is_linear(maker: Room | MixingMatrix) -> None:
     rng = np.random.default_rng(1)
     sources = rng.standard_normal((2, 3000))
     responses = maker.draw_responses(rng, 2, RATE).astype(np.float64)
-    images = [convolve(s, h) for s, h in zip(sources, responses, strict=True)]
-    scaled = convolve(2 * sources[0] - 3 * sources[1], responses[0])
-    assert images[0].shape == (2, 3000)
-    expected = 2 * convolve(sources[0], responses[0]) - 3 * convolve(sources[1], responses[0])
-    np.testing.assert_allclose(scaled, expected, atol=1e-9)
+    images = convolve(sources, responses)
+    assert images.shape == (2, 2, 3000)
+    in_one_place = responses[[0, 0]]
+    scaled = convolve(np.stack([2 * sources[0] - 3 * sources[1], sources[0]]), in_one_place)[0]
+    first, second = convolve(sources, in_one_place)
+    np.testing.assert_allclose(scaled, 2 * first - 3 * second, atol=1e-9)
     # Against the definition of a convolution, sample by sample.
     for channel in range(2):
         direct = np.convolve(sources[1], responses[1, channel])[:3000]

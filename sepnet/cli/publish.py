@@ -8,10 +8,10 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
-from sepnet import paths
+from sepnet import artifact, paths
 from sepnet.cli import app
 from sepnet.cli.parts import fold_score
-from sepnet.evaluation.conditions import compared_table, read_conditions
+from sepnet.evaluation.conditions import Condition, compared_table, read_conditions
 from sepnet.evaluation.curves import curves_figure, curves_table
 from sepnet.evaluation.insert import insert
 from sepnet.evaluation.parts import TrainingPart, parts_figure, parts_table
@@ -50,6 +50,11 @@ class WeightsSettings:
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name:
             raise SepnetError(f"weights.name is {self.name!r}: give a name without slashes")
+        if self.folds is not None and (self.conditions is not None or self.parts):
+            raise SepnetError(
+                "weights.folds are of a part of a separator, whose card has no conditions and no parts of a "
+                "training: leave weights.conditions and weights.parts out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +150,9 @@ def ship(folder: Path, weights: WeightsSettings, bounds: Bounds) -> None:
     Raises:
         SepnetError: The run has no weights or no score, or the weights are too large.
     """
+    conditions: list[Condition] = []
+    if weights.conditions is not None:
+        conditions = read_conditions(weights.conditions, artifact.resolve(weights.run).weights_sha1())
     description = Description(
         recipe=weights.recipe,
         data=weights.data,
@@ -153,7 +161,7 @@ def ship(folder: Path, weights: WeightsSettings, bounds: Bounds) -> None:
         separates=weights.separates or "",
         tested_on=weights.tested_on or "",
         parts=weights.parts,
-        conditions=() if weights.conditions is None else tuple(read_conditions(weights.conditions)),
+        conditions=conditions,
     )
     if weights.folds is not None:
         folds = {fold: fold_score(scored, fold) for fold, scored in weights.folds.items()}

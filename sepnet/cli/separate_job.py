@@ -32,6 +32,8 @@ def make_job(settings: SeparateSettings) -> SeparationJob:
             f"reference= is for ast_dgmo and other methods that find a sound, and {name} is none: "
             "leave it out"
         )
+    if settings.residual and finds_events:
+        raise SepnetError(f"{name} writes the residual without being asked: leave out residual=true")
     query = _read_query(settings)
     if query is not None and "queries" not in separator.info.needs:
         raise SepnetError(f"{name} takes no example: leave query= out, or choose another model")

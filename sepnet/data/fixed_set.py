@@ -30,7 +30,7 @@ from sepnet.data.list_files import ListFiles, read_mono, resample_down
 from sepnet.data.manifest import Manifest, Utterance
 from sepnet.data.mixture_list import FixedMixture
 from sepnet.data.queries import QueryChooser, loudest, query_label
-from sepnet.data.responses import Responses, convolve, early_part
+from sepnet.data.responses import Responses, mix_in_room
 from sepnet.data.table import join_names
 from sepnet.paths import expand_home
 from sepnet.ranges import NonNegativeFloat
@@ -209,12 +209,10 @@ class FixedSet:
         digest = hashlib.sha1(row.id.encode()).digest()
         rng = np.random.default_rng((mixing.response_seed, int.from_bytes(digest[:8])))
         responses = mixing.responses.draw_responses(rng, len(sources), self.sample_rate)
-        images = np.stack([convolve(x, h) for x, h in zip(sources, responses, strict=True)])
-        heard = images[:, 0]
-        if mixing.early_seconds is not None:
-            early = early_part(responses[:, :1], mixing.early_seconds, self.sample_rate)
-            heard = np.stack([convolve(x, h)[0] for x, h in zip(sources, early, strict=True)])
-        return torch.from_numpy(images).sum(dim=0), torch.from_numpy(heard.copy())
+        mixture, heard = mix_in_room(
+            sources, responses, early_seconds=mixing.early_seconds, sample_rate=self.sample_rate
+        )
+        return torch.from_numpy(mixture), torch.from_numpy(heard)
 
     def _add_noise(
         self, row: FixedMixture, mixture: Tensor, noise: Float[np.ndarray, " time"]

@@ -49,6 +49,12 @@ class NoisyMixing(ListMixing):
             mixtures: The list.
             manifest: The corpus of its sources.
             seed: Another seed gives other noise.
+
+        Returns:
+            The list, in which each mixture has a noise.
+
+        Raises:
+            SepnetError: As ``sepnet.data.noise_drawing.draw_noises`` does.
         """
         if self.noise is None:
             return mixtures
@@ -98,7 +104,7 @@ class LibriMixList(NoisyMixing):
                 f"there is no list {csv}: get LibriMix' lists by `git clone "
                 "https://github.com/JorisCos/LibriMix data/LibriMix`, or set csv to the path of yours"
             )
-        mixtures = self.noisy(read_list(csv)[: self.limit], manifest, seed=0)
+        mixtures = self.noisy(read_list(csv), manifest, seed=0)[: self.limit]
         mixing = self.with_drawn_noise()
         return FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=sample_rate, mixing=mixing)
 

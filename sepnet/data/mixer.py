@@ -31,7 +31,7 @@ from sepnet.data.manifest import speaker_noun
 from sepnet.data.mixing import Interval, Mixing
 from sepnet.data.noises import NoiseMaker
 from sepnet.data.queries import TrainingQueries
-from sepnet.data.responses import early_part
+from sepnet.data.responses import mix_in_room
 from sepnet.types import SepnetError
 
 Item = TypeVar("Item")
@@ -276,11 +276,7 @@ class Mixer:
         responses = mixing.responses.draw_responses(rng, len(sources), rate)  # (source, channel, tap)
         if not _happens(rng, mixing.p_responses):
             responses = np.ones((*responses.shape[:2], 1), dtype=responses.dtype)
-        images = _convolve(sources[:, None], responses)  # (source, channel, time)
-        heard = images[:, 0]
-        if mixing.early_seconds is not None:
-            heard = _convolve(sources, early_part(responses[:, 0], mixing.early_seconds, rate))
-        return images.sum(axis=0), np.ascontiguousarray(heard)
+        return mix_in_room(sources, responses, early_seconds=mixing.early_seconds, sample_rate=rate)
 
     def _draw_noise(
         self,
@@ -301,12 +297,6 @@ class Mixer:
             own_rms = math.sqrt(float(np.square(noise).mean()))
             channels.append(noise * np.float32(rms / own_rms if own_rms > 0 else 0.0))
         return np.stack(channels)
-
-
-def _convolve(sources: np.ndarray, responses: np.ndarray) -> np.ndarray:
-    """Convolve along the last axis, and cut off what rings on after the sources' end."""
-    images: np.ndarray = scipy.signal.fftconvolve(sources, responses, axes=-1)[..., : sources.shape[-1]]
-    return images.astype(np.float32)
 
 
 def _happens(rng: np.random.Generator, probability: float) -> bool:

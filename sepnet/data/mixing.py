@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from sepnet.data.augment import check_equaliser
 from sepnet.data.noises import NoiseKind
-from sepnet.data.responses import Responses
+from sepnet.data.responses import ResponseBank, Responses
 from sepnet.ranges import NonNegativeFloat, Probability, Seconds
 from sepnet.types import SepnetError
 
@@ -116,6 +116,13 @@ class Mixing:
         if not self.n_sources or min(self.n_sources) < 1:
             raise SepnetError(
                 f"n_sources is {list(self.n_sources)}: give one number or more, each at least 1"
+            )
+
+        bank = self.responses
+        if isinstance(bank, ResponseBank) and bank.n_places < max(self.n_sources):
+            raise SepnetError(
+                f"mixtures have up to {max(self.n_sources)} sources, but the rooms n_places={bank.n_places}: "
+                "raise data.mixing.responses.n_places"
             )
 
     def _check_ranges(self) -> None:

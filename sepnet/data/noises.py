@@ -10,7 +10,7 @@ Each is a pure function of the random generator, and at no level in particular: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -82,13 +82,15 @@ class NoiseMaker:
         """
         kinds = self.kinds
         kind = kinds[0] if len(kinds) == 1 else kinds[int(rng.integers(len(kinds)))]
-        makers: Mapping[NoiseKind, Callable[[], np.ndarray]] = {
-            "recorded": lambda: self._recorded(rng, n_samples),
-            "coloured": lambda: coloured_noise(rng, n_samples, self.voices.sample_rate),
-            "hum": lambda: mains_hum(rng, n_samples, self.voices.sample_rate),
-            "babble": lambda: self._babble(rng, n_samples, in_mixture),
-        }
-        return makers[kind]().astype(np.float32)
+        if kind == "recorded":
+            noise = self._recorded(rng, n_samples)
+        elif kind == "coloured":
+            noise = coloured_noise(rng, n_samples, self.voices.sample_rate)
+        elif kind == "hum":
+            noise = mains_hum(rng, n_samples, self.voices.sample_rate)
+        else:
+            noise = self._babble(rng, n_samples, in_mixture)
+        return noise.astype(np.float32)
 
     def _recorded(self, rng: np.random.Generator, n_samples: int) -> np.ndarray:
         assert self.recordings is not None
@@ -120,9 +122,10 @@ def coloured_noise(rng: np.random.Generator, n_samples: int, sample_rate: int) -
     """
     slope_db = rng.uniform(0.0, MAX_SLOPE_DB)
     octaves = np.log2(np.maximum(np.fft.rfftfreq(n_samples, 1 / sample_rate), MIN_COLOURED_HZ))
+    octaves -= octaves[-1]  # 0 dB at the highest frequency
     spectrum = np.fft.rfft(rng.standard_normal(n_samples)) * 10 ** (-slope_db * octaves / 20)
     noise: np.ndarray = np.fft.irfft(spectrum, n_samples)
-    return noise / max(float(np.abs(noise).max()), 1e-12)
+    return noise
 
 
 def mains_hum(rng: np.random.Generator, n_samples: int, sample_rate: int) -> np.ndarray:

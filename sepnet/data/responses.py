@@ -33,23 +33,48 @@ class Responses(Protocol):
 
 
 def convolve(
-    source: Float[np.ndarray, " time"], responses: Float[np.ndarray, "channel tap"]
-) -> Float[np.ndarray, "channel time"]:
-    """Compute the images of a source at the microphones.
+    sources: Float[np.ndarray, "source time"], responses: Float[np.ndarray, "source channel tap"]
+) -> Float[np.ndarray, "source channel time"]:
+    """Compute the images of sources at the microphones.
 
-    Image and source are aligned as the responses are: time 0 of both is when the source emits. What rings on
-    after the end of the source is cut off.
+    Images and sources are aligned as the responses are: time 0 of both is when the source emits. What rings
+    on after the end of the source is cut off.
 
     Args:
-        source: (time,).
-        responses: (channel, tap).
+        sources: (source, time).
+        responses: (source, channel, tap).
 
     Returns:
-        (channel, time).
+        (source, channel, time).
     """
-    # (1, time) * (channel, tap) -> (channel, time + tap - 1)
-    images: np.ndarray = scipy.signal.fftconvolve(source[None], responses, axes=-1)
-    return images[:, : source.shape[-1]].astype(source.dtype)
+    # (source, 1, time) * (source, channel, tap) -> (source, channel, time + tap - 1)
+    images: np.ndarray = scipy.signal.fftconvolve(sources[:, None], responses, axes=-1)
+    return images[..., : sources.shape[-1]].astype(sources.dtype)
+
+
+def mix_in_room(
+    sources: Float[np.ndarray, "source time"],
+    responses: Float[np.ndarray, "source channel tap"],
+    *,
+    early_seconds: float | None,
+    sample_rate: int,
+) -> tuple[Float[np.ndarray, "channel time"], Float[np.ndarray, "source time"]]:
+    """Mix sources in a room.
+
+    Args:
+        sources: (source, time).
+        responses: (source, channel, tap).
+        early_seconds: How long after its direct path a reflection still belongs to a source; None: all do.
+        sample_rate: In Hz.
+
+    Returns:
+        The mixture (channel, time), and the sources as channel 0 hears them (source, time).
+    """
+    images = convolve(sources, responses)
+    heard = images
+    if early_seconds is not None:
+        heard = convolve(sources, early_part(responses[:, :1], early_seconds, sample_rate))
+    return images.sum(axis=0), np.ascontiguousarray(heard[:, 0])
 
 
 def early_part(
@@ -109,6 +134,9 @@ class ResponseBank:
             rng: The generator.
             n_sources: Number of sources.
             sample_rate: In Hz.
+
+        Returns:
+            (source, channel, tap).
 
         Raises:
             SepnetError: There are more sources than places.

@@ -33,23 +33,30 @@ class Condition:
     below_percent: float | None
 
 
-def read_conditions(path: Path) -> list[Condition]:
-    """Read what ``benchmarks/run.py what=conditions`` has written.
+def read_conditions(path: Path, weights_sha1: str | None) -> list[Condition]:
+    """Read what ``benchmarks/run.py what=conditions`` has written of a model.
 
     Args:
         path: The file.
+        weights_sha1: Of the model.
+
+    Returns:
+        The conditions, in their order.
 
     Raises:
-        SepnetError: It is not there, or holds something else.
+        SepnetError: It is not there, holds something else, or was measured with other weights.
     """
+    remedy = f"python benchmarks/run.py what=conditions data=... model=<the run> out={path}"
     if not path.is_file():
-        raise SepnetError(
-            f"there is no {path}: make it with `python benchmarks/run.py what=conditions out={path}`"
-        )
+        raise SepnetError(f"there is no {path}: make it with `{remedy}`")
     try:
-        return [Condition(**row) for row in read_json(path)["conditions"]]
+        content = read_json(path)
+        conditions, measured = [Condition(**row) for row in content["conditions"]], content["weights_sha1"]
     except (KeyError, TypeError) as error:
-        raise SepnetError(f"{path} holds no conditions ({error}): make it again") from error
+        raise SepnetError(f"{path} holds no conditions ({error}): make it again with `{remedy}`") from error
+    if measured != weights_sha1:
+        raise SepnetError(f"{path} was measured with other weights: make it again with `{remedy}`")
+    return conditions
 
 
 def compared_table(models: Mapping[str, Sequence[Condition]]) -> str:

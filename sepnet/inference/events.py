@@ -69,7 +69,6 @@ def _check_settings(job: SeparationJob) -> None:
         "format": output.format not in (None, "wav"),
         "gain": output.gain is not None,
         "report": output.report,
-        "residual": job.residual,
         "consistent=false": not settings.consistent,
     }
     if wrong := [name for name, is_set in refused.items() if is_set]:

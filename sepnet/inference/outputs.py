@@ -149,7 +149,7 @@ def write_sources(
             for number in range(progress.n_sources)
         ]
         record["dnsmos"] = [None if opinion is None else opinion._asdict() for opinion in opinions]
-        _draw(recording, checkpoint, paths, rate, opinions)
+        _draw(recording, checkpoint, paths, rate, opinions, residual=residual)
     with replacing(recording.record) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     checkpoint.remove()
@@ -240,8 +240,10 @@ def _draw(
     paths: list[Path],
     rate: int,
     opinions: Sequence[Opinion | None],
+    *,
+    residual: bool,
 ) -> None:
-    """Spectrograms of the sum of the sources, and of each of them."""
+    """Spectrograms of the sum of the sources, which with the residual is the recording, and of each."""
     from sepnet.figures.recording import recording_figure  # Matplotlib: imported for a picture alone
 
     n_samples, n_sources = checkpoint.progress.n_samples, checkpoint.progress.n_sources
@@ -258,7 +260,7 @@ def _draw(
     recording_figure(
         recording.folder / f"{recording.stem}_report.png",
         signals,
-        ["sum of the sources", *titles],
+        ["recording" if residual else "sum of the sources", *titles],
         n_samples=n_samples,
         sample_rate=rate,
     )

@@ -8,7 +8,7 @@ J. Hershey, "Alternative objective functions for deep clustering", ICASSP 2018 (
     mixture -> STFT -> log magnitudes -> network -> an embedding of unit length for each bin
             -> k-means of the loud bins -> masks by nearness to the centres -> inverse STFT
 
-The network never learns how many sources there are: any number of centres can be asked for.
+The embeddings do not say how many sources there are: any number of centres can be asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sepnet.dsp.kmeans import kmeans
 from sepnet.dsp.masks import ideal_binary_mask
 from sepnet.losses import affinity_loss, magnitude_mse, phase_sensitive_target, pit, whitened_kmeans_loss
 from sepnet.metrics import pairwise
-from sepnet.ranges import Depth, NonNegativeFloat, NonNegativeInt, SampleRate, Seed
+from sepnet.ranges import Depth, NonNegativeFloat, NonNegativeInt, PositiveFloat, SampleRate, Seed
 from sepnet.separators.checks import require_rate
 from sepnet.types import Batch, CannotSeparate, Mixture, Separation, SeparatorInfo, SepnetError
 
@@ -87,7 +87,7 @@ class DeepClustering(nn.Module):
         source_count: SourceCount = "given",
         count_by: CountBy = "eigenvalues",
         min_eigenvalue: NonNegativeFloat = 0.15,
-        quiet_output_db: float = 15.6,
+        quiet_output_db: PositiveFloat = 15.6,
         max_sources: int = 5,
         n_points: int = 20000,
         n_restarts: Depth = 3,
