@@ -57,6 +57,20 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def stop_at_the_third_chunk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Interrupt the program once, when the third chunk is to be kept; the list grows by each that is."""
+    add, calls = SeparationCheckpoint.add, []
+
+    def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
+    return calls
+
+
 def parts(folder: Path, *files: str) -> list[np.ndarray]:
     return [soundfile.read(folder / file, dtype="float32", always_2d=True)[0] for file in files]
 
@@ -289,15 +303,7 @@ def test_the_number_of_sources_is_estimated_beside_a_residual(
     mixture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (mixture, *SHORT_CHUNKS, "n_sources=auto", "consistent=false", "residual=true")
-    add, calls = SeparationCheckpoint.add, []
-
-    def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        add(self, *arguments)
-
-    monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
+    stop_at_the_third_chunk(monkeypatch)
     with pytest.raises(SystemExit):
         separated(*words, model="deep-clustering-8k")
     separated(*words, model="deep-clustering-8k")
@@ -343,15 +349,7 @@ def test_stopped_it_goes_on_and_the_result_is_the_same(
     model, out, words = "pit-2spk-8k", mixture.parent / "out", (*SHORT_CHUNKS, *settings)
     separated(mixture, f"out={out}", *words, model=model)
     whole = parts(out, *files)
-    add, calls = SeparationCheckpoint.add, []
-
-    def stopping(self: SeparationCheckpoint, *arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        add(self, *arguments)
-
-    monkeypatch.setattr(SeparationCheckpoint, "add", stopping)
+    calls = stop_at_the_third_chunk(monkeypatch)
     with pytest.raises(SystemExit) as ended:
         separated(mixture, *words, model=model)
     assert ended.value.code == 130
