@@ -319,6 +319,7 @@ def test_the_number_of_sources_is_estimated_beside_a_residual(
 def test_a_residual_that_is_not_there_is_refused(mixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "sum to the recording, which leaves no residual" in refusal(capsys, mixture, "residual=true")
     assert names(mixture.parent) == {"mix.wav"}
+    assert "live=true writes none: leave residual=true out" in refusal(capsys, "live=true", "residual=true")
     query = mixture.parent / "query.wav"
     soundfile.write(query, sound(1.0, seed=1), RATE)
     words = (mixture, "residual=true", "consistent=false", f"query={query}")

@@ -139,9 +139,8 @@ def test_noise_of_one_microphone_is_refused_for_several(
     manifest: Manifest, noisy_list: list[FixedMixture], tmp_path: Path
 ) -> None:
     mixing = ListMixing(with_noise=True, noise_root=tmp_path, responses=MixingMatrix())
-    noisy = FixedSet(mixtures=noisy_list, manifest=manifest, sample_rate=RATE, mixing=mixing)
-    with pytest.raises(SepnetError, match="a has 2 channels, but its noise was recorded by one microphone"):
-        noisy[0]
+    with pytest.raises(SepnetError, match="have 2 channels, but the noise was recorded by one microphone"):
+        FixedSet(mixtures=noisy_list, manifest=manifest, sample_rate=RATE, mixing=mixing)
 
 
 def test_noise_is_added_to_a_room_of_one_microphone(

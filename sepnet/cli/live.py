@@ -28,6 +28,8 @@ def live(settings: SeparateSettings, files: Sequence[str | Path] = ()) -> None:
     """
     if files or settings.files:
         raise SepnetError("live=true separates standard input: leave the files out, or live=true")
+    if settings.residual:
+        raise SepnetError("residual=true is for files, and live=true writes none: leave residual=true out")
     if settings.live is True and (sys.stdin is None or sys.__stdout__ is None):
         raise SepnetError(
             "live=true reads sound from standard input and writes it to standard output: open both"

@@ -98,7 +98,8 @@ class FixedSet:
         mixing: How the mixtures are made.
 
     Raises:
-        SepnetError: Files are missing, with the first ten names.
+        SepnetError: Files are missing, with the first ten names; or there is noise, which one microphone
+            recorded, for responses to several.
     """
 
     def __init__(
@@ -118,9 +119,21 @@ class FixedSet:
         self._queries: QueryChooser | None = None
         if self.mixing.query_seconds is not None:
             self._queries = QueryChooser(manifest, self.mixing.query_seconds)
+        self._check_channels()
         self._noises: dict[str, Path] = {}
         if self.mixing.with_noise and self.mixing.noise_root is not None:
             self._noises = _locate_noises(self.mixtures, expand_home(local_path(self.mixing.noise_root)))
+
+    def _check_channels(self) -> None:
+        mixing = self.mixing
+        if not mixing.with_noise or mixing.responses is None:
+            return
+        n_channels = mixing.responses.draw_responses(np.random.default_rng(0), 1, self.sample_rate).shape[1]
+        if n_channels > 1:
+            raise SepnetError(
+                f"the mixtures have {n_channels} channels, but the noise was recorded by one microphone: "
+                "leave out the noise, or give responses to one microphone"
+            )
 
     def __len__(self) -> int:
         return len(self.mixtures)
@@ -189,7 +202,7 @@ class FixedSet:
         sources = np.ascontiguousarray(fitted[: len(row.sources)], dtype=np.float32)
         audio_channels, references = self._place_in_room(row, sources)  # (channel, time), (source, time)
         if len(fitted) > len(sources):
-            audio_channels = self._add_noise(row, audio_channels, fitted[-1])
+            audio_channels = audio_channels + torch.from_numpy(fitted[-1].astype(np.float32))
         queries, labels = self._make_queries(row), self.labels(index)
         return Mixture(audio_channels, self.sample_rate, len(row.sources), queries, references, labels)
 
@@ -213,16 +226,6 @@ class FixedSet:
             sources, responses, early_seconds=mixing.early_seconds, sample_rate=self.sample_rate
         )
         return torch.from_numpy(mixture), torch.from_numpy(heard)
-
-    def _add_noise(
-        self, row: FixedMixture, mixture: Tensor, noise: Float[np.ndarray, " time"]
-    ) -> Float[Tensor, "channel time"]:
-        if len(mixture) > 1:
-            raise SepnetError(
-                f"{row.id} has {len(mixture)} channels, but its noise was recorded by one microphone: leave "
-                "out the noise, or give a room of one microphone"
-            )
-        return mixture + torch.from_numpy(noise.astype(np.float32))
 
     def _choose_queries(self, row: FixedMixture) -> tuple[Utterance, ...] | None:
         if self._queries is None:
