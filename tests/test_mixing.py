@@ -335,6 +335,15 @@ def test_short_utterances_are_skipped(uneven: Cache) -> None:
         Mixer(uneven, plain_mixing(seconds=1.1, short_policy="skip"))
 
 
+def test_an_utterance_is_drawn_as_often_as_any_other_or_by_its_duration(uneven: Cache) -> None:
+    """Of a speaker's two utterances one is twice as long."""
+    for drawn_by, share in (("utterance", 1 / 2), ("duration", 2 / 3)):
+        mixing = plain_mixing(seconds=0.25, drawn_by=drawn_by)
+        chosen = [u for example in draws(uneven, mixing, 400) for u in utterances(uneven, example)]
+        long = np.mean(uneven.lengths[chosen] == 8000)
+        assert long == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(chosen)))
+
+
 def test_short_utterances_lie_whole_in_silence_at_any_place(uneven: Cache) -> None:
     begins = []
     for example in draws(uneven, plain_mixing(seconds=0.8, short_policy="pad", loudness_lufs=QUIET), 60):
@@ -639,7 +648,7 @@ def test_recipes_that_make_no_sense_are_refused(settings: dict[str, Sequence[flo
         plain_mixing(**settings)
 
 
-@pytest.mark.parametrize("name", ["mode", "short_policy"])
+@pytest.mark.parametrize("name", ["mode", "drawn_by", "short_policy"])
 def test_a_misspelt_word_is_refused(name: str) -> None:
     with pytest.raises((SepnetError, jaxtyping.TypeCheckError)):
         plain_mixing(**{name: "trim"})

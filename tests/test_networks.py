@@ -92,7 +92,7 @@ def without_norms(network: nn.Module) -> nn.Module:
     """Layer norms over the whole clip let every frame see every other one, a little."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.GroupNorm):
+            if isinstance(child, nn.GroupNorm | CumulativeNorm):
                 setattr(module, name, nn.Identity())
     return network
 
@@ -122,6 +122,52 @@ def test_a_causal_tcn_depends_on_the_past_alone(separable: bool) -> None:
     )
     for frame in (0, 7, 39):
         assert seen_by(tcn, frame, 40) == list(range(frame + 1))
+
+
+@pytest.mark.parametrize("separable", [True, False])
+@pytest.mark.parametrize("to_causal", [True, False])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_retimed_weights_compute_the_same_of_what_both_tcns_see(
+    kernel: int, to_causal: bool, separable: bool
+) -> None:
+    """But for norms and without the taps that one of the two lacks, both give the same."""
+    torch.manual_seed(0)
+    before, after = (
+        TCN(
+            N_IN,
+            N_OUT,
+            n_channels=8,
+            n_hidden=12,
+            n_blocks=3,
+            n_repeats=2,
+            kernel=kernel,
+            separable=separable,
+            causal=causal,
+        )
+        for causal in (not to_causal, to_causal)
+    )
+    weights = before.state_dict()
+    scales = {name for name, value in weights.items() if value.ndim == 1 and (value == 1).all()}
+    weights |= {name: 1 + noise(*weights[name].shape) for name in scales}
+    after.load_state_dict(after.retimed(weights))
+    for name in scales:
+        torch.testing.assert_close(after.state_dict()[name].flatten(), weights[name].flatten())
+    lost = slice(kernel // 2 + 1, None) if to_causal else slice(0, kernel // 2)
+    for value in weights.values():
+        if value.ndim == 3 and value.shape[-1] == kernel > 1:
+            value[..., lost] = 0.0
+    before.load_state_dict(weights)
+    x = noise(2, N_IN, 40)
+    torch.testing.assert_close(without_norms(after)(x), without_norms(before)(x))
+
+
+def test_retimed_weights_of_another_network_stay_as_they_are() -> None:
+    causal = MAKERS["causal tcn"]()
+    assert isinstance(causal, TCN)
+    others = BLSTM(N_IN, N_OUT, n_hidden=12, n_layers=2).state_dict()
+    others |= {"blocks.0.body.0.weight": noise(9, 9, 3), "blocks.0.body.2.weight": noise(7)}
+    for name, value in causal.retimed(others).items():
+        assert torch.equal(value, others[name]), name
 
 
 def test_the_cumulative_norm_is_that_of_the_paper() -> None:

@@ -131,3 +131,17 @@ def test_weights_of_another_width_are_not_taken_for_a_beginning() -> None:
     separator = artifact.build(OmegaConf.load(artifact.config_folder() / "model" / "pit.yaml"))
     with pytest.raises(SepnetError, match=r"18 of the 105 .* 0\.\d % of what it learns: leave out"):
         begin_from(separator, "pit-2spk-8k")
+
+
+def test_a_causal_network_begins_with_the_past_of_a_centred_one(
+    base: Path, corpus: Path, tmp_path: Path
+) -> None:
+    changes = ("model.level=running", "+model.network.causal=true")
+    causal = artifact.build(compose(settings(corpus, tmp_path, *changes)).model)
+    assert begin_from(causal, str(base)).endswith("21 of 21 tensors")
+    centred = sepnet.load(base)
+    assert isinstance(centred, torch.nn.Module)
+    name = "network.blocks.1.body.0.weight"
+    before, after = centred.state_dict()[name], causal.state_dict()[name]
+    assert torch.equal(after[..., 1:], before[..., :2])
+    assert not after[..., 0].any()

@@ -57,6 +57,30 @@ class Example:
     label: str | None = None
 
 
+class _Pool:
+    """The utterances that a source may be.
+
+    Args:
+        utterances: Their numbers.
+        lengths: (utterance,), of the whole corpus: each is drawn in proportion to its length. None: all are
+            drawn equally often.
+    """
+
+    def __init__(self, utterances: np.ndarray, lengths: np.ndarray | None) -> None:
+        self.utterances = utterances
+        self._ends = None if lengths is None else np.cumsum(lengths[utterances])
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw the number of an utterance."""
+        if self._ends is None:
+            return int(self.utterances[rng.integers(len(self))])
+        sample = rng.integers(self._ends[-1])
+        return int(self.utterances[np.searchsorted(self._ends, sample, side="right")])
+
+
 class Mixer:
     """Draws mixtures from a cache by a recipe.
 
@@ -81,7 +105,7 @@ class Mixer:
         self._speakers = np.array([numbers[u.speaker] for u in cache.utterances])
         self._pools = self._eligible_utterances()
         self._stretches: dict[int, list[Stretch]] = {}
-        usable = np.unique(np.concatenate(self._pools))
+        usable = np.unique(np.concatenate([pool.utterances for pool in self._pools]))
         self._noise: NoiseMaker | None = None
         if noise is not None or mixing.noise_kinds != ("recorded",):
             self._noise = NoiseMaker(
@@ -93,7 +117,7 @@ class Mixer:
             else None
         )
 
-    def _eligible_utterances(self) -> list[np.ndarray]:
+    def _eligible_utterances(self) -> list[_Pool]:
         """For each slot (without slots: once for all sources) the utterances that it may be."""
         cache, mixing = self.cache, self.mixing
         usable = self._usable_utterances()
@@ -112,7 +136,8 @@ class Mixer:
                 f"{cache.folder} has {n_speakers} {noun} with usable utterances, but mixtures of "
                 f"{max(mixing.n_simultaneous)} need as many: add {noun}, or lower n_sources"
             )
-        return [np.flatnonzero(pool) for pool in pools]
+        by_duration = mixing.drawn_by == "duration"
+        return [_Pool(np.flatnonzero(pool), cache.lengths if by_duration else None) for pool in pools]
 
     def _usable_utterances(self) -> np.ndarray:
         """For each utterance whether it is loud and long enough."""
@@ -172,7 +197,7 @@ class Mixer:
         return sorted(places.tolist()), n_slots
 
     def _draw_utterances(self, rng: np.random.Generator, places: Sequence[int]) -> list[int]:
-        """Utterances of different speakers, each uniform over the pool of its place.
+        """Utterances of different speakers, each from the pool of its place.
 
         With queries also of different classes: otherwise a query would describe two sources.
         """
@@ -183,7 +208,7 @@ class Mixer:
         for place in places:
             pool = self._pools[place % len(self._pools)]
             for _ in range(MAX_DRAWS):
-                utterance = int(pool[rng.integers(len(pool))])
+                utterance = pool.draw(rng)
                 is_same_class = self._queries is not None and utterances[utterance].label in labels
                 if self._speakers[utterance] not in speakers and not is_same_class:
                     break

@@ -17,6 +17,7 @@ Interval = Sequence[float]
 """Lower and upper end."""
 Mode = Literal["crop", "min", "max"]
 ShortPolicy = Literal["refuse", "skip", "pad"]
+DrawnBy = Literal["utterance", "duration"]
 SEQUENCES = (
     "n_sources", "speeds", "loudness_lufs", "overlap", "noise_snr_db", "noise_kinds", "slots", "n_active",
     "query_seconds", "target_share",
@@ -49,6 +50,8 @@ class Mixing:
         slots: Labels, one for each output, in order; ``n_sources`` is then their number.
         n_active: Numbers of slots that sound in a mixture, to draw from; the others are silent. None: all.
         p_narrow: Probability that a mixture is heard in a narrow band (``sepnet.data.augment.narrow``).
+        drawn_by: How often an utterance is drawn: "utterance": as often as any other; "duration": in
+            proportion to its length, so that each second of the corpus is heard equally often.
         short_policy: What happens to utterances that are shorter than a crop: "refuse" the corpus, "skip"
             them, or "pad" them with silence, at a drawn place.
         max_peak: Largest absolute sample; above it, mixture and sources are scaled down together.
@@ -83,6 +86,7 @@ class Mixing:
     p_narrow: Probability = 0.0
     slots: Sequence[str] | None = None
     n_active: Sequence[int] | None = None
+    drawn_by: DrawnBy = "utterance"
     short_policy: ShortPolicy = "pad"
     max_peak: float = 0.9
     query_seconds: Interval | None = None
@@ -137,9 +141,11 @@ class Mixing:
                 f"seconds={self.seconds}, max_peak={self.max_peak} and speeds={list(self.speeds)} have to be "
                 "positive"
             )
-        for name, options in (("mode", get_args(Mode)), ("short_policy", get_args(ShortPolicy))):
-            if getattr(self, name) not in options:
-                raise SepnetError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(options)}")
+        for name, options in (("mode", Mode), ("drawn_by", DrawnBy), ("short_policy", ShortPolicy)):
+            if getattr(self, name) not in get_args(options):
+                raise SepnetError(
+                    f"{name} is {getattr(self, name)!r}: choose from {', '.join(get_args(options))}"
+                )
         kinds = get_args(NoiseKind)
         if not self.noise_kinds or not set(self.noise_kinds) <= set(kinds):
             raise SepnetError(f"noise_kinds is {list(self.noise_kinds)}: choose from {', '.join(kinds)}")

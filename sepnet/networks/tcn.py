@@ -6,6 +6,8 @@ separation", TASLP 2019, section II-C and figure 1.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -192,6 +194,35 @@ class TCN(nn.Module):
             ]
         )
         self.out = nn.Sequential(PReLU(), nn.Conv1d(n_skip or n_channels, n_out, 1))
+
+    def retimed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Translate the weights of a centred TCN for a causal one, or the reverse, where this is the other.
+
+        Taps keep their distance from the present. Those that this network does not have are left out, and
+        those that the other did not have are zero. Norms keep their scales and offsets.
+
+        Args:
+            weights: Those of a TCN whose ``causal`` is not that of this one, by their names in it. Others are
+                returned as they are.
+
+        Returns:
+            The weights by their names in this network.
+        """
+        modules, own = dict(self.named_modules()), self.state_dict()
+        translated = dict(weights)
+        for name, tensor in weights.items():
+            module = modules.get(name.rpartition(".")[0])
+            if isinstance(module, _Conv) and tensor.shape == own[name].shape and tensor.ndim == 3:
+                n_past = tensor.shape[-1] // 2
+                taps = torch.zeros_like(tensor)
+                if self.causal:
+                    taps[..., n_past:] = tensor[..., : n_past + 1]
+                else:
+                    taps[..., : n_past + 1] = tensor[..., n_past:]
+                translated[name] = taps
+            elif isinstance(module, CumulativeNorm | nn.GroupNorm) and tensor.numel() == own[name].numel():
+                translated[name] = tensor.reshape(own[name].shape)
+        return translated
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:
         """Compute the outputs of each frame from the receptive field around it."""

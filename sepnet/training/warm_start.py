@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
 from sepnet import artifact
+from sepnet.networks.tcn import TCN
 from sepnet.types import SepnetError
 
+NETWORK = "network"  # the attribute of separators, and the key of their settings
 MIN_SHARE = 0.1  # of the values that a model learns; with fewer, it would begin anew in all but name
 
 
 def begin_from(separator: nn.Module, name: str) -> str:
     """Load the weights of another model where their names and shapes agree with the separator's.
 
-    Other weights of the separator keep their initial values.
+    A causal TCN begins with the past of a centred one (``TCN.retimed``), and the reverse. Other weights of
+    the separator keep their initial values.
 
     Args:
         separator: Its weights are replaced in place.
@@ -26,8 +32,9 @@ def begin_from(separator: nn.Module, name: str) -> str:
         SepnetError: Less than ``MIN_SHARE`` of the separator's learnt values agree.
     """
     path = artifact.resolve(name).path
-    artifact.run_folder(path)  # refuses a file of conf/model, and a checkpoint without its settings
-    available, current = artifact.read_weights(path), separator.state_dict()
+    folder = artifact.run_folder(path)  # refuses a file of conf/model, and a checkpoint without its settings
+    config, current = artifact.read_config(folder), separator.state_dict()
+    available = _retimed(artifact.read_weights(path), config, separator)
     matching = {
         key: tensor
         for key, tensor in available.items()
@@ -45,3 +52,14 @@ def begin_from(separator: nn.Module, name: str) -> str:
     new = sorted(learnt.keys() - matching.keys())
     rest = f"; new: {', '.join(new)}" if new else ""
     return f"beginning from {name}: {len(learnt) - len(new)} of {len(learnt)} tensors{rest}"
+
+
+def _retimed(weights: Mapping[str, Tensor], config: DictConfig, separator: nn.Module) -> Mapping[str, Tensor]:
+    """The weights for the separator's TCN, if one of the two is causal and the other is not."""
+    network = getattr(separator, NETWORK, None)
+    was_causal = bool(OmegaConf.select(config, f"model.{NETWORK}.causal", default=False))
+    if not isinstance(network, TCN) or network.causal == was_causal:
+        return weights
+    prefix = f"{NETWORK}."
+    inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return {**weights, **{prefix + key: value for key, value in network.retimed(inside).items()}}
