@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from sepnet import artifact
@@ -31,10 +31,10 @@ def begin_from(separator: nn.Module, name: str) -> str:
     Raises:
         SepnetError: Less than ``MIN_SHARE`` of the separator's learnt values agree.
     """
-    path = artifact.resolve(name).path
-    folder = artifact.run_folder(path)  # refuses a file of conf/model, and a checkpoint without its settings
-    config, current = artifact.read_config(folder), separator.state_dict()
-    available = _retimed(artifact.read_weights(path), config, separator)
+    source = artifact.resolve(name)
+    path, current = source.path, separator.state_dict()
+    artifact.run_folder(path)  # refuses a file of conf/model, and a checkpoint without its settings
+    available = _retimed(artifact.read_weights(path), artifact.describe(source), separator)
     matching = {
         key: tensor
         for key, tensor in available.items()
@@ -54,10 +54,12 @@ def begin_from(separator: nn.Module, name: str) -> str:
     return f"beginning from {name}: {len(learnt) - len(new)} of {len(learnt)} tensors{rest}"
 
 
-def _retimed(weights: Mapping[str, Tensor], config: DictConfig, separator: nn.Module) -> Mapping[str, Tensor]:
+def _retimed(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any], separator: nn.Module
+) -> Mapping[str, Tensor]:
     """The weights for the separator's TCN, if one of the two is causal and the other is not."""
-    network = getattr(separator, NETWORK, None)
-    was_causal = bool(OmegaConf.select(config, f"model.{NETWORK}.causal", default=False))
+    network, theirs = getattr(separator, NETWORK, None), settings.get(NETWORK)
+    was_causal = isinstance(theirs, Mapping) and bool(theirs.get("causal", False))
     if not isinstance(network, TCN) or network.causal == was_causal:
         return weights
     prefix = f"{NETWORK}."
