@@ -17,14 +17,8 @@ from sepnet.evaluation.insert import insert
 from sepnet.evaluation.parts import TrainingPart, parts_figure, parts_table
 from sepnet.evaluation.publish import results_table, weights_table
 from sepnet.evaluation.published import published_table
-from sepnet.evaluation.shipping import (
-    Bounds,
-    Description,
-    read_conditions_of,
-    read_parts,
-    ship_part,
-    ship_separator,
-)
+from sepnet.evaluation.shipped import read_conditions_of, read_parts
+from sepnet.evaluation.shipping import Bounds, Description, ship_part, ship_separator
 from sepnet.evaluation.variants import read_variant, variants_table
 from sepnet.ranges import Name, NameOrPath, PathSetting, PositiveFloat, Text
 from sepnet.types import SepnetError

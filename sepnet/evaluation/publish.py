@@ -9,7 +9,7 @@ from typing import Any
 from sepnet.commands import command
 from sepnet.evaluation import provenance, rows
 from sepnet.evaluation.columns import Width, columns, markdown_table
-from sepnet.evaluation.shipping import read_shipped
+from sepnet.evaluation.shipped import read_shipped
 from sepnet.evaluation.table import Line, lines
 from sepnet.evaluation.text import cell, number
 from sepnet.types import SepnetError
