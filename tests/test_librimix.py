@@ -224,6 +224,14 @@ def test_the_fingerprint_follows_list_settings_and_bytes(tmp_path: Path) -> None
     prints = [print_of(), *(print_of(**settings) for settings in others)]
     assert len(set(prints)) == 7
     assert print_of() == prints[0]
+    noisy: dict[str, object] = {
+        "mixtures": [replace(mixture, noise=FileGain("n.wav", 0.5)) for mixture in mixtures],
+        "mixing": ListMixing(with_noise=True, noise_root=tmp_path),
+    }
+    for seed in (0, 1):
+        write(tmp_path / "n.wav", 8000, 8000, seed=seed)
+        prints.append(print_of(**noisy))
+    assert len(set(prints)) == 9
 
 
 # --- lists in files -----------------------------------------------------------------------------------

@@ -172,12 +172,14 @@ class FixedSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with the list, the settings and the sources' bytes."""
+        """Sixteen hexadecimal digits that change with the list, the settings and the bytes of the files."""
         mixing = self.mixing
         settings = (self.sample_rate, mixing.mode, mixing.with_noise, mixing.max_seconds)
         rows = [(m.id, m.sources, m.noise if mixing.with_noise else None) for m in self.mixtures]
         files = [utterance.sha1 for utterance in self._files.utterances.values()]
         content: list[object] = [settings, rows, files]
+        if self._noises:
+            content.append([_sha1(path) for _, path in sorted(self._noises.items())])
         if self._queries is not None:
             chosen = [self._choose_queries(mixture) for mixture in self.mixtures]
             content.append([self._queries.seconds, *([u.sha1 for u in queries or ()] for queries in chosen)])
@@ -258,6 +260,11 @@ def _locate_noises(mixtures: Sequence[FixedMixture], root: Path) -> dict[str, Pa
             "set noise_root to their folder"
         )
     return noises
+
+
+def _sha1(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha1").hexdigest()
 
 
 def extend_noise(
