@@ -165,7 +165,11 @@ def test_retimed_weights_of_another_network_stay_as_they_are() -> None:
     causal = MAKERS["causal tcn"]()
     assert isinstance(causal, TCN)
     others = BLSTM(N_IN, N_OUT, n_hidden=12, n_layers=2).state_dict()
-    others |= {"blocks.0.body.0.weight": noise(9, 9, 3), "blocks.0.body.2.weight": noise(7)}
+    others |= {
+        "blocks.0.body.0.weight": noise(9, 9, 3),
+        "blocks.0.body.2.weight": noise(7),
+        "blocks.0.body.0.weight_g": noise(9),
+    }
     for name, value in causal.retimed(others).items():
         assert torch.equal(value, others[name]), name
 

@@ -211,8 +211,10 @@ class TCN(nn.Module):
         modules, own = dict(self.named_modules()), self.state_dict()
         translated = dict(weights)
         for name, tensor in weights.items():
-            module = modules.get(name.rpartition(".")[0])
-            if isinstance(module, _Conv) and tensor.shape == own[name].shape and tensor.ndim == 3:
+            module, mine = modules.get(name.rpartition(".")[0]), own.get(name)
+            if mine is None or tensor.numel() != mine.numel():
+                continue
+            if isinstance(module, _Conv) and tensor.shape == mine.shape and tensor.ndim == 3:
                 n_past = tensor.shape[-1] // 2
                 taps = torch.zeros_like(tensor)
                 if self.causal:
@@ -220,8 +222,8 @@ class TCN(nn.Module):
                 else:
                     taps[..., : n_past + 1] = tensor[..., n_past:]
                 translated[name] = taps
-            elif isinstance(module, CumulativeNorm | nn.GroupNorm) and tensor.numel() == own[name].numel():
-                translated[name] = tensor.reshape(own[name].shape)
+            elif isinstance(module, CumulativeNorm | nn.GroupNorm):
+                translated[name] = tensor.reshape(mine.shape)
         return translated
 
     def forward(self, features: Float[Tensor, "batch n_in frame"]) -> Float[Tensor, "batch n_out frame"]:

@@ -18,8 +18,8 @@ MIN_SHARE = 0.1  # of the values that a model learns; with fewer, it would begin
 def begin_from(separator: nn.Module, name: str) -> str:
     """Load the weights of another model where their names and shapes agree with the separator's.
 
-    A causal TCN begins with the past of a centred one (``TCN.retimed``), and the reverse. Other weights of
-    the separator keep their initial values.
+    A causal TCN begins with the weights of a centred one for present and earlier frames (``TCN.retimed``),
+    and the reverse. Other weights of the separator keep their initial values.
 
     Args:
         separator: Its weights are replaced in place.
