@@ -12,6 +12,7 @@ from training_fixtures import TINY_BLSTM, checkpoint, compose, logged, make_corp
 
 import sepnet
 from sepnet import artifact
+from sepnet.artifact.folder import save
 from sepnet.cli.train import train
 from sepnet.cli.warm_start import adopt_model
 from sepnet.training.warm_start import begin_from
@@ -63,7 +64,7 @@ def test_another_number_of_outputs_keeps_the_rest(corpus: Path, base: Path, tmp_
     without_model = [word for word in settled if not word.startswith("model.")]
     done = run("train", [*without_model, "model.n_sources=3", "trainer.max_steps=1"], tmp_path)
     assert done.wait() == 0, done.told
-    assert "new: network.out.1.bias, network.out.1.weight" in done.out
+    assert done.out.splitlines()[0].endswith("tensors; new: network.out.1")
     weights = checkpoint(only_run(tmp_path))["state_dict"]
     assert weights["separator.network.out.1.weight"].shape[0] == 3 * 129
 
@@ -145,3 +146,21 @@ def test_a_causal_network_begins_with_the_past_of_a_centred_one(
     before, after = centred.state_dict()[name], causal.state_dict()[name]
     assert torch.equal(after[..., 1:], before[..., :2])
     assert not after[..., 0].any()
+
+
+@pytest.mark.parametrize("n_skip", [0, 5])
+def test_a_deeper_network_begins_as_the_one_whose_weights_it_has(
+    n_skip: int, corpus: Path, tmp_path: Path
+) -> None:
+    changes = (f"+model.network.n_skip={n_skip}",)
+    config = compose(settings(corpus, tmp_path, *changes))
+    shallow = artifact.build(config.model)
+    save(shallow, tmp_path / "shallow", config=config, metrics={}, data_fingerprint="")
+    deep = artifact.build(compose(settings(corpus, tmp_path, *changes, "model.network.n_repeats=3")).model)
+    features = torch.randn(2, 129, 40, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(shallow.network(features), deep.network(features))
+    message = begin_from(deep, str(tmp_path / "shallow"))
+    assert message.endswith("network.blocks.2, network.blocks.3, network.blocks.4, network.blocks.5")
+    assert torch.allclose(shallow.network(features), deep.network(features), atol=1e-6)
+    deep.network(features).square().sum().backward()
+    assert all(conv.weight.grad.abs().sum() > 0 for conv in deep.network.blocks[-1].exits)

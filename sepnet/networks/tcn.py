@@ -122,6 +122,11 @@ class ConvBlock(nn.Module):
         self.residual = None if n_skip and last else nn.Conv1d(n_hidden, n_channels, 1)
         self.skip = nn.Conv1d(n_hidden, n_skip, 1) if n_skip else None
 
+    @property
+    def exits(self) -> list[nn.Conv1d]:
+        """The convolutions through which the block acts on what follows: with weights of zero, it does not."""
+        return [conv for conv in (self.residual, self.skip) if conv is not None]
+
     def forward(
         self, x: Float[Tensor, "batch channel frame"]
     ) -> tuple[Float[Tensor, "batch channel frame"], Float[Tensor, "batch skip frame"] | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
 
 from sepnet import artifact
-from sepnet.networks.tcn import TCN
+from sepnet.networks.tcn import TCN, ConvBlock
 from sepnet.types import SepnetError
 
 NETWORK = "network"  # the attribute of separators, and the key of their settings
@@ -19,7 +20,9 @@ def begin_from(separator: nn.Module, name: str) -> str:
     """Load the weights of another model where their names and shapes agree with the separator's.
 
     A causal TCN begins with the weights of a centred one for present and earlier frames (``TCN.retimed``),
-    and the reverse. Other weights of the separator keep their initial values.
+    and the reverse. A deeper TCN begins as the one whose weights it loads: what its new blocks add is zero
+    at first (T. Chen, I. Goodfellow, J. Shlens, "Net2Net: accelerating learning via knowledge transfer",
+    ICLR 2016). Other weights of the separator keep their initial values.
 
     Args:
         separator: Its weights are replaced in place.
@@ -49,9 +52,23 @@ def begin_from(separator: nn.Module, name: str) -> str:
             f"shape, {100 * share:.1f} % of what it learns: leave out model=, to go on with the model of ckpt"
         )
     separator.load_state_dict(matching, strict=False)
-    new = sorted(learnt.keys() - matching.keys())
+    _silence_new_blocks(separator, matching)
+    loaded = learnt.keys() & matching.keys()
+    new = _parts_without(loaded, learnt)
     rest = f"; new: {', '.join(new)}" if new else ""
-    return f"beginning from {name}: {len(learnt) - len(new)} of {len(learnt)} tensors{rest}"
+    return f"beginning from {name}: {len(loaded)} of {len(learnt)} tensors{rest}"
+
+
+def _parts_without(loaded: Collection[str], learnt: Iterable[str]) -> list[str]:
+    """The largest parts of a model, by their names, of which no tensor was loaded."""
+    touched = {part for name in loaded for part in _parts_of(name)}
+    new = (name for name in learnt if name not in loaded)
+    return list(dict.fromkeys(next(part for part in _parts_of(name) if part not in touched) for name in new))
+
+
+def _parts_of(name: str) -> Iterator[str]:
+    """``network``, ``network.out`` and ``network.out.bias`` for the last of them."""
+    return accumulate(name.split("."), "{}.{}".format)
 
 
 def _retimed(
@@ -65,3 +82,16 @@ def _retimed(
     prefix = f"{NETWORK}."
     inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     return {**weights, **{prefix + key: value for key, value in network.retimed(inside).items()}}
+
+
+def _silence_new_blocks(separator: nn.Module, loaded: Mapping[str, Tensor]) -> None:
+    """Let blocks that the loaded TCN did not have add nothing, if it had the others."""
+    network = getattr(separator, NETWORK, None)
+    if not isinstance(network, TCN):
+        return
+    names = {module: name for name, module in separator.named_modules()}
+    exits = [conv for block in network.blocks if isinstance(block, ConvBlock) for conv in block.exits]
+    new = [conv for conv in exits if f"{names[conv]}.weight" not in loaded]
+    if len(new) < len(exits):
+        for parameter in (parameter for conv in new for parameter in conv.parameters()):
+            nn.init.zeros_(parameter)
