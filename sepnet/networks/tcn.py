@@ -124,7 +124,7 @@ class ConvBlock(nn.Module):
 
     @property
     def exits(self) -> list[nn.Conv1d]:
-        """The convolutions through which the block acts on what follows: with weights of zero, it does not."""
+        """The convolutions by which the block acts on what follows; where they are zero, it does not."""
         return [conv for conv in (self.residual, self.skip) if conv is not None]
 
     def forward(
