@@ -64,7 +64,7 @@ def test_another_number_of_outputs_keeps_the_rest(corpus: Path, base: Path, tmp_
     without_model = [word for word in settled if not word.startswith("model.")]
     done = run("train", [*without_model, "model.n_sources=3", "trainer.max_steps=1"], tmp_path)
     assert done.wait() == 0, done.told
-    assert done.out.splitlines()[0].endswith("tensors; new: network.out.1")
+    assert done.out.splitlines()[0].endswith("tensors; new: network.out.1; not used: network.out.1")
     weights = checkpoint(only_run(tmp_path))["state_dict"]
     assert weights["separator.network.out.1.weight"].shape[0] == 3 * 129
 
@@ -164,3 +164,8 @@ def test_a_deeper_network_begins_as_the_one_whose_weights_it_has(
     assert torch.allclose(shallow.network(features), deep.network(features), atol=1e-6)
     deep.network(features).square().sum().backward()
     assert all(conv.weight.grad.abs().sum() > 0 for conv in deep.network.blocks[-1].exits)
+
+
+def test_what_a_shallower_network_leaves_out_is_said(base: Path, corpus: Path, tmp_path: Path) -> None:
+    shallow = artifact.build(compose(settings(corpus, tmp_path, "model.network.n_blocks=1")).model)
+    assert begin_from(shallow, str(base)).endswith("14 of 14 tensors; not used: network.blocks.1")

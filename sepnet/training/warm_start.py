@@ -29,7 +29,8 @@ def begin_from(separator: nn.Module, name: str) -> str:
         name: Shipped weights, a run folder, a checkpoint, or a name on the hub.
 
     Returns:
-        A sentence that says how many tensors were loaded, and which were not.
+        A sentence that says how many tensors were loaded, which parts of the separator are new, and which of
+        the other model are not used.
 
     Raises:
         SepnetError: Less than ``MIN_SHARE`` of the separator's learnt values agree.
@@ -53,17 +54,16 @@ def begin_from(separator: nn.Module, name: str) -> str:
         )
     separator.load_state_dict(matching, strict=False)
     _silence_new_blocks(separator, matching)
-    loaded = learnt.keys() & matching.keys()
-    new = _parts_without(loaded, learnt)
-    rest = f"; new: {', '.join(new)}" if new else ""
-    return f"beginning from {name}: {len(loaded)} of {len(learnt)} tensors{rest}"
+    parts = {"new": _parts_without(matching, learnt), "not used": _parts_without(matching, available)}
+    rest = "".join(f"; {what}: {', '.join(names)}" for what, names in parts.items() if names)
+    return f"beginning from {name}: {len(learnt.keys() & matching.keys())} of {len(learnt)} tensors{rest}"
 
 
-def _parts_without(loaded: Collection[str], learnt: Iterable[str]) -> list[str]:
-    """The largest parts of a model, by their names, of which no tensor was loaded."""
+def _parts_without(loaded: Collection[str], tensors: Iterable[str]) -> list[str]:
+    """The largest parts of a model with these tensors, by their names, of which none was loaded."""
     touched = {part for name in loaded for part in _parts_of(name)}
-    new = (name for name in learnt if name not in loaded)
-    return list(dict.fromkeys(next(part for part in _parts_of(name) if part not in touched) for name in new))
+    rest = (name for name in tensors if name not in loaded)
+    return list(dict.fromkeys(next(part for part in _parts_of(name) if part not in touched) for name in rest))
 
 
 def _parts_of(name: str) -> Iterator[str]:
