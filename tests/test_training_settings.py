@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from training_fixtures import compose
@@ -102,6 +103,22 @@ def test_the_trainer_s_other_settings_may_be_added_where_it_has_them() -> None:
     assert trainer_arguments({**TRAINER, "overfit_batches": 2})["overfit_batches"] == 2
     with pytest.raises(SepnetError, match=r"no setting 'max_epoch': did you mean 'max_epochs'"):
         trainer_arguments({**TRAINER, "max_epoch": 2})
+
+
+@pytest.mark.parametrize(("accelerator", "gpu_is_fast"), [("auto", True), ("gpu", True), ("gpu", False)])
+def test_an_automatic_precision_asks_the_gpu_where_one_trains(
+    accelerator: str, gpu_is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_is_fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: not gpu_is_fast)
+    arguments = trainer_arguments({**TRAINER, "accelerator": accelerator, "precision": "auto"})
+    assert arguments["precision"] == ("bf16-mixed" if gpu_is_fast else "32-true")
+
+
+def test_trainings_on_gpus_have_hours() -> None:
+    for name in ("gpu", "ddp"):
+        assert compose([f"trainer={name}"]).trainer.max_time == "00:08:00:00"
 
 
 @pytest.mark.parametrize("value", ["64-true", "bf16-true", "16-true", "64", "half"])

@@ -173,7 +173,8 @@ def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
         )
     arguments = {**trainer, **{field.name: getattr(checked, field.name) for field in fields(checked)}}
     if checked.precision == "auto":
-        arguments["precision"] = "bf16-mixed" if has_fast_bfloat16() else "32-true"
+        on_gpu = checked.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        arguments["precision"] = "bf16-mixed" if has_fast_bfloat16("cuda" if on_gpu else "cpu") else "32-true"
     return arguments
 
 
