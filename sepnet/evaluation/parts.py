@@ -53,7 +53,7 @@ def parts_table(parts: Sequence[TrainingPart]) -> str:
         The lines, without a line break at the end.
     """
     lines = [
-        "| Settings | Minutes | Hours of processor so far | Hours of audio so far | Validation SI-SDRi (dB) "
+        "| Settings | Minutes | Core hours so far | Hours of audio so far | Validation SI-SDRi (dB) "
         "| Test SI-SDRi (dB) |",
         "|:--|--:|--:|--:|--:|--:|",
     ]
@@ -127,6 +127,7 @@ def _law(parts: Sequence[TrainingPart]) -> str:
     before, rate = fit(parts[:-1])
     predicted = before + rate * math.log2(hours[-1])
     return (
-        f"Fitted to the validation: {offset:.2f} dB, and {slope:.2f} dB for each doubling of the hours. The "
-        f"parts before the last predicted {predicted:.2f} dB for it; it reached {parts[-1].dev_db:.2f} dB."
+        f"Fit to the validation scores: {offset:.2f} dB after one core hour, and {slope:.2f} dB more with each "
+        f"doubling. Fitted without the last part, it predicts {predicted:.2f} dB there; {parts[-1].dev_db:.2f} "
+        "dB were reached."
     )
