@@ -26,9 +26,9 @@ LAWFUL = [part(60, 5.0), part(60, 6.5, 5.9), part(120, 8.0), part(240, 9.5, 8.1)
 
 def test_the_law_is_found_and_predicts_the_last_part() -> None:
     assert fit(LAWFUL) == pytest.approx((5.0, 1.5))
-    assert "5.00 dB, and 1.50 dB for each doubling" in parts_table(LAWFUL)
+    assert "5.00 dB after one core hour, and 1.50 dB more with each doubling" in parts_table(LAWFUL)
     missed = parts_table([*LAWFUL[:3], part(240, 9.0)])
-    assert "predicted 9.50 dB for it; it reached 9.00 dB" in missed
+    assert "it predicts 9.50 dB there; 9.00 dB were reached" in missed
 
 
 def test_the_table_adds_up_costs() -> None:

@@ -127,7 +127,7 @@ def _law(parts: Sequence[TrainingPart]) -> str:
     before, rate = fit(parts[:-1])
     predicted = before + rate * math.log2(hours[-1])
     return (
-        f"Fit to the validation scores: {offset:.2f} dB after one core hour, and {slope:.2f} dB more with each "
-        f"doubling. Fitted without the last part, it predicts {predicted:.2f} dB there; {parts[-1].dev_db:.2f} "
-        "dB were reached."
+        f"Fit to the validation scores: {offset:.2f} dB after one core hour, and {slope:.2f} dB more with "
+        f"each doubling. Fitted without the last part, it predicts {predicted:.2f} dB there; "
+        f"{parts[-1].dev_db:.2f} dB were reached."
     )
