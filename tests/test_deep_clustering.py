@@ -53,6 +53,17 @@ def test_whitening_projects_onto_the_labels() -> None:
     torch.testing.assert_close(whitened_kmeans_loss(v, y, w, ridge=0.0), full)
 
 
+@pytest.mark.parametrize("loss", [affinity_loss, whitened_kmeans_loss])
+def test_losses_are_as_exact_under_autocast(loss: Any) -> None:
+    """In bfloat16, rounding errors would be most of the gradient of embeddings that are nearly right."""
+    y, w = one_hot(2, 1, 20000).float(), noise(1, 20000, seed=2).abs().float()
+    v = (torch.cat([y, torch.zeros(1, 20000, 4)], dim=-1) + 0.1 * noise(1, 20000, 6).float()).requires_grad_()
+    (exact,) = torch.autograd.grad(loss(v, y, w).sum(), v)
+    with torch.autocast("cpu", torch.bfloat16):
+        (under_autocast,) = torch.autograd.grad(loss(v, y, w).sum(), v)
+    torch.testing.assert_close(under_autocast, exact)
+
+
 def test_embeddings_that_are_labels_have_the_least_loss() -> None:
     y, w = one_hot(3, 2, 60), noise(2, 60, seed=2).abs()
     rotation = torch.linalg.qr(noise(5, 5)).Q[:3]  # labels, turned in a space of five dimensions

@@ -336,9 +336,13 @@ def test_short_utterances_are_skipped(uneven: Cache) -> None:
 
 
 def test_an_utterance_is_drawn_as_often_as_any_other_or_by_its_duration(uneven: Cache) -> None:
-    """Of a speaker's two utterances one is twice as long."""
-    for drawn_by, share in (("utterance", 1 / 2), ("duration", 2 / 3)):
-        mixing = plain_mixing(seconds=0.25, drawn_by=drawn_by)
+    """Of a speaker's two utterances one is twice as long; a crop of its length holds all of the other."""
+    for drawn_by, seconds, share in (
+        ("utterance", 0.25, 1 / 2),
+        ("duration", 0.25, 2 / 3),
+        ("duration", 1.0, 1 / 2),
+    ):
+        mixing = plain_mixing(seconds=seconds, drawn_by=drawn_by)
         chosen = [u for example in draws(uneven, mixing, 400) for u in utterances(uneven, example)]
         long = np.mean(uneven.lengths[chosen] == 8000)
         assert long == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(chosen)))

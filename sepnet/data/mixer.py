@@ -62,13 +62,13 @@ class _Pool:
 
     Args:
         utterances: Their numbers.
-        lengths: (utterance,), of the whole corpus: each is drawn in proportion to its length. None: all are
-            drawn equally often.
+        weights: (utterance,), whole numbers for the whole corpus: each is drawn in proportion to its weight.
+            None: all are drawn equally often.
     """
 
-    def __init__(self, utterances: np.ndarray, lengths: np.ndarray | None) -> None:
+    def __init__(self, utterances: np.ndarray, weights: np.ndarray | None) -> None:
         self.utterances = utterances
-        self._ends = None if lengths is None else np.cumsum(lengths[utterances])
+        self._ends = None if weights is None else np.cumsum(weights[utterances])
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -136,8 +136,14 @@ class Mixer:
                 f"{cache.folder} has {n_speakers} {noun} with usable utterances, but mixtures of "
                 f"{max(mixing.n_simultaneous)} need as many: add {noun}, or lower n_sources"
             )
-        by_duration = mixing.drawn_by == "duration"
-        return [_Pool(np.flatnonzero(pool), cache.lengths if by_duration else None) for pool in pools]
+        weights = self._weights() if mixing.drawn_by == "duration" else None
+        return [_Pool(np.flatnonzero(pool), weights) for pool in pools]
+
+    def _weights(self) -> np.ndarray:
+        """For each utterance its length, or that of a crop, which may hold all of a shorter utterance."""
+        if self.mixing.mode != "crop" or self.mixing.looped:
+            return self.cache.lengths
+        return np.maximum(self.cache.lengths, round(self.mixing.seconds * self.cache.sample_rate))
 
     def _usable_utterances(self) -> np.ndarray:
         """For each utterance whether it is loud and long enough."""

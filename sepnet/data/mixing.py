@@ -51,7 +51,8 @@ class Mixing:
         n_active: Numbers of slots that sound in a mixture, to draw from; the others are silent. None: all.
         p_narrow: Probability that a mixture is heard in a narrow band (``sepnet.data.augment.narrow``).
         drawn_by: How often an utterance is drawn: "utterance": as often as any other; "duration": in
-            proportion to its length, so that each second of the corpus is heard equally often.
+            proportion to its length (at least that of a crop), so that each second of the corpus is heard
+            equally often.
         short_policy: What happens to utterances that are shorter than a crop: "refuse" the corpus, "skip"
             them, or "pad" them with silence, at a drawn place.
         max_peak: Largest absolute sample; above it, mixture and sources are scaled down together.

@@ -1,7 +1,8 @@
 """Losses of embeddings: points of one source lie close together, points of different sources far apart.
 
 V (point, dim) are embeddings, of which only the direction counts, and Y (point, source) one-hot labels, both
-with rows scaled to the square root of a weight w. The affinities of N x N pairs of points are never computed:
+with rows scaled to the square root of a weight w. Sums over so many points are float32 also under autocast: in
+bfloat16 little but rounding errors is left of differences between them. The affinities of N x N pairs of points are never computed:
 by |A B'|^2 = tr(A'A B'B) the products are of the size of the embedding (Hershey et al. 2016, eq. 3).
 """
 
@@ -32,9 +33,10 @@ def affinity_loss(embeddings: Embeddings, labels: Labels, weights: Weights) -> F
     Returns:
         The loss of each item; 0 where all weights are zero.
     """
-    v, y = _scaled_rows(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
-    total = weights.sum(dim=-1).square()
-    loss = _squared_norm(v.mT @ v) - 2 * _squared_norm(v.mT @ y) + _squared_norm(y.mT @ y)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        v, y = _scaled_rows(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
+        total = weights.sum(dim=-1).square()
+        loss = _squared_norm(v.mT @ v) - 2 * _squared_norm(v.mT @ y) + _squared_norm(y.mT @ y)
     return torch.where(total > 0, loss / total.clamp_min(_tiny(total)), 0.0)
 
 
@@ -55,11 +57,12 @@ def whitened_kmeans_loss(
     Returns:
         The loss of each item; dim where all weights are zero.
     """
-    v, y = _scaled_rows(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
-    total = weights.sum(dim=-1).clamp_min(_tiny(weights))[:, None, None]
-    covariance = v.mT @ v / total  # (batch, dim, dim)
-    covariance = covariance + ridge * torch.eye(covariance.shape[-1]).to(covariance)
-    joint = v.mT @ y / total  # (batch, dim, source)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        v, y = _scaled_rows(embeddings, weights), labels * weights.sqrt().unsqueeze(-1)
+        total = weights.sum(dim=-1).clamp_min(_tiny(weights))[:, None, None]
+        covariance = v.mT @ v / total  # (batch, dim, dim)
+        covariance = covariance + ridge * torch.eye(covariance.shape[-1]).to(covariance)
+        joint = v.mT @ y / total  # (batch, dim, source)
     shares = y.square().sum(dim=-2) / total[..., 0]  # (batch, source), the diagonal of Y'Y
     inverse = torch.where(shares > 0, 1 / shares.clamp_min(_tiny(shares)), 0.0)
     explained = (torch.linalg.solve(covariance, joint) * joint).sum(dim=-2) * inverse
@@ -68,7 +71,8 @@ def whitened_kmeans_loss(
 
 
 def _scaled_rows(rows: Embeddings, weights: Weights) -> Embeddings:
-    """Scale rows to the length sqrt(w) in one pass over them."""
+    """Scale rows to the length sqrt(w) in one pass over them, in float32 at least."""
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     power = rows.square().sum(dim=-1)
     return rows * (weights.sqrt() * power.clamp_min(MIN_SQUARED_NORM).rsqrt()).unsqueeze(-1)
 
