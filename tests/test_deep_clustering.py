@@ -61,7 +61,7 @@ def test_losses_are_as_exact_under_autocast(loss: Any) -> None:
     (exact,) = torch.autograd.grad(loss(v, y, w).sum(), v)
     with torch.autocast("cpu", torch.bfloat16):
         (under_autocast,) = torch.autograd.grad(loss(v, y, w).sum(), v)
-    torch.testing.assert_close(under_autocast, exact)
+    assert (under_autocast - exact).norm() < 1e-4 * exact.norm()
 
 
 def test_embeddings_that_are_labels_have_the_least_loss() -> None:

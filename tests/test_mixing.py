@@ -342,7 +342,7 @@ def test_an_utterance_is_drawn_as_often_as_any_other_or_by_its_duration(uneven: 
         ("duration", 0.25, 2 / 3),
         ("duration", 1.0, 1 / 2),
     ):
-        mixing = plain_mixing(seconds=seconds, drawn_by=drawn_by)
+        mixing = plain_mixing(seconds=seconds, drawn_by=drawn_by, short_policy="pad")
         chosen = [u for example in draws(uneven, mixing, 400) for u in utterances(uneven, example)]
         long = np.mean(uneven.lengths[chosen] == 8000)
         assert long == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(chosen)))
