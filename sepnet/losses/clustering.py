@@ -1,9 +1,9 @@
 """Losses of embeddings: points of one source lie close together, points of different sources far apart.
 
 V (point, dim) are embeddings, of which only the direction counts, and Y (point, source) one-hot labels, both
-with rows scaled to the square root of a weight w. Sums over so many points are float32 also under autocast: in
-bfloat16 little but rounding errors is left of differences between them. The affinities of N x N pairs of points are never computed:
+with rows scaled to the square root of a weight w. The affinities of N x N pairs of points are never computed:
 by |A B'|^2 = tr(A'A B'B) the products are of the size of the embedding (Hershey et al. 2016, eq. 3).
+They are float32 also under autocast: in bfloat16 their differences would be little but rounding errors.
 """
 
 from __future__ import annotations
