@@ -148,19 +148,26 @@ def test_a_causal_network_begins_with_the_past_of_a_centred_one(
     assert not after[..., 0].any()
 
 
+@pytest.mark.parametrize(
+    ("deeper", "new"),
+    [
+        ("n_repeats=4", "network.blocks.4, network.blocks.5, network.blocks.6, network.blocks.7"),
+        ("n_blocks=3", "network.blocks.2, network.blocks.5"),
+    ],
+)
 @pytest.mark.parametrize("n_skip", [0, 5])
 def test_a_deeper_network_begins_as_the_one_whose_weights_it_has(
-    n_skip: int, corpus: Path, tmp_path: Path
+    n_skip: int, deeper: str, new: str, corpus: Path, tmp_path: Path
 ) -> None:
-    changes = (f"+model.network.n_skip={n_skip}",)
+    changes = (f"+model.network.n_skip={n_skip}", "model.network.n_repeats=2")
     config = compose(settings(corpus, tmp_path, *changes))
     shallow = artifact.build(config.model)
     save(shallow, tmp_path / "shallow", config=config, metrics={}, data_fingerprint="")
-    deep = artifact.build(compose(settings(corpus, tmp_path, *changes, "model.network.n_repeats=3")).model)
+    deep = artifact.build(compose(settings(corpus, tmp_path, *changes, f"model.network.{deeper}")).model)
     features = torch.randn(2, 129, 40, generator=torch.Generator().manual_seed(0))
     assert not torch.allclose(shallow.network(features), deep.network(features))
     message = begin_from(deep, str(tmp_path / "shallow"))
-    assert message.endswith("network.blocks.2, network.blocks.3, network.blocks.4, network.blocks.5")
+    assert set(new.split(", ")) <= set(message.partition("new: ")[2].split(", "))
     assert torch.allclose(shallow.network(features), deep.network(features), atol=1e-6)
     deep.network(features).square().sum().backward()
     assert all(conv.weight.grad.abs().sum() > 0 for conv in deep.network.blocks[-1].exits)
@@ -169,3 +176,12 @@ def test_a_deeper_network_begins_as_the_one_whose_weights_it_has(
 def test_what_a_shallower_network_leaves_out_is_said(base: Path, corpus: Path, tmp_path: Path) -> None:
     shallow = artifact.build(compose(settings(corpus, tmp_path, "model.network.n_blocks=1")).model)
     assert begin_from(shallow, str(base)).endswith("14 of 14 tensors; not used: network.blocks.1")
+
+
+def test_new_skip_connections_of_loaded_blocks_are_not_silent(
+    base: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """Else nothing at all would reach the output."""
+    skipping = artifact.build(compose(settings(corpus, tmp_path, "+model.network.n_skip=5")).model)
+    begin_from(skipping, str(base))
+    assert all(block.skip.weight.abs().sum() > 0 for block in skipping.network.blocks)

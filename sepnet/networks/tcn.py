@@ -6,6 +6,7 @@ separation", TASLP 2019, section II-C and figure 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -178,7 +179,7 @@ class TCN(nn.Module):
         n_skip: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        self.causal = causal
+        self.causal, self.n_blocks, self.n_repeats = causal, n_blocks, n_repeats
         if kernel % 2 == 0:
             raise SepnetError(f"kernel is {kernel}, but has to be odd: take {kernel - 1} or {kernel + 1}")
         self.bottleneck = nn.Sequential(_norm(n_in, causal=causal), nn.Conv1d(n_in, n_channels, 1))
@@ -199,6 +200,24 @@ class TCN(nn.Module):
             ]
         )
         self.out = nn.Sequential(PReLU(), nn.Conv1d(n_skip or n_channels, n_out, 1))
+
+    def place(self, name: str, *, n_blocks: int) -> str | None:
+        """Translate the name of a tensor of another TCN: a block keeps its repeat, and its place in it.
+
+        Args:
+            name: In a TCN with another number of repeats, or of blocks in each.
+            n_blocks: The blocks in each of its repeats.
+
+        Returns:
+            The name in this network; None: this one has no such block.
+        """
+        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
+        if block is None:
+            return name
+        repeat, number = divmod(int(block[1]), n_blocks)
+        if repeat >= self.n_repeats or number >= self.n_blocks:
+            return None
+        return f"blocks.{repeat * self.n_blocks + number}.{block[2]}"
 
     def retimed(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translate the weights of a centred TCN for a causal one, or the reverse, where this is the other.

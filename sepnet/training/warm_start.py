@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
@@ -13,6 +14,7 @@ from sepnet.networks.tcn import TCN, ConvBlock
 from sepnet.types import SepnetError
 
 NETWORK = "network"  # the attribute of separators, and the key of their settings
+PREFIX = f"{NETWORK}."  # of the names of its tensors
 MIN_SHARE = 0.1  # of the values that a model learns; with fewer, it would begin anew in all but name
 
 
@@ -20,9 +22,9 @@ def begin_from(separator: nn.Module, name: str) -> str:
     """Load the weights of another model where their names and shapes agree with the separator's.
 
     A causal TCN begins with the weights of a centred one for present and earlier frames (``TCN.retimed``),
-    and the reverse. A deeper TCN begins as the one whose weights it loads: what its new blocks add is zero
-    at first (T. Chen, I. Goodfellow, J. Shlens, "Net2Net: accelerating learning via knowledge transfer",
-    ICLR 2016). Other weights of the separator keep their initial values.
+    and the reverse. A TCN with more repeats, or more blocks in each, begins as the one whose weights it
+    loads: what its new blocks add is zero at first (T. Chen, I. Goodfellow, J. Shlens, "Net2Net: accelerating
+    learning via knowledge transfer", ICLR 2016). Other weights of the separator keep their initial values.
 
     Args:
         separator: Its weights are replaced in place.
@@ -38,7 +40,9 @@ def begin_from(separator: nn.Module, name: str) -> str:
     source = artifact.resolve(name)
     path, current = source.path, separator.state_dict()
     artifact.run_folder(path)  # refuses a file of conf/model, and a checkpoint without its settings
-    available = _retimed(artifact.read_weights(path), artifact.describe(source), separator)
+    weights, settings = artifact.read_weights(path), artifact.describe(source)
+    names = _names(weights, settings, separator)
+    available = _retimed({name: weights[old] for name, old in names.items()}, settings, separator)
     matching = {
         key: tensor
         for key, tensor in available.items()
@@ -49,12 +53,15 @@ def begin_from(separator: nn.Module, name: str) -> str:
     if share < MIN_SHARE:
         n_matching = len(learnt.keys() & matching.keys())
         raise SepnetError(
-            f"{n_matching or 'none'} of the {len(available)} tensors in {path} fits the model, by name and "
+            f"{n_matching or 'none'} of the {len(weights)} tensors in {path} fits the model, by name and "
             f"shape, {100 * share:.1f} % of what it learns: leave out model=, to go on with the model of ckpt"
         )
     separator.load_state_dict(matching, strict=False)
     _silence_new_blocks(separator, matching)
-    parts = {"new": _parts_without(matching, learnt), "not used": _parts_without(matching, available)}
+    parts = {
+        "new": _parts_without(matching, learnt),
+        "not used": _parts_without({names[key] for key in matching}, weights),
+    }
     rest = "".join(f"; {what}: {', '.join(names)}" for what, names in parts.items() if names)
     return f"beginning from {name}: {len(learnt.keys() & matching.keys())} of {len(learnt)} tensors{rest}"
 
@@ -71,27 +78,51 @@ def _parts_of(name: str) -> Iterator[str]:
     return accumulate(name.split("."), "{}.{}".format)
 
 
+def _names(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any], separator: nn.Module
+) -> dict[str, str]:
+    """The names of the tensors of the other model, by those in the separator, where that has a place."""
+    network, theirs = getattr(separator, NETWORK, None), _settings_of_tcn(settings)
+    if not isinstance(network, TCN) or theirs is None:
+        return {name: name for name in weights}
+    n_blocks = int(theirs.get("n_blocks", inspect.signature(TCN).parameters["n_blocks"].default))
+    placed = {
+        name: network.place(name.removeprefix(PREFIX), n_blocks=n_blocks)
+        for name in weights
+        if name.startswith(PREFIX)
+    }
+    inside = {PREFIX + place: name for name, place in placed.items() if place is not None}
+    return {name: name for name in weights if name not in placed} | inside
+
+
 def _retimed(
     weights: Mapping[str, Tensor], settings: Mapping[str, Any], separator: nn.Module
 ) -> Mapping[str, Tensor]:
     """The weights for the separator's TCN, if one of the two is causal and the other is not."""
-    network, theirs = getattr(separator, NETWORK, None), settings.get(NETWORK)
-    was_causal = isinstance(theirs, Mapping) and bool(theirs.get("causal", False))
-    if not isinstance(network, TCN) or network.causal == was_causal:
+    network, theirs = getattr(separator, NETWORK, None), _settings_of_tcn(settings)
+    if not isinstance(network, TCN) or theirs is None or network.causal == bool(theirs.get("causal", False)):
         return weights
-    prefix = f"{NETWORK}."
-    inside = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    return {**weights, **{prefix + key: value for key, value in network.retimed(inside).items()}}
+    inside = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)}
+    return {**weights, **{PREFIX + key: value for key, value in network.retimed(inside).items()}}
 
 
-def _silence_new_blocks(separator: nn.Module, loaded: Mapping[str, Tensor]) -> None:
-    """Let blocks that the loaded TCN did not have add nothing, if it had the others."""
+def _settings_of_tcn(settings: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Those of the network of a model, if it is a TCN."""
+    network = settings.get(NETWORK)
+    is_tcn = isinstance(network, Mapping) and str(network.get("_target_", "")).endswith(f".{TCN.__name__}")
+    return network if is_tcn else None
+
+
+def _silence_new_blocks(separator: nn.Module, loaded: Collection[str]) -> None:
+    """Let the blocks that the loaded TCN did not have add nothing, if it had the others."""
     network = getattr(separator, NETWORK, None)
     if not isinstance(network, TCN):
         return
-    names = {module: name for name, module in separator.named_modules()}
-    exits = [conv for block in network.blocks if isinstance(block, ConvBlock) for conv in block.exits]
-    new = [conv for conv in exits if f"{names[conv]}.weight" not in loaded]
-    if len(new) < len(exits):
-        for parameter in (parameter for conv in new for parameter in conv.parameters()):
+    names = {block: f"{PREFIX}blocks.{number}." for number, block in enumerate(network.blocks)}
+    new = [block for block, name in names.items() if not any(key.startswith(name) for key in loaded)]
+    if len(new) == len(names):
+        return
+    for block in new:
+        assert isinstance(block, ConvBlock)
+        for parameter in (parameter for conv in block.exits for parameter in conv.parameters()):
             nn.init.zeros_(parameter)
