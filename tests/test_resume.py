@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -30,8 +31,9 @@ from training_fixtures import (
     start,
 )
 
-from sepnet.cli.train import train
+from sepnet.cli.train import prepare, train
 from sepnet.training.checkpoints import set_between_batches
+from sepnet.training.run_folder import find_run
 from sepnet.types import SepnetError
 
 KILLED = -signal.SIGKILL
@@ -382,3 +384,75 @@ def test_counters_settle_between_two_batches_whatever_the_hook(
     for scope in ("current", "total"):
         assert epochs[scope]["processed"] == epochs[scope]["completed"] == 3 - under_way
         assert epochs[scope]["ready"] == epochs[scope]["started"] == 3
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_with_the_weights_of_ckpt(
+    corpus: Path, never_stopped: dict[str, Path], tmp_path: Path
+) -> None:
+    base = only_run(never_stopped["plain"])
+    homes = tmp_path / "whole", tmp_path / "stopped"
+    for home in homes:
+        home.mkdir()
+    whole = run("train", settings(corpus, homes[0], f"ckpt={base}"), homes[0], log=homes[0] / "seen")
+    assert whole.wait() == 0, whole.told
+    words = settings(corpus, homes[1], f"ckpt={base}")
+    killed = run("train", words, homes[1], log=homes[1] / "seen", kill="batch:1")
+    assert killed.wait() == KILLED, killed.told
+    again = run("train", [*words, "resume=true"], homes[1], log=homes[1] / "seen")
+    assert again.wait() == 0, again.told
+    assert "beginning from" in again.out
+    assert_same_end(*homes)
+
+
+def test_the_model_is_compared_also_where_a_run_began_with_weights(
+    corpus: Path, never_stopped: dict[str, Path], tmp_path: Path
+) -> None:
+    begun = settings(corpus, tmp_path, f"ckpt={only_run(never_stopped['plain'])}")
+    deeper = [*begun, "model.network.n_repeats=3"]
+    train(compose(deeper))
+    first = only_run(tmp_path)
+    train(compose(begun))
+    assert find_run(prepare(compose([*deeper, "resume=true"])).config) == first
+    with pytest.raises(SepnetError, match=r"none of the 2 runs .* was started with these very settings"):
+        train(compose([*begun, "model.network.n_repeats=4", "resume=true"]))
+
+
+def test_sigterm_keeps_what_was_done(corpus: Path, tmp_path: Path) -> None:
+    words = settings(corpus, tmp_path, "data.epoch_size=400", "checkpoints.every_n_steps=100000")
+    command = start("train", words, tmp_path)
+    command.wait_for(lambda: bool(list((tmp_path / "runs").glob("*/csv/version_0/metrics.csv"))))
+    assert command.process.pid is not None
+    os.kill(command.process.pid, signal.SIGTERM)
+    assert command.wait() == 130, command.told
+    match = re.search(r"stopped at step (\d+), saved up to step (\d+)\n.*plus resume=true", command.err)
+    assert match, command.told
+    assert match[1] == match[2] == str(checkpoint(only_run(tmp_path))["global_step"])
+
+
+def test_a_run_goes_on_with_the_settings_that_it_is_given(corpus: Path, tmp_path: Path) -> None:
+    stopped = ("early_stopping_patience=1", "optimizer.lr=1e-12", "trainer.max_epochs=50")
+    train(compose(settings(corpus, tmp_path, *stopped)))
+    folder = only_run(tmp_path)
+    ended = checkpoint(folder)["global_step"]
+    again = ("early_stopping_patience=3", "optimizer.weight_decay=0.125", "checkpoints.best=1")
+    train(compose(settings(corpus, tmp_path, *stopped[1:], *again, f"resume={folder}")))
+    now = checkpoint(folder)
+    assert ended < now["global_step"] < 50 * 5
+    assert now["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.125
+    assert len(list(folder.glob("checkpoints/step*.ckpt"))) == 1
+
+
+def test_another_optimizer_cannot_go_on(corpus: Path, never_stopped: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(only_run(never_stopped["plain"]), tmp_path / "runs" / "a")
+    words = settings(corpus, tmp_path, f"resume={tmp_path / 'runs' / 'a'}", "optimizer=muon")
+    with pytest.raises(
+        SepnetError, match=r"trained with torch\.optim\.AdamW, and sepnet\..*Muon can't go on"
+    ):
+        train(compose(words))
+
+
+def test_the_last_weights_are_validated(corpus: Path, tmp_path: Path) -> None:
+    rare = ("trainer.check_val_every_n_epoch=5", "trainer.max_epochs=null", "trainer.max_steps=7")
+    train(compose(settings(corpus, tmp_path, *rare, "ema_decay=0.5")))
+    folder = only_run(tmp_path)
+    assert json.loads((folder / "metrics.json").read_text())["step"] == 7

@@ -73,14 +73,20 @@ def test_a_named_model_is_kept(base: Path, corpus: Path, tmp_path: Path) -> None
     config = compose(settings(corpus, tmp_path, f"ckpt={base}", base=TINY_BLSTM))
     assert adopt_model(config, ["model=pit_blstm"]).model == config.model
     assert adopt_model(config, [], chosen="pit_blstm").model == config.model  # by an experiment
-    assert adopt_model(config, [], chosen="pit").model != config.model
 
 
 def test_settings_of_the_adopted_model_can_be_changed(base: Path, corpus: Path, tmp_path: Path) -> None:
+    """Those of the command line and those of an experiment, which are in the composed configuration alike."""
+    plain = [word for word in settings(corpus, tmp_path, f"ckpt={base}") if not word.startswith("model.")]
     for word, value in (("model.level=running", "running"), ("+model.quiet_db=10.0", 10.0)):
-        config = compose(settings(corpus, tmp_path, f"ckpt={base}", word))
         name = word.partition("=")[0].rpartition(".")[2]
-        assert adopt_model(config, [word]).model[name] == value
+        assert adopt_model(compose([*plain, word]), []).model[name] == value
+    assert adopt_model(compose(plain), []).model.network.n_repeats == 1
+    word = "model.network.n_repeats=2"  # as the default model
+    assert adopt_model(compose([*plain, word]), [word]).model.network.n_repeats == 2
+    deeper = adopt_model(compose([*plain, "model.network.n_repeats=4"]), []).model.network
+    assert (deeper.n_repeats, deeper.n_channels) == (4, sepnet.load(base).network.bottleneck[1].out_channels)
+    assert "kernel" not in adopt_model(compose([*plain, "~model.network.kernel"]), []).model.network
 
 
 def test_a_stranger_s_run_builds_nothing_but_a_model(corpus: Path, tmp_path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from sepnet import artifact
 from sepnet.cli import app
 from sepnet.cli.warm_start import adopt_model
 from sepnet.training.run import Training
-from sepnet.training.run_folder import find_run
 from sepnet.training.settings import TrainSettings
+from sepnet.types import SepnetError
 
 
 def main() -> None:
@@ -40,12 +39,15 @@ def prepare(config: DictConfig) -> Training:
         SepnetError: A setting can't be used.
     """
     settings = app.parse(TrainSettings, config)
-    if settings.ckpt is not None and settings.resume:
-        # The run has long left those weights behind: its own model counts.
-        config = config.copy()
-        config.model = artifact.read_config(find_run(app.plain(config))).model
-    elif settings.ckpt is not None:
-        config = adopt_model(config, _overrides(), chosen=_choice("model"))
+    if settings.ckpt is not None:
+        try:
+            config = adopt_model(config, _overrides(), chosen=_choice("model"))
+        except SepnetError as error:
+            if settings.resume is not True:
+                raise
+            raise SepnetError(
+                f"{error}; to go on without these weights, name the run: resume=runs/..."
+            ) from error
     return Training(app.parse(TrainSettings, config), app.plain(config), model_name=_choice("model") or "run")
 
 

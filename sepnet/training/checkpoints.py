@@ -14,11 +14,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from sepnet.atomic import replacing
 from sepnet.training.task import SI_SDRI
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the path of the last checkpoint in a run folder."""
+    return folder / "checkpoints" / "last.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -159,7 +164,20 @@ class BestCheckpoints(ModelCheckpoint):
 
         paths = {name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path")}
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+        kept = dict(sorted(best.items(), key=lambda item: float(item[1]), reverse=True)[: self.save_top_k])
+        for path in best.keys() - kept.keys():  # the run that goes on keeps fewer
+            Path(path).unlink(missing_ok=True)
+        if best != kept and kept:
+            paths["kth_best_model_path"] = worst = next(reversed(kept))
+            state_dict = {**state_dict, "kth_value": kept[worst]}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": kept, "dirpath": self.dirpath})
+
+
+class Patience(EarlyStopping):
+    """Stops after so many validations without a better score; a resumed run has the patience it is given."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 def set_between_batches(fit_loop: dict[str, Any], n_batches: float) -> None:

@@ -28,6 +28,7 @@ class ExportBest(Callback):
 
     Attributes:
         best: The best score so far.
+        validated_step: The number of optimizer steps at the last validation.
         audio_hours: The length of all mixtures that were trained on, in hours.
     """
 
@@ -43,6 +44,7 @@ class ExportBest(Callback):
         self.folder, self.config, self.data_fingerprint, self.save = folder, config, data_fingerprint, save
         self.score = score
         self.best = float("-inf")
+        self.validated_step = 0
         self.audio_hours = 0.0
 
     def state_dict(self) -> dict[str, Any]:
@@ -64,6 +66,8 @@ class ExportBest(Callback):
         return {"score": self.score, self.score: self.best}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.validated_step = trainer.global_step
         score = trainer.callback_metrics.get(f"val/{self.score}")
         if trainer.sanity_checking or score is None or not float(score) > self.best:
             return

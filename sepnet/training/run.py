@@ -20,7 +20,7 @@ from sepnet.data.dataset import MixtureData
 from sepnet.settings import nearest
 from sepnet.training import fitting, loggers
 from sepnet.training.batch_size import largest_batch
-from sepnet.training.checkpoints import LastCheckpoint
+from sepnet.training.checkpoints import LastCheckpoint, last_checkpoint
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
 from sepnet.training.processes import SameStart, Start, check_processes
@@ -96,7 +96,8 @@ class Training:
             self._fit_at_once(self.separator)
             return
         resumed_run = find_run(self.config) if self.settings.resume else None
-        if self.settings.ckpt is not None and resumed_run is None:
+        has_started = resumed_run is not None and last_checkpoint(resumed_run).is_file()
+        if self.settings.ckpt is not None and not has_started:
             summary = begin_from(self.task.separator, self.settings.ckpt)
             if loggers.first_process():
                 print(summary)
@@ -123,10 +124,9 @@ class Training:
         atomic.write_text(folder / artifact.CONFIG, yaml.safe_dump(self.config, sort_keys=False))
 
     def _run_in(self, folder: Path, module: MixtureDataModule, *, resumes: bool) -> None:
-        checkpoints = folder / "checkpoints"
         fingerprint = self.data.fingerprint if loggers.first_process() else ""
         last = LastCheckpoint(
-            path=checkpoints / "last.ckpt", every_n_steps=self.settings.checkpoints.every_n_steps
+            path=last_checkpoint(folder), every_n_steps=self.settings.checkpoints.every_n_steps
         )
         export = ExportBest(
             folder=folder,
@@ -136,7 +136,10 @@ class Training:
             score=score_name(self.separator),
         )
         checkpoint = last.path if resumes and last.path.is_file() else None
-        n_steps = 0 if checkpoint is None else check_checkpoint(checkpoint, self.task)
+        n_steps = 0
+        if checkpoint is not None:
+            _check_optimizer(folder, self.config)
+            n_steps = check_checkpoint(checkpoint, self.task)
         same_start = SameStart(
             lambda: Start(folder, n_steps, module.batch_size, self.data.fingerprint), module, last
         )
@@ -145,13 +148,13 @@ class Training:
             self.trainer_arguments,
             self.make_loggers(folder=folder, config=described),
             folder,
-            run_callbacks(self.settings, checkpoints, same_start=same_start, last=last, export=export),
+            run_callbacks(self.settings, same_start=same_start, last=last, export=export),
         )
         if loggers.first_process():
             if resumes:
                 self._write_config(folder)
             self._announce(trainer, module, folder, resumes=resumes, checkpoint=checkpoint)
-        fit(trainer, self.task, module, resumed=checkpoint, last=last)
+        fit(trainer, self.task, module, resumed=checkpoint, last=last, export=export)
         if loggers.first_process():
             _conclude(trainer, last, export, folder)
 
@@ -241,8 +244,24 @@ def _conclude(trainer: pl.Trainer, last: LastCheckpoint, export: ExportBest, fol
             f"this run is finished: {reached}; to go on, raise what ended it (trainer.max_time, max_epochs, "
             f"max_steps, or early_stopping_patience) and give resume={folder}"
         )
-    else:
+    elif (folder / artifact.WEIGHTS).exists():
         print(f"done: {reached}; the weights are in {folder / artifact.WEIGHTS}")
+    else:
+        print(
+            f"done: {trainer.global_step} steps, without a validation: the weights are in {last.path} alone"
+        )
+
+
+def _check_optimizer(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise SepnetError where a run would go on with another optimizer, whose state is another."""
+    before, now = (
+        str(settings["optimizer"]["_target_"]) for settings in (artifact.read_settings(folder), config)
+    )
+    if before != now:
+        raise SepnetError(
+            f"{folder} was trained with {before}, and {now} can't go on with its state: leave out "
+            f"optimizer=, or begin a new run from the weights with ckpt={folder}"
+        )
 
 
 def _check_rates(config: Mapping[str, Any]) -> None:

@@ -96,7 +96,7 @@ def find_run(config: Mapping[str, Any]) -> Path:
 def _compared(settings: Mapping[str, Any], resumption: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that have to agree between a run and its resumption.
 
-    What the resumption takes from the run is left out: the model of a ``ckpt``, and a batch size of ``auto``.
+    A batch size of ``auto``, which the resumption takes from the run, is left out.
     """
     compared = {name: value for name, value in settings.items() if name not in NOT_COMPARED}
     trainer = settings.get("trainer")
@@ -104,6 +104,4 @@ def _compared(settings: Mapping[str, Any], resumption: Mapping[str, Any]) -> dic
         compared["trainer"] = {name: value for name, value in trainer.items() if name not in MACHINES}
     if resumption["loader"]["batch_size"] == "auto":
         compared["loader"] = {**compared["loader"], "batch_size": "auto"}
-    if resumption["ckpt"] is not None:
-        compared.pop("model", None)
     return compared

@@ -53,7 +53,8 @@ def _common_progress(trainer: pl.Trainer) -> float:
 class LearningRate(Callback):
     """Sets the learning rate: a linear warm-up over steps, then a decay over the progress of the run.
 
-    The peak is the rate in the configuration of the optimizer.
+    The peak is the rate in the configuration of the optimizer. A resumed run has the rate and all other
+    settings of the optimizer that its configuration says, not those in its checkpoint.
 
     Args:
         warmup_steps: The number of steps of the warm-up.
@@ -71,7 +72,7 @@ class LearningRate(Callback):
         final: float = 0.02,
     ) -> None:
         self.warmup_steps, self.decay, self.decay_from, self.final = warmup_steps, decay, decay_from, final
-        self._peaks: list[list[float]] = []
+        self._settings: list[list[dict[str, Any]]] = []  # of each group of parameters of each optimizer
 
     def factor(self, step: int, done: float) -> float:
         """Compute the factor of the peak rate.
@@ -89,14 +90,25 @@ class LearningRate(Callback):
         return warmup * (self.final + (1 - self.final) * shapes[self.decay])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # The rates in the configuration: a checkpoint is only read into the optimizers after this.
-        self._peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+        # Those in the configuration: a checkpoint is only read into the optimizers after this.
+        self._settings = [
+            [
+                {name: value for name, value in group.items() if name != "params"}
+                for group in optimizer.param_groups
+            ]
+            for optimizer in trainer.optimizers
+        ]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for optimizer, settings in zip(trainer.optimizers, self._settings, strict=True):
+            for group, given in zip(optimizer.param_groups, settings, strict=True):
+                group.update(given)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         factor = self.factor(trainer.global_step, _common_progress(trainer))
-        for optimizer, peaks in zip(trainer.optimizers, self._peaks, strict=True):
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * factor
+        for optimizer, settings in zip(trainer.optimizers, self._settings, strict=True):
+            for group, given in zip(optimizer.param_groups, settings, strict=True):
+                group["lr"] = given["lr"] * factor
         pl_module.log("train/lr", trainer.optimizers[0].param_groups[0]["lr"])

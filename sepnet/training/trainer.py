@@ -7,18 +7,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 
 from sepnet import artifact
 from sepnet.training import loggers
-from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint
+from sepnet.training.checkpoints import AtomicCheckpointIO, BestCheckpoints, LastCheckpoint, Patience
 from sepnet.training.datamodule import MixtureDataModule
 from sepnet.training.export import ExportBest
 from sepnet.training.processes import SameStart
@@ -75,7 +75,6 @@ def run_trainer(
 
 def run_callbacks(
     settings: TrainSettings,
-    checkpoints: Path,
     *,
     same_start: SameStart,
     last: LastCheckpoint,
@@ -85,7 +84,6 @@ def run_callbacks(
 
     Args:
         settings: Of the training.
-        checkpoints: The folder of the best checkpoints.
         same_start: Gives all processes the start of the first.
         last: Writes the last checkpoint.
         export: Writes the best weights.
@@ -110,9 +108,9 @@ def run_callbacks(
         callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
     if settings.early_stopping_patience is not None:
         callbacks.append(
-            EarlyStopping(f"val/{export.score}", mode="max", patience=settings.early_stopping_patience)
+            Patience(f"val/{export.score}", mode="max", patience=settings.early_stopping_patience)
         )
-    best = BestCheckpoints(folder=checkpoints, count=settings.checkpoints.best, score=export.score)
+    best = BestCheckpoints(folder=last.path.parent, count=settings.checkpoints.best, score=export.score)
     return [*callbacks, best, Progress()]
 
 
@@ -123,8 +121,11 @@ def fit(
     *,
     resumed: Path | None,
     last: LastCheckpoint,
+    export: ExportBest,
 ) -> None:
     """Train until the end, or until Ctrl-C or SIGTERM, which save a checkpoint and end the program.
+
+    The last weights are validated, also where the training ends between two validations.
 
     Args:
         trainer: Of the run.
@@ -132,14 +133,17 @@ def fit(
         module: The batches.
         resumed: The checkpoint to go on from.
         last: Writes the last checkpoint.
+        export: Writes the best weights.
 
     Raises:
         DivergedError: The loss is no longer a number, with what to do about it.
         SepnetError: Lightning can't train with these settings.
     """
     try:
-        with _saving_on_interrupt(last):
+        with _saving_on_interrupt(trainer, last):
             trainer.fit(task, datamodule=module, ckpt_path=resumed, weights_only=True)
+            if last.n_batches and export.validated_step != trainer.global_step:
+                trainer.validate(task, datamodule=module, verbose=False)
     except SystemExit:  # Lightning's answer to Ctrl-C and SIGTERM
         if loggers.first_process():
             saved = f"saved up to step {last.saved_step}" if last.path.is_file() else "nothing is saved yet"
@@ -172,9 +176,19 @@ def check_checkpoint(path: Path, task: SeparationTask) -> int:
     return checkpoint.n_steps
 
 
+class _HandlesSigterm(Callback):
+    """Handles SIGTERM in place of Lightning, which would end the training without saving it."""
+
+    def __init__(self, handle: Callable[[int, object], None]) -> None:
+        self.handle = handle
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, self.handle)
+
+
 @contextlib.contextmanager
-def _saving_on_interrupt(last: LastCheckpoint) -> Iterator[None]:
-    """Let the first Ctrl-C end the step and save it; the second stops at once."""
+def _saving_on_interrupt(trainer: pl.Trainer, last: LastCheckpoint) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the step and save it; the second stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -189,11 +203,14 @@ def _saving_on_interrupt(last: LastCheckpoint) -> Iterator[None]:
         if loggers.first_process():
             print("\nstopping after this step (Ctrl-C again: at once)", file=sys.stderr)
 
-    previous = signal.signal(signal.SIGINT, handle)
+    trainer.callbacks.append(_HandlesSigterm(handle))  # type: ignore[attr-defined]
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _divergence_remedy(checkpoint: Path) -> str:
