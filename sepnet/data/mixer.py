@@ -143,7 +143,10 @@ class Mixer:
         """For each utterance its length, or that of a crop, which may hold all of a shorter utterance."""
         if self.mixing.mode != "crop" or self.mixing.looped:
             return self.cache.lengths
-        return np.maximum(self.cache.lengths, round(self.mixing.seconds * self.cache.sample_rate))
+        weights: np.ndarray = np.maximum(
+            self.cache.lengths, round(self.mixing.seconds * self.cache.sample_rate)
+        )
+        return weights
 
     def _usable_utterances(self) -> np.ndarray:
         """For each utterance whether it is loud and long enough."""

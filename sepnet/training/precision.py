@@ -13,7 +13,7 @@ def has_fast_bfloat16(device: torch.device | str = "cpu") -> bool:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind != "cpu":
         return True
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
