@@ -351,6 +351,31 @@ def test_weights_go_into_the_package(
     assert between(tmp_path / "page.md", "weights")[2:] == [line]
 
 
+def test_tables_are_of_the_weights_that_ship_with_them(
+    trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, described = trained
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- weights -->\n<!-- /weights -->\n")
+    asked = {"shipped": True, "parts": "tiny-8k", "parts_figure": str(tmp_path / "parts.svg")}
+
+    def ship_again(number: int) -> None:
+        monkeypatch.setitem(METHODS, "tiny", (number, "method"))
+        part = {"settings": "data.seed=1", "minutes": 60, "hours_of_audio": 12, "dev_db": number + 0.5}
+        own = {"evaluation": str(evaluation(tmp_path / f"evaluation {number}")), "parts": [part] * 3}
+        publish(settings(page, weights=OmegaConf.merge(described, own), **asked))
+
+    with pytest.raises(SepnetError, match="needs the lines <!-- parts -->"):
+        ship_again(1)
+    assert not (tmp_path / "weights").exists()
+    page.write_text(f"{page.read_text()}<!-- parts -->\n<!-- /parts -->\n")
+    for number in (2, 3):
+        ship_again(number)
+        assert f"| the tested_on of it | {number + 1:.2f} [" in between(page, "weights")[2]
+        assert f"| {number + 0.5:.2f} |" in between(page, "parts")[2]
+
+
 def test_weights_that_were_tested_on_one_mixture_have_no_interval(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
