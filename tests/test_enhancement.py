@@ -20,6 +20,7 @@ from sepnet.artifact import build
 from sepnet.data import audio
 from sepnet.data.corpus import Corpus
 from sepnet.data.librimix import DrawnList, LibriMixList
+from sepnet.data.mixture_list import read_list, write_list
 from sepnet.inference.pipeline import Pipeline
 from sepnet.metrics import si_sdr
 from sepnet.types import Mixture, SepnetError
@@ -108,6 +109,39 @@ def test_a_published_list_takes_drawn_noise(voices: Corpus, noises: Corpus, tmp_
     assert LibriMixList(csv=tmp_path / "list.csv").fixed_set(manifest, RATE).name is not None
     with pytest.raises(SepnetError, match="with_noise=true takes the noise of the list"):
         LibriMixList(csv=tmp_path / "list.csv", noise=noises, with_noise=True, noise_root=tmp_path)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_limit_takes_the_beginning_of_a_list_and_draws_no_other_noise(
+    voices: Corpus, noises: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    files_read: list[Path] = []
+    read = audio.read
+
+    def watch(path: Path) -> tuple[np.ndarray, int]:
+        files_read.append(path)
+        return read(path)
+
+    monkeypatch.setattr(audio, "read", watch)
+    manifest = voices.manifest()
+    whole: DrawnList | LibriMixList = drawn(noises, n_sources=2)
+    if published:
+        write_list(tmp_path / "list.csv", drawn(noises, n_sources=2, noise=None).mixtures(manifest))
+        whole = LibriMixList(csv=tmp_path / "list.csv", noise=noises, noise_snr_db=(-5.0, 15.0))
+    mixtures = whole.fixed_set(manifest, RATE).mixtures
+    for limit in (1, 5, 12, 20):
+        files_read.clear()
+        assert replace(whole, limit=limit).fixed_set(manifest, RATE).mixtures == mixtures[:limit]
+        n_drawn = 0 if published else 12 * 2  # whose loudness the draw of a list measures
+        assert len(files_read) == n_drawn + min(limit, 12) * 3
+
+
+def test_a_list_is_kept_as_a_whole_whatever_the_limit(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
+    kept = drawn(noises, csv=tmp_path / "list.csv", limit=5)
+    whole = drawn(noises).mixtures(voices.manifest())
+    for _ in ("drawn", "read"):
+        assert kept.mixtures(voices.manifest()) == whole[:5]
+        assert read_list(tmp_path / "list.csv") == whole
 
 
 def test_a_kept_list_holds_its_noise(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:

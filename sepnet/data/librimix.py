@@ -41,25 +41,33 @@ class NoisyMixing(ListMixing):
             raise SepnetError("with_noise=true takes the noise of the list, and noise another: leave one out")
 
     def noisy(
-        self, mixtures: Sequence[FixedMixture], manifest: Manifest, *, seed: int
+        self, mixtures: Sequence[FixedMixture], manifest: Manifest, *, seed: int, limit: int | None = None
     ) -> Sequence[FixedMixture]:
-        """Draw the noise of a list; without a corpus of noise, return the list as it is.
+        """Draw the noise of a list; without a corpus of noise, its mixtures stay as they are.
 
         Args:
             mixtures: The list.
             manifest: The corpus of its sources.
             seed: Another seed gives other noise.
+            limit: Number of mixtures to take, from the first on; None: all.
 
         Returns:
-            The list, in which each mixture has a noise.
+            The mixtures that are taken, each with a noise.
 
         Raises:
             SepnetError: As ``sepnet.data.noise_drawing.draw_noises`` does.
         """
         if self.noise is None:
-            return mixtures
-        noises = self.noise.manifest()
-        return draw_noises(mixtures, manifest, noises, snr_db=self.noise_snr_db, mode=self.mode, seed=seed)
+            return mixtures[:limit]
+        return draw_noises(
+            mixtures,
+            manifest,
+            self.noise.manifest(),
+            snr_db=self.noise_snr_db,
+            mode=self.mode,
+            seed=seed,
+            limit=limit,
+        )
 
     def with_drawn_noise(self) -> ListMixing:
         """Return how the mixtures are made once their noise is drawn: no published list's any more."""
@@ -104,7 +112,7 @@ class LibriMixList(NoisyMixing):
                 f"there is no list {csv}: get LibriMix' lists by `git clone "
                 "https://github.com/JorisCos/LibriMix data/LibriMix`, or set csv to the path of yours"
             )
-        mixtures = self.noisy(read_list(csv), manifest, seed=0)[: self.limit]
+        mixtures = self.noisy(read_list(csv), manifest, seed=0, limit=self.limit)
         mixing = self.with_drawn_noise()
         return FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=sample_rate, mixing=mixing)
 
@@ -127,7 +135,9 @@ class DrawnList(ListRecipe, NoisyMixing):
     limit: PositiveInt | None = None
 
     def mixtures(self, manifest: Manifest) -> Sequence[FixedMixture]:
-        """Return the list: read from ``csv`` if that file exists, else drawn and written there.
+        """Return what is taken of the list, which is read from ``csv`` if that file exists, else drawn.
+
+        A list that is drawn for ``csv`` is written there as a whole.
 
         Args:
             manifest: The corpus.
@@ -137,11 +147,13 @@ class DrawnList(ListRecipe, NoisyMixing):
         """
         csv = None if self.csv is None else expand_home(self.csv)
         if csv is not None and csv.is_file():
-            return self._read_kept(csv)
-        drawn = self.noisy(draw_list(manifest.split(self.split), self), manifest, seed=self.seed)
-        if csv is not None:
-            write_list(csv, drawn)
-        return drawn
+            return self._read_kept(csv)[: self.limit]
+        drawn = draw_list(manifest.split(self.split), self)
+        if csv is None:
+            return self.noisy(drawn, manifest, seed=self.seed, limit=self.limit)
+        whole = self.noisy(drawn, manifest, seed=self.seed)
+        write_list(csv, whole)
+        return whole[: self.limit]
 
     def _read_kept(self, csv: Path) -> list[FixedMixture]:
         mixtures = read_list(csv)
@@ -164,7 +176,7 @@ class DrawnList(ListRecipe, NoisyMixing):
             SepnetError: As ``mixtures`` does.
         """
         return FixedSet(
-            mixtures=self.mixtures(manifest)[: self.limit],
+            mixtures=self.mixtures(manifest),
             manifest=manifest.split(self.split),
             sample_rate=sample_rate,
             mixing=self.with_drawn_noise(),
