@@ -151,6 +151,30 @@ def test_a_kept_list_holds_its_noise(voices: Corpus, noises: Corpus, tmp_path: P
     torch.testing.assert_close(first[3].audio, second[3].audio)
 
 
+def test_a_kept_list_of_other_noise_is_refused(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
+    manifest, csv = voices.manifest(), tmp_path / "list.csv"
+    noisy, clean = drawn(noises, csv=csv), drawn(noises, csv=csv, noise=None)
+    clean.mixtures(manifest)
+    asked = (noisy, drawn(noises, csv=csv, noise=None, with_noise=True, noise_root=noises.root))
+    for each in asked:
+        with pytest.raises(
+            SepnetError, match=r"none of them with noise, but .* 12 of them with noise are .* anew"
+        ):
+            each.mixtures(manifest)
+    csv.unlink()
+    first = noisy.mixtures(manifest)
+    with pytest.raises(
+        SepnetError, match=r"12 of them with noise, but .* none of them with noise are .* anew"
+    ):
+        clean.mixtures(manifest)
+    assert asked[1].mixtures(manifest) == first
+    limited = Corpus(root=noises.root, index_dir=noises.index_dir, splits=["dev", "train"])
+    with pytest.raises(
+        SepnetError, match=r"holds 2 noises that are not among the 4 of .*test/kind2/20\.wav, .* delete it"
+    ):
+        drawn(limited, csv=csv).mixtures(manifest)
+
+
 def test_silent_noise_is_refused(voices: Corpus, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "noise" / "test" / name).mkdir(parents=True)

@@ -13,6 +13,7 @@ from sepnet.data.manifest import Manifest
 from sepnet.data.mixing import Interval
 from sepnet.data.mixture_list import FixedMixture, read_list, write_list
 from sepnet.data.noise_drawing import draw_noises
+from sepnet.data.table import join_names
 from sepnet.paths import expand_home
 from sepnet.ranges import PositiveInt
 from sepnet.types import SepnetError
@@ -143,7 +144,8 @@ class DrawnList(ListRecipe, NoisyMixing):
             manifest: The corpus.
 
         Raises:
-            SepnetError: The list can't be drawn (see ``draw_list``), or ``csv`` holds a list of other counts.
+            SepnetError: The list can't be drawn (see ``draw_list``), or ``csv`` holds a list of other counts
+                or of other noise.
         """
         csv = None if self.csv is None else expand_home(self.csv)
         if csv is not None and csv.is_file():
@@ -157,12 +159,23 @@ class DrawnList(ListRecipe, NoisyMixing):
 
     def _read_kept(self, csv: Path) -> list[FixedMixture]:
         mixtures = read_list(csv)
+        remedy = "delete it to draw anew, or name another csv"
+        noises = [mixture.noise.path for mixture in mixtures if mixture.noise is not None]
         counts = sorted({len(mixture.sources) for mixture in mixtures})
-        if len(mixtures) != self.n_mixtures or counts != list(self.source_counts):
+        kept = (len(mixtures), counts, len(noises))
+        has_noise = self.with_noise or self.noise is not None
+        required = (self.n_mixtures, list(self.source_counts), self.n_mixtures if has_noise else 0)
+        if kept != required:
             raise SepnetError(
-                f"{csv} holds {len(mixtures)} mixtures of {counts} sources, but {self.n_mixtures} of "
-                f"{list(self.source_counts)} are required: delete it to draw anew, or name another csv"
+                f"{csv} holds {_describe(*kept)}, but {_describe(*required)} are required: {remedy}"
             )
+        if self.noise is not None:
+            recordings = self.noise.manifest()
+            if others := sorted({*noises} - {recording.path for recording in recordings}):
+                raise SepnetError(
+                    f"{csv} holds {len(others)} noises that are not among the {len(recordings)} of "
+                    f"{recordings.described}: {join_names(others)}; {remedy}"
+                )
         return mixtures
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
@@ -181,3 +194,7 @@ class DrawnList(ListRecipe, NoisyMixing):
             sample_rate=sample_rate,
             mixing=self.with_drawn_noise(),
         )
+
+
+def _describe(n_mixtures: int, counts: Sequence[int], n_noises: int) -> str:
+    return f"{n_mixtures} mixtures of {counts} sources, {n_noises or 'none'} of them with noise"
