@@ -33,7 +33,7 @@ from training_fixtures import (
 
 import sepnet
 from sepnet import artifact
-from sepnet.cli import app, overrides, separate
+from sepnet.cli import app, evaluate, overrides, separate
 from sepnet.cli.train import train
 from sepnet.evaluation import Contender, contenders, scoring
 from sepnet.training import checkpoints
@@ -613,6 +613,20 @@ def test_an_unknown_name_is_refused_before_anything_is_scored(tmp_path: Path) ->
     assert told.wait() == 2, told.told
     assert "no run folder and no model is called 'fastca': did you mean 'fastica'?" in told.err
     assert not (tmp_path / "results").exists()
+
+
+def test_a_run_that_neither_takes_part_nor_gives_the_data_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ckpt=nowhere", "separators=[identity,irm]", f"out={tmp_path}/results"]
+    data = ["data=folder", f"data.corpus.root={tmp_path}/nowhere"]
+    assert refusal(lambda: evaluate.run(compose([*words, *data], "eval")), capsys) == (
+        "ckpt=nowhere is not used, as data is given and the separators are identity, irm: "
+        "name run in separators, or leave ckpt out"
+    )
+    for used in (words, [*words, *data, "separators=[identity,run]"]):
+        told = refusal(lambda used=used: evaluate.run(compose(used, "eval")), capsys)  # type: ignore[misc]
+        assert "is called 'nowhere'" in told
 
 
 def test_ctrl_c_keeps_the_rows_and_the_same_command_goes_on(home: Path, tmp_path: Path) -> None:

@@ -184,6 +184,12 @@ def test_edges_are_round_lie_inside_and_are_few_where_mixtures_are() -> None:
     assert round_edges(np.full(50, 0.1), 50) == []
 
 
+def test_edges_are_found_where_the_range_of_the_quartiles_is_a_power_of_ten_but_for_rounding() -> None:
+    values = np.repeat([1.03, 1.63], 20)
+    assert (1.63 - 1.03) / 6 < 0.1  # the steps that its range would have
+    assert round_edges(values, 40) == pytest.approx([1.3, 1.6])
+
+
 def test_every_facet_can_be_told_from_a_row() -> None:
     told = row("a", 0, 1, 1.0, sexes="f+m", overlap=0.25, level_difference_db=-3.0, condition="0 dB")
     assert [facet.value(told) for facet in FACETS] == ["f+m", "0 dB", -3.0, 0.25, "2", 3.0]

@@ -450,6 +450,15 @@ def test_the_index_lies_under_the_working_directory(tmp_path: Path, monkeypatch:
     root.chmod(0o755)
 
 
+def test_the_index_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path / "home" / "root", "a/1.wav", "b/1.wav")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Corpus(root="~/root", index_dir="~/index", progress=False).manifest()
+    assert (tmp_path / "home" / "index" / "manifest.csv").is_file()
+    assert not (tmp_path / "~").exists()
+
+
 # --- real audio ---------------------------------------------------------------------------------------
 
 

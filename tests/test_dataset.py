@@ -206,6 +206,16 @@ def test_a_corpus_serves_training_validation_and_test(data: MixtureData) -> None
             torch.testing.assert_close(mixture.references.sum(dim=0), mixture.audio[0], atol=1e-6, rtol=0)
 
 
+def test_decoded_audio_may_lie_in_the_home_folder(
+    data: MixtureData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    MixtureData(**{**settings(data), "cache_dir": "~/cache"}).train()
+    assert any((tmp_path / "home" / "cache").iterdir())
+    assert not (tmp_path / "~").exists()
+
+
 def test_the_same_settings_make_the_same_data_anywhere(data: MixtureData, tmp_path: Path) -> None:
     again = MixtureData(**{**settings(data), "cache_dir": tmp_path / "elsewhere"})
     assert again.fingerprint == data.fingerprint

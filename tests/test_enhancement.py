@@ -20,6 +20,7 @@ from sepnet.artifact import build
 from sepnet.data import audio
 from sepnet.data.corpus import Corpus
 from sepnet.data.librimix import DrawnList, LibriMixList
+from sepnet.data.mixture_list import read_list, write_list
 from sepnet.inference.pipeline import Pipeline
 from sepnet.metrics import si_sdr
 from sepnet.types import Mixture, SepnetError
@@ -110,11 +111,68 @@ def test_a_published_list_takes_drawn_noise(voices: Corpus, noises: Corpus, tmp_
         LibriMixList(csv=tmp_path / "list.csv", noise=noises, with_noise=True, noise_root=tmp_path)
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_a_limit_takes_the_beginning_of_a_list_and_draws_no_other_noise(
+    voices: Corpus, noises: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    files_read: list[Path] = []
+    read = audio.read
+
+    def watch(path: Path) -> tuple[np.ndarray, int]:
+        files_read.append(path)
+        return read(path)
+
+    monkeypatch.setattr(audio, "read", watch)
+    manifest = voices.manifest()
+    whole: DrawnList | LibriMixList = drawn(noises, n_sources=2)
+    if published:
+        write_list(tmp_path / "list.csv", drawn(noises, n_sources=2, noise=None).mixtures(manifest))
+        whole = LibriMixList(csv=tmp_path / "list.csv", noise=noises, noise_snr_db=(-5.0, 15.0))
+    mixtures = whole.fixed_set(manifest, RATE).mixtures
+    for limit in (1, 5, 12, 20):
+        files_read.clear()
+        assert replace(whole, limit=limit).fixed_set(manifest, RATE).mixtures == mixtures[:limit]
+        n_drawn = 0 if published else 12 * 2  # whose loudness the draw of a list measures
+        assert len(files_read) == n_drawn + min(limit, 12) * 3
+
+
+def test_a_list_is_kept_as_a_whole_whatever_the_limit(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
+    kept = drawn(noises, csv=tmp_path / "list.csv", limit=5)
+    whole = drawn(noises).mixtures(voices.manifest())
+    for _ in ("drawn", "read"):
+        assert kept.mixtures(voices.manifest()) == whole[:5]
+        assert read_list(tmp_path / "list.csv") == whole
+
+
 def test_a_kept_list_holds_its_noise(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
     first = drawn(noises, csv=tmp_path / "list.csv").fixed_set(voices.manifest(), RATE)
     second = drawn(noises, csv=tmp_path / "list.csv", seed=5).fixed_set(voices.manifest(), RATE)
     assert first.fingerprint == second.fingerprint
     torch.testing.assert_close(first[3].audio, second[3].audio)
+
+
+def test_a_kept_list_of_other_noise_is_refused(voices: Corpus, noises: Corpus, tmp_path: Path) -> None:
+    manifest, csv = voices.manifest(), tmp_path / "list.csv"
+    noisy, clean = drawn(noises, csv=csv), drawn(noises, csv=csv, noise=None)
+    clean.mixtures(manifest)
+    asked = (noisy, drawn(noises, csv=csv, noise=None, with_noise=True, noise_root=noises.root))
+    for each in asked:
+        with pytest.raises(
+            SepnetError, match=r"none of them with noise, but .* 12 of them with noise are .* anew"
+        ):
+            each.mixtures(manifest)
+    csv.unlink()
+    first = noisy.mixtures(manifest)
+    with pytest.raises(
+        SepnetError, match=r"12 of them with noise, but .* none of them with noise are .* anew"
+    ):
+        clean.mixtures(manifest)
+    assert asked[1].mixtures(manifest) == first
+    limited = Corpus(root=noises.root, index_dir=noises.index_dir, splits=["dev", "train"])
+    with pytest.raises(
+        SepnetError, match=r"holds 2 noises that are not among the 4 of .*test/kind2/20\.wav, .* delete it"
+    ):
+        drawn(limited, csv=csv).mixtures(manifest)
 
 
 def test_silent_noise_is_refused(voices: Corpus, tmp_path: Path) -> None:

@@ -277,9 +277,9 @@ def test_a_drawn_list_is_kept_and_not_mistaken_for_another(tmp_path: Path) -> No
     write_list(kept, [*first[:5], replace(first[5], id="by hand")])
     assert drawn.fixed_set(manifest, 8000).id(5) == "by hand"
     assert len(DrawnList(split="dev", n_mixtures=6, csv=kept, limit=2).fixed_set(manifest, 8000)) == 2
-    with pytest.raises(SepnetError, match=r"holds 6 mixtures of \[2\] sources, but 7 of \[2\]"):
+    with pytest.raises(SepnetError, match=r"holds 6 mixtures of \[2\] sources, .* but 7 mixtures of \[2\]"):
         DrawnList(split="dev", n_mixtures=7, csv=kept).mixtures(manifest)
-    with pytest.raises(SepnetError, match=r"but 6 of \[3\]"):
+    with pytest.raises(SepnetError, match=r"but 6 mixtures of \[3\]"):
         DrawnList(split="dev", n_mixtures=6, n_sources=3, csv=kept).mixtures(manifest)
     with pytest.raises(SepnetError, match="no split test"):
         DrawnList(split="test", n_mixtures=6).mixtures(manifest)

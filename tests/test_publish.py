@@ -19,6 +19,7 @@ from sepnet.evaluation import provenance
 from sepnet.evaluation import rows as rows_file
 from sepnet.evaluation.curves import curves_figure, curves_table, read_curve
 from sepnet.evaluation.insert import insert
+from sepnet.evaluation.publish import weights_table
 from sepnet.evaluation.published import FIGURES, published_table
 from sepnet.evaluation.report import report
 from sepnet.evaluation.rows import Role, Row
@@ -112,12 +113,12 @@ METHODS: dict[str, tuple[float, Role]] = {
 }
 
 
-def evaluation(folder: Path, *names: str) -> Path:
-    """Three mixtures of two sources, whose mean gain over identity's is that of METHODS plus one."""
+def evaluation(folder: Path, *names: str, n_mixtures: int = 3) -> Path:
+    """Mixtures of two sources; the mean gain of three over identity's is that of METHODS plus one."""
     rows = [
         scored_row(name, mixture, source, *METHODS[name])
         for name in names or METHODS
-        for mixture in range(3)
+        for mixture in range(n_mixtures)
         for source in (1, 2)
     ]
     folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +128,7 @@ def evaluation(folder: Path, *names: str) -> Path:
            "threads_per_process": 1}  # fmt: skip
     origin = {
         "data_fingerprint": "f00",
-        "mixtures": 3,
+        "mixtures": n_mixtures,
         "measures": ["si_sdr", "sdr"],
         "versions": {},
         "runs": [run],
@@ -350,6 +351,41 @@ def test_weights_go_into_the_package(
     assert between(tmp_path / "page.md", "weights")[2:] == [line]
 
 
+def test_tables_are_of_the_weights_that_ship_with_them(
+    trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, described = trained
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- weights -->\n<!-- /weights -->\n")
+    asked = {"shipped": True, "parts": "tiny-8k", "parts_figure": str(tmp_path / "parts.svg")}
+
+    def ship_again(number: int) -> None:
+        monkeypatch.setitem(METHODS, "tiny", (number, "method"))
+        part = {"settings": "data.seed=1", "minutes": 60, "hours_of_audio": 12, "dev_db": number + 0.5}
+        own = {"evaluation": str(evaluation(tmp_path / f"evaluation {number}")), "parts": [part] * 3}
+        publish(settings(page, weights=OmegaConf.merge(described, own), **asked))
+
+    with pytest.raises(SepnetError, match="needs the lines <!-- parts -->"):
+        ship_again(1)
+    assert not (tmp_path / "weights").exists()
+    page.write_text(f"{page.read_text()}<!-- parts -->\n<!-- /parts -->\n")
+    for number in (2, 3):
+        ship_again(number)
+        assert f"| the tested_on of it | {number + 1:.2f} [" in between(page, "weights")[2]
+        assert f"| {number + 0.5:.2f} |" in between(page, "parts")[2]
+
+
+def test_weights_that_were_tested_on_one_mixture_have_no_interval(
+    trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, described = trained
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "weights")
+    alone = evaluation(tmp_path / "alone", n_mixtures=1)
+    publish(settings(tmp_path / "page.md", weights=OmegaConf.merge(described, {"evaluation": str(alone)})))
+    assert "| the tested_on of it | 5.00 | 0.00 |" in weights_table()
+
+
 def test_weights_that_are_not_there_too_large_or_not_evaluated_do_not_ship(
     trained: tuple[Path, DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,11 +457,11 @@ def test_the_command_on_a_card_gives_what_the_separator_needs(name: str) -> None
 # Published figures
 
 
-def of_set(folder: Path, name: str, gain_db: float, *, test_set: str | None) -> Path:
-    """An evaluation of three mixtures of a test set, whose mean gain is ``gain_db`` +- 1 dB."""
+def of_set(folder: Path, name: str, gain_db: float, *, test_set: str | None, n_mixtures: int = 3) -> Path:
+    """An evaluation of mixtures of a test set; the mean gain of three is ``gain_db`` +- 1 dB."""
     METHODS[name] = (gain_db - 1, "method")
     try:
-        evaluation(folder, name)
+        evaluation(folder, name, n_mixtures=n_mixtures)
     finally:
         del METHODS[name]
     origin = provenance.read(folder / "rows.csv")
@@ -457,6 +493,13 @@ def test_measured_figures_come_from_the_rows(gain_db: float, mark: str, tmp_path
     )
     assert ("but 14.76 dB are published" in report(folder / "rows.csv").read_text()) == bool(mark)
     assert ("but 14.76 dB are published" in (folder / "report.md").read_text()) == bool(mark)
+
+
+def test_of_one_mixture_nothing_is_said(tmp_path: Path) -> None:
+    folder = of_set(tmp_path, CONV_TASNET, 13.0, test_set=SET_2MIX, n_mixtures=1)
+    row = table_row(published_table([folder]), FIGURES[0].name)
+    assert row.endswith("| 14.76 | model card | 12.00 | 1 |")  # without an interval, it differs from nothing
+    assert "are published" not in report(folder / "rows.csv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,13 @@ def test_same_bits_on_every_run_and_with_any_number_of_workers(tmp_path: Path) -
     assert digest(one) == digest(three)
 
 
+def test_the_corpus_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert write_corpus("~/toy", FEW[:1], progress=False) == tmp_path / "home" / "toy"
+    assert not (tmp_path / "~").exists()
+
+
 def test_a_corpus_that_stands_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_corpus(tmp_path, FEW[:2], progress=False)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}

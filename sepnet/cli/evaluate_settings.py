@@ -42,8 +42,17 @@ class EvalSettings:
     pipeline: PipelineSettings = field(metadata=FLAT)
 
     def trained_run(self) -> Path | None:
-        """Find the run that takes part or whose data is used; None if neither is the case."""
+        """Find the run that takes part or whose data is used; None if neither is the case.
+
+        Raises:
+            SepnetError: ``ckpt`` names a run where neither is the case, or there is no such run.
+        """
         if RUN not in self.separators and self.data is not None:
+            if self.ckpt is not None:
+                raise SepnetError(
+                    f"ckpt={self.ckpt} is not used, as data is given and the separators are "
+                    f"{', '.join(map(str, self.separators))}: name run in separators, or leave ckpt out"
+                )
             return None
         return artifact.newest_run(self.runs) if self.ckpt is None else artifact.resolve(self.ckpt).path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from sepnet.cli import app
 from sepnet.cli.parts import fold_score
 from sepnet.evaluation.conditions import Condition, compared_table, read_conditions
 from sepnet.evaluation.curves import curves_figure, curves_table
-from sepnet.evaluation.insert import insert
+from sepnet.evaluation.insert import insert, inserted
 from sepnet.evaluation.parts import TrainingPart, parts_figure, parts_table
 from sepnet.evaluation.publish import results_table, weights_table
 from sepnet.evaluation.published import published_table
@@ -107,29 +108,38 @@ def publish(config: DictConfig) -> None:
         tables["curves"] = curves_table(settings.curves)
     if settings.variants:
         tables["variants"] = variants_table([read_variant(folder) for folder in settings.variants])
-    if settings.shipped:
-        tables["weights"] = weights_table()
     if settings.published is not None:
         tables["published"] = published_table(settings.published)
-    if settings.conditions:
-        tables["conditions"] = compared_table(
-            {name: read_conditions_of(name) for name in settings.conditions}
-        )
-    if settings.parts is not None:
-        parts = read_parts(settings.parts)
-        tables["parts"] = parts_table(parts)
+    of_weights = _tables_of_weights(settings)
+    if settings.weights is not None:
+        if marks := [*tables, *of_weights]:
+            inserted(page, dict.fromkeys(marks, ""))  # refused before the weights are replaced
+        folder = paths.SHIPPED / settings.weights.name
+        bounds = Bounds(model_mb=settings.max_model_mb, total_mb=settings.max_total_mb)
+        ship(folder, settings.weights, bounds)
+        print(f"{folder} is up to date")
+    tables |= {mark: make() for mark, make in of_weights.items()}
     if tables:
         insert(page, tables)
         print(f"{page} is up to date")
     if settings.curves:
         curves_figure(settings.curves, settings.figure)
     if settings.parts is not None:
-        parts_figure(parts, settings.parts_figure)
-    if settings.weights is not None:
-        folder = paths.SHIPPED / settings.weights.name
-        bounds = Bounds(model_mb=settings.max_model_mb, total_mb=settings.max_total_mb)
-        ship(folder, settings.weights, bounds)
-        print(f"{folder} is up to date")
+        parts_figure(read_parts(settings.parts), settings.parts_figure)
+
+
+def _tables_of_weights(settings: PublishSettings) -> dict[str, Callable[[], str]]:
+    """What makes the tables of weights that ship, by their marks: they are of those that ship by then."""
+    tables: dict[str, Callable[[], str]] = {}
+    if settings.shipped:
+        tables["weights"] = weights_table
+    if settings.conditions:
+        tables["conditions"] = lambda: compared_table(
+            {name: read_conditions_of(name) for name in settings.conditions}
+        )
+    if (name := settings.parts) is not None:
+        tables["parts"] = lambda: parts_table(read_parts(name))
+    return tables
 
 
 def ship(folder: Path, weights: WeightsSettings, bounds: Bounds) -> None:

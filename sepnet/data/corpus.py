@@ -74,12 +74,12 @@ class Corpus:
         place = path_or_url(root)
         self._mirror: Mirror | None = None
         if isinstance(place, str):
-            folder = expand_home(Path(copy_dir or Path("data", "copies", _folder_name(place)))).absolute()
+            folder = expand_home(copy_dir or Path("data", "copies", _folder_name(place))).absolute()
             self._mirror, place = Mirror(place, folder, progress=progress), folder
         self.root = expand_home(place).absolute()
         self._is_copied = False
         self.layout = layout
-        self.index_dir = Path(index_dir or Path("data", "index", _folder_name(str(self.root))))
+        self.index_dir = expand_home(index_dir or Path("data", "index", _folder_name(str(self.root))))
         self.strict = strict
         self.split_fractions = dict(split_fractions) if split_fractions else None
         self.split_seed = split_seed

@@ -17,6 +17,7 @@ from sepnet.data.corpus import Corpus
 from sepnet.data.manifest import Manifest
 from sepnet.data.mixer import Example, Mixer
 from sepnet.data.mixing import Mixing
+from sepnet.paths import expand_home
 from sepnet.ranges import PositiveInt, SampleRate, Seed
 from sepnet.types import Batch, Mixtures, Query
 
@@ -198,7 +199,7 @@ class MixtureData:
         self.sample_rate, self.resample = sample_rate, resample
         self.epoch_size, self.seed = epoch_size, seed
         self.train_splits = (train_split,) if isinstance(train_split, str) else tuple(train_split)
-        self.cache_dir = Path(cache_dir)
+        self.cache_dir = expand_home(cache_dir)
 
     def train(self) -> TrainingMixtures:
         """Make the training mixtures; the first time, this decodes the corpus into the cache."""

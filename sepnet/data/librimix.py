@@ -13,6 +13,7 @@ from sepnet.data.manifest import Manifest
 from sepnet.data.mixing import Interval
 from sepnet.data.mixture_list import FixedMixture, read_list, write_list
 from sepnet.data.noise_drawing import draw_noises
+from sepnet.data.table import join_names
 from sepnet.paths import expand_home
 from sepnet.ranges import PositiveInt
 from sepnet.types import SepnetError
@@ -41,25 +42,33 @@ class NoisyMixing(ListMixing):
             raise SepnetError("with_noise=true takes the noise of the list, and noise another: leave one out")
 
     def noisy(
-        self, mixtures: Sequence[FixedMixture], manifest: Manifest, *, seed: int
+        self, mixtures: Sequence[FixedMixture], manifest: Manifest, *, seed: int, limit: int | None = None
     ) -> Sequence[FixedMixture]:
-        """Draw the noise of a list; without a corpus of noise, return the list as it is.
+        """Draw the noise of a list; without a corpus of noise, its mixtures stay as they are.
 
         Args:
             mixtures: The list.
             manifest: The corpus of its sources.
             seed: Another seed gives other noise.
+            limit: Number of mixtures to take, from the first on; None: all.
 
         Returns:
-            The list, in which each mixture has a noise.
+            The mixtures that are taken, each with a noise.
 
         Raises:
             SepnetError: As ``sepnet.data.noise_drawing.draw_noises`` does.
         """
         if self.noise is None:
-            return mixtures
-        noises = self.noise.manifest()
-        return draw_noises(mixtures, manifest, noises, snr_db=self.noise_snr_db, mode=self.mode, seed=seed)
+            return mixtures[:limit]
+        return draw_noises(
+            mixtures,
+            manifest,
+            self.noise.manifest(),
+            snr_db=self.noise_snr_db,
+            mode=self.mode,
+            seed=seed,
+            limit=limit,
+        )
 
     def with_drawn_noise(self) -> ListMixing:
         """Return how the mixtures are made once their noise is drawn: no published list's any more."""
@@ -104,7 +113,7 @@ class LibriMixList(NoisyMixing):
                 f"there is no list {csv}: get LibriMix' lists by `git clone "
                 "https://github.com/JorisCos/LibriMix data/LibriMix`, or set csv to the path of yours"
             )
-        mixtures = self.noisy(read_list(csv), manifest, seed=0)[: self.limit]
+        mixtures = self.noisy(read_list(csv), manifest, seed=0, limit=self.limit)
         mixing = self.with_drawn_noise()
         return FixedSet(mixtures=mixtures, manifest=manifest, sample_rate=sample_rate, mixing=mixing)
 
@@ -127,30 +136,46 @@ class DrawnList(ListRecipe, NoisyMixing):
     limit: PositiveInt | None = None
 
     def mixtures(self, manifest: Manifest) -> Sequence[FixedMixture]:
-        """Return the list: read from ``csv`` if that file exists, else drawn and written there.
+        """Return what is taken of the list, which is read from ``csv`` if that file exists, else drawn.
+
+        A list that is drawn for ``csv`` is written there as a whole.
 
         Args:
             manifest: The corpus.
 
         Raises:
-            SepnetError: The list can't be drawn (see ``draw_list``), or ``csv`` holds a list of other counts.
+            SepnetError: The list can't be drawn (see ``draw_list``), or ``csv`` holds a list of other counts
+                or of other noise.
         """
         csv = None if self.csv is None else expand_home(self.csv)
         if csv is not None and csv.is_file():
-            return self._read_kept(csv)
-        drawn = self.noisy(draw_list(manifest.split(self.split), self), manifest, seed=self.seed)
-        if csv is not None:
-            write_list(csv, drawn)
-        return drawn
+            return self._read_kept(csv)[: self.limit]
+        drawn = draw_list(manifest.split(self.split), self)
+        if csv is None:
+            return self.noisy(drawn, manifest, seed=self.seed, limit=self.limit)
+        whole = self.noisy(drawn, manifest, seed=self.seed)
+        write_list(csv, whole)
+        return whole[: self.limit]
 
     def _read_kept(self, csv: Path) -> list[FixedMixture]:
         mixtures = read_list(csv)
+        remedy = "delete it to draw anew, or name another csv"
+        noises = [mixture.noise.path for mixture in mixtures if mixture.noise is not None]
         counts = sorted({len(mixture.sources) for mixture in mixtures})
-        if len(mixtures) != self.n_mixtures or counts != list(self.source_counts):
+        kept = (len(mixtures), counts, len(noises))
+        has_noise = self.with_noise or self.noise is not None
+        required = (self.n_mixtures, list(self.source_counts), self.n_mixtures if has_noise else 0)
+        if kept != required:
             raise SepnetError(
-                f"{csv} holds {len(mixtures)} mixtures of {counts} sources, but {self.n_mixtures} of "
-                f"{list(self.source_counts)} are required: delete it to draw anew, or name another csv"
+                f"{csv} holds {_describe(*kept)}, but {_describe(*required)} are required: {remedy}"
             )
+        if self.noise is not None:
+            recordings = self.noise.manifest()
+            if others := sorted({*noises} - {recording.path for recording in recordings}):
+                raise SepnetError(
+                    f"{csv} holds {len(others)} noises that are not among the {len(recordings)} of "
+                    f"{recordings.described}: {join_names(others)}; {remedy}"
+                )
         return mixtures
 
     def fixed_set(self, manifest: Manifest, sample_rate: int) -> FixedSet:
@@ -164,8 +189,12 @@ class DrawnList(ListRecipe, NoisyMixing):
             SepnetError: As ``mixtures`` does.
         """
         return FixedSet(
-            mixtures=self.mixtures(manifest)[: self.limit],
+            mixtures=self.mixtures(manifest),
             manifest=manifest.split(self.split),
             sample_rate=sample_rate,
             mixing=self.with_drawn_noise(),
         )
+
+
+def _describe(n_mixtures: int, counts: Sequence[int], n_noises: int) -> str:
+    return f"{n_mixtures} mixtures of {counts} sources, {n_noises or 'none'} of them with noise"

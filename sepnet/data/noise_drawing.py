@@ -26,10 +26,12 @@ def draw_noises(
     snr_db: Interval,
     mode: str,
     seed: int,
+    limit: int | None = None,
 ) -> list[FixedMixture]:
     """Give each mixture a noise, at a signal-to-noise ratio that is uniform in an interval.
 
-    The signal is the sum of the mixture's sources. Each recording is used about as often as any other.
+    The signal is the sum of the mixture's sources. Each recording is used about as often as any other. The
+    files of mixtures beyond ``limit`` are not read, and the noise of a mixture does not depend on it.
 
     Args:
         mixtures: A list without noise.
@@ -38,24 +40,26 @@ def draw_noises(
         snr_db: The interval of the signal-to-noise ratio, in dB.
         mode: "min" or "max": how the sources are brought to one length.
         seed: Another seed gives other noises and ratios.
+        limit: Number of mixtures to take, from the first on; None: all.
 
     Returns:
-        The list with noise.
+        The mixtures that are taken, with noise.
 
     Raises:
-        SepnetError: There is no noise, or a recording of it is silent; or the list's files are not in the
-            corpus.
+        SepnetError: There is no noise, or a recording of it is silent; or files of the mixtures that are
+            taken are not in the corpus.
     """
     paths = sorted(noise.path for noise in noises)
     if not paths:
         raise SepnetError(f"{noises.root} holds no noise for the list: name another folder or split")
     rng = np.random.default_rng(seed)
-    files = ListFiles(manifest, (source.path for mixture in mixtures for source in mixture.sources))
+    taken = mixtures[:limit]
+    files = ListFiles(manifest, (source.path for mixture in taken for source in mixture.sources))
     n_rounds = ceil(len(mixtures) / len(paths))
     order = np.concatenate([rng.permutation(len(paths)) for _ in range(n_rounds)])
     low, high = snr_db
     noisy = []
-    for mixture, index in zip(mixtures, order, strict=False):
+    for mixture, index in zip(taken, order, strict=False):
         path, ratio = paths[int(index)], rng.uniform(low, high)
         gain = _noise_gain(mixture, files, noises, path, ratio, mode)
         noisy.append(replace(mixture, noise=FileGain(path, gain)))

@@ -25,6 +25,7 @@ from sepnet.data.manifest import Manifest
 from sepnet.data.table import write_table
 from sepnet.data.text_to_speech import HIGH_PASS_HZ, LEVEL_DB, MARGIN_SECONDS, SAMPLE_RATE, SILENCE_DB, speak
 from sepnet.data.voices import SPLITS, Reading, Voice, plan_readings
+from sepnet.paths import expand_home
 from sepnet.types import SepnetError
 from sepnet.urls import local_path
 
@@ -96,7 +97,7 @@ def write_corpus(
     Raises:
         SepnetError: ``root`` holds the corpus of another recipe, or as ``speak`` does.
     """
-    root = Path(root)
+    root = expand_home(root)
     workers = (os.cpu_count() or 1) if n_workers is None else n_workers
     if workers < 1:
         raise SepnetError(f"n_workers is {n_workers}: give 1 or more")

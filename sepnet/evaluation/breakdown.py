@@ -175,7 +175,7 @@ def round_edges(values: np.ndarray, n_mixtures: int) -> list[float]:
         return []
     size = (high - low) / STEPS_IN_RANGE * 2
     power = 10.0 ** math.floor(math.log10(size))
-    step = power * max(multiple for multiple in (1, 2, 5) if multiple * power <= size)
+    step = power * max(multiple for multiple in (1, 2, 5) if multiple * power <= size * (1 + 1e-9))
     quantiles = np.quantile(values, np.arange(1, n_bins) / n_bins)
     rounded = {round(float(edge) / step) * step for edge in quantiles}
     return sorted(edge for edge in rounded if values.min() < edge <= values.max())

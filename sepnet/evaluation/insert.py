@@ -18,6 +18,19 @@ def insert(page: Path, tables: Mapping[str, str]) -> None:
         tables: The new texts by the names in the marks.
 
     Raises:
+        SepnetError: As ``inserted`` does.
+    """
+    write_text(page, inserted(page, tables))
+
+
+def inserted(page: Path, tables: Mapping[str, str]) -> str:
+    """Return the content that a page has with other texts between its marks.
+
+    Args:
+        page: The Markdown file.
+        tables: The new texts by the names in the marks.
+
+    Raises:
         SepnetError: There is no such page, or it does not have both marks of a name, once each and in this
             order.
     """
@@ -28,11 +41,11 @@ def insert(page: Path, tables: Mapping[str, str]) -> None:
         )
     content = read_text(page)
     for name, text in tables.items():
-        content = _inserted(page, content, name, text)
-    write_text(page, content)
+        content = _between(page, content, name, text)
+    return content
 
 
-def _inserted(page: Path, content: str, name: str, text: str) -> str:
+def _between(page: Path, content: str, name: str, text: str) -> str:
     """The content of a page with another text between two marks."""
     opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, opened, rest = content.partition(opening)

@@ -106,7 +106,9 @@ def weights_table() -> str:
     table = [titles, (":--", ":--", ":--", "--:", "--:", "--:")]
     for shipped in read_shipped():
         gain: dict[str, Any] = shipped.test["si_sdr_improvement"]
-        score = f"{number(gain['mean'], 2)} [{number(gain['low'], 2)}, {number(gain['high'], 2)}]"
+        score = number(gain["mean"], 2)
+        if gain["low"] is not None:  # a single mixture has no interval
+            score += f" [{number(gain['low'], 2)}, {number(gain['high'], 2)}]"
         card = f"`{shipped.name}`"
         millions = number(shipped.test["parameters"] / 1e6, 2)
         table.append(

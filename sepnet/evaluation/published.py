@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sepnet.evaluation import provenance
+from sepnet.evaluation.columns import score_text
 from sepnet.evaluation.publish import ROWS, read_table
 from sepnet.evaluation.statistics import Summary
 from sepnet.evaluation.table import SI_SDRI, Line
@@ -50,8 +51,8 @@ class Measured:
 
     @property
     def differs(self) -> bool:
-        """Whether the published figure lies outside the interval of the measured mean."""
-        return not self.summary.low <= self.figure.si_sdri_db <= self.summary.high
+        """Whether the published figure lies outside the interval of the mean, of two mixtures or more."""
+        return self.summary.n > 1 and not self.summary.low <= self.figure.si_sdri_db <= self.summary.high
 
 
 LIBRI2MIX = "Libri2Mix test, min, clean, {} kHz"
@@ -120,16 +121,12 @@ def compare_with_published(table: Sequence[Line], test_set: str | None) -> list[
 def remarks(measured: Sequence[Measured]) -> list[str]:
     """Say of each model whose measured mean disagrees with the published figure by how much."""
     return [
-        f"{each.figure.name} reaches {interval(each.summary)} dB, but {number(each.figure.si_sdri_db, 2)} dB "
-        f"are published for {each.figure.data} ({each.figure.source}): they differ by more than the interval."
+        f"{each.figure.name} reaches {score_text(each.summary, 2)} dB, but "
+        f"{number(each.figure.si_sdri_db, 2)} dB are published for {each.figure.data} "
+        f"({each.figure.source}): they differ by more than the interval."
         for each in measured
         if each.differs
     ]
-
-
-def interval(summary: Summary) -> str:
-    """A mean with its interval."""
-    return f"{number(summary.mean, 2)} [{number(summary.low, 2)}, {number(summary.high, 2)}]"
 
 
 def published_table(folders: Sequence[Path]) -> str:
@@ -158,7 +155,7 @@ def published_table(folders: Sequence[Path]) -> str:
         cells = ["", ""]
         if measured is not None:
             mark = ", differs" if measured.differs else ""
-            cells = [interval(measured.summary) + mark, str(measured.summary.n)]
+            cells = [score_text(measured.summary, 2) + mark, str(measured.summary.n)]
         published = number(figure.si_sdri_db, 2 if figure.si_sdri_db * 10 % 1 else 1)
         lines.append(f"| {' | '.join([f'`{figure.name}`', figure.data, published, figure.source, *cells])} |")
     return "\n".join(lines)
