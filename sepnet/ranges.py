@@ -37,6 +37,8 @@ Seconds = Annotated[float, Gt(0), Le(86_400)]
 Decibels = Annotated[float, Ge(-200), Le(200)]
 SourceCount = NumberOfSources | Literal["auto"]
 """A number of sources, or ``auto`` where it is to be estimated."""
+Device = Literal["cpu", "cuda"]
+"""Where networks compute; which of several GPUs says CUDA_VISIBLE_DEVICES."""
 Text = Annotated[str, Len(1)]
 
 

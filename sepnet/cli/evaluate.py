@@ -12,7 +12,7 @@ from sepnet import artifact
 from sepnet.cli import app
 from sepnet.cli.evaluate_settings import EvalSettings
 from sepnet.data.dataset import MixtureSet
-from sepnet.engines import open_engine
+from sepnet.engines import Engine, open_engine
 from sepnet.evaluation import evaluate
 from sepnet.evaluation.contender import Contender
 from sepnet.evaluation.contenders import contenders
@@ -66,12 +66,11 @@ def _evaluate(
 ) -> None:
     try:
         with open_engine(settings.workers) as engine:
-            n_processes = settings.workers.n_processes
             evaluate(
                 taking_part,
                 test,
                 folder,
-                n_processes=engine.n_processors() if n_processes is None else n_processes,
+                n_processes=_n_processes(settings, engine),
                 limit=settings.limit,
                 measures=available_measures() if settings.measures is None else tuple(settings.measures),
                 cost_mixtures=settings.cost_mixtures,
@@ -85,6 +84,14 @@ def _evaluate(
             file=sys.stderr,
         )
         sys.exit(app.INTERRUPTED)
+
+
+def _n_processes(settings: EvalSettings, engine: Engine) -> int:
+    """As many as are asked for; else one for each processor, but a single one for the GPU of this machine."""
+    workers = settings.workers
+    if workers.n_processes is not None:
+        return workers.n_processes
+    return 1 if workers.engine == "local" and settings.pipeline.device == "cuda" else engine.n_processors()
 
 
 def _show(folder: Path) -> None:

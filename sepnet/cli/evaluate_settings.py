@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Len
 
 from sepnet import artifact
+from sepnet.cli.devices import check_devices
 from sepnet.data.dataset import MixtureData
 from sepnet.engines import EngineSettings
 from sepnet.inference.pipeline import PipelineSettings
@@ -40,6 +41,9 @@ class EvalSettings:
     out: PathOrUrl | None
     workers: EngineSettings = field(metadata=FLAT)
     pipeline: PipelineSettings = field(metadata=FLAT)
+
+    def __post_init__(self) -> None:
+        check_devices(self.workers, self.pipeline)
 
     def trained_run(self) -> Path | None:
         """Find the run that takes part or whose data is used; None if neither is the case.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sepnet.cli.devices import check_devices
 from sepnet.engines import EngineSettings
 from sepnet.inference.channels import Channels
 from sepnet.inference.outputs import OutputSettings
@@ -58,6 +59,9 @@ class SeparateSettings:
             raise SepnetError("the results of a list need a folder: give out=separated")
         if self.shard is not None:
             Shard.parse(self.shard)
+        if self.live and self.pipeline.device != "cpu":
+            raise SepnetError("live audio is separated on the CPU, hop by hop: leave device out")
+        check_devices(self.workers, self.pipeline)
 
     @property
     def out_place(self) -> Path | str | None:

@@ -51,7 +51,7 @@ class Attempt:
         reason: Why there are no estimates, or with which warnings they were made.
         estimates: (source, time), in the order of the references; None if there are none.
         order: For each reference, the index of the separator's output.
-        compute_seconds: Processor time.
+        compute_seconds: Processor time; on a GPU, wall time.
         peak_memory_mb: Peak of the resident memory while loading and separating, above that before, in MiB.
     """
 
@@ -80,6 +80,7 @@ def load_contender(contender: Contender, settings: PipelineSettings) -> LoadedCo
     forget_peak()
     try:
         pipeline = contender.pipeline(settings)
+        pipeline.place()
         role, parameters = _role(pipeline.separator), count_parameters(pipeline.separator)
     except Exception as error:
         raise LoadError(f"{contender.name} cannot be loaded: {one_line(error)}") from error
@@ -112,10 +113,11 @@ def attempt(loaded: LoadedContender, mixture: Mixture, references: Float[Tensor,
         # Not the memory of the idle process: reading and scoring leave memory allocated.
         before_mb = resident_mb("VmRSS")
         # On one thread it equals wall time, unless other programs use the processor.
-        begin = time.process_time()
+        clock = time.process_time if separator.settings.device == "cpu" else time.perf_counter
+        begin = clock()
         with _collected_warnings() as messages:
             separation = separator.separate(visible)
-        compute_seconds = time.process_time() - begin
+        compute_seconds = clock() - begin
         taken_mb = resident_mb("VmHWM") - before_mb
         peak_mb = max(loaded.loading_mb, loaded.held_mb + taken_mb, 0.0)
         estimates, order = align(separation, references, needs=separator.info.needs, labels=mixture.labels)

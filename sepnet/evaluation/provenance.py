@@ -29,6 +29,9 @@ from sepnet.types import Mixtures, NamedMixtures, SepnetError
 SETTINGS = "settings-"  # the beginning of the version of a contender without weights
 
 
+DEVICES = {"cpu": "the CPU", "cuda": "a GPU"}
+
+
 class Run(TypedDict):
     """What is read of the software and the hardware of a run; it has more."""
 
@@ -209,7 +212,7 @@ def pipeline_in_words(settings: Mapping[str, Any] | None) -> str:
     total = "sum to the mixture" if settings["consistent"] else "need not sum to the mixture"
     return (
         f"chunks of {settings['chunk_seconds']:g} s that overlap by {settings['overlap_seconds']:g} s; "
-        f"{band} the band above a model's own; estimates {total}"
+        f"{band} the band above a model's own; estimates {total}; networks on {DEVICES[settings['device']]}"
     )
 
 

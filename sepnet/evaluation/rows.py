@@ -15,7 +15,8 @@ Columns, for each measure M of the run (``si_sdr, sdr, snr, pesq, stoi, estoi`` 
 ``permutation``       which of the separator's outputs was taken for this source, counted from 1
 ``n_estimated``       the number of sources that the separator estimates; empty: it does not count
 ``M, M_mixture``      the measure of the estimate and of the mixture; empty: undefined
-``compute_seconds``   processor time of ``separate`` for the mixture on one thread, in each source's row
+``compute_seconds``   processor time of ``separate`` for the mixture on one thread, or wall time with a GPU;
+                      in each source's row
 ``two_thread_seconds``  wall time of the same on two threads; for the first few mixtures of a set
 ``peak_memory_mb``    peak of the resident memory (MiB) while loading and separating, above that before
 ``parameters``        of the separator's networks

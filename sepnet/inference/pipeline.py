@@ -32,7 +32,7 @@ from sepnet.inference.channels import (
 from sepnet.inference.stages import Consistent, FullBand, Levelled, Resampled
 from sepnet.inference.stitching.chunks import Chunk, ChunkJoiner, plan_chunks
 from sepnet.inference.stitching.stitching import Stitch
-from sepnet.ranges import Seconds, SourceCount
+from sepnet.ranges import Device, Seconds, SourceCount
 from sepnet.settings import check_fields
 from sepnet.types import (
     CannotSeparate,
@@ -42,6 +42,7 @@ from sepnet.types import (
     Separator,
     SeparatorInfo,
     SepnetError,
+    Trainable,
     visible_hints,
 )
 
@@ -64,6 +65,7 @@ class PipelineSettings:
         consistent: Whether the estimates are made to sum to the mixture; not those of a separator that leaves
             out noise.
         n_sources: How many sources there are, for separators that need it; ``auto``: as many as are found.
+        device: Where trained networks compute; all other methods compute on the CPU.
 
     Raises:
         SepnetError: A value is out of range.
@@ -75,6 +77,7 @@ class PipelineSettings:
     full_band: bool = True
     consistent: bool = True
     n_sources: SourceCount | None = None
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -83,6 +86,11 @@ class PipelineSettings:
                 f"overlap_seconds is {self.overlap_seconds:g} and chunk_seconds {self.chunk_seconds:g}: "
                 "give an overlap shorter than half a chunk"
             )
+
+    def check_device(self) -> None:
+        """Raise SepnetError where ``device`` is a GPU, and this machine has none."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise SepnetError("device=cuda, but PyTorch finds no GPU on this machine: leave device out")
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,17 @@ class Pipeline:
         info = self.separator.info
         needs = info.needs if self.settings.n_sources is None else info.needs - {"n_sources"}
         return replace(info, needs=needs, sample_rate=None, latency_seconds=None)
+
+    def place(self) -> None:
+        """Move a trained network to its device, before its first mixture or earlier.
+
+        Raises:
+            SepnetError: This machine has no such device.
+        """
+        if self.settings.device == "cuda" and isinstance(self.separator, Trainable):
+            self.settings.check_device()
+            assert isinstance(self.separator, nn.Module)
+            self.separator.to(self.settings.device)
 
     def describe(self) -> dict[str, Any]:
         """The settings in plain containers, for a record of how results came about."""
@@ -227,6 +246,7 @@ class Pipeline:
         Raises:
             CannotSeparate: The separator refuses a chunk that is not silent, or lacks a hint.
         """
+        self.place()
         chunks = self.chunks(n_samples, sample_rate)
         if n_sources is None:
             n_sources = self.n_sources(read, n_samples=n_samples, sample_rate=sample_rate)
@@ -264,6 +284,7 @@ class Pipeline:
         Raises:
             SepnetError: The separator does not count sources.
         """
+        self.place()
         chunks = self.chunks(mixture.audio.shape[-1], mixture.sample_rate)
         some = chunks[:: max(1, -(-len(chunks) // MAX_EXCERPTS))]
         return self._estimate(
