@@ -208,7 +208,7 @@ def evaluation(folder: Path, found: Sequence[Row], **content: object) -> Path:
         "data_fingerprint": "f00",
         "mixtures": 3,
         "measures": list(MEASURES),
-        "pipeline": {"chunk_seconds": 45.0, "overlap_seconds": 3.0, "full_band": True, "consistent": True},
+        "pipeline": {"chunk_seconds": 45.0, "overlap_seconds": 3.0, "full_band": True, "consistent": True, "device": "cpu"},
         "versions": {name: f"v-{name}" for name in names},
         "runs": [{"written": "2026-01-02", "packages": {"torch": "9.9"}, "python": "3.12", "git_commit": None,
                   "platform": "Linux", "cpu": "Abacus", "cpus": 2, "gpu": None, "processes": 1,
@@ -251,7 +251,9 @@ def test_what_does_not_compare_is_not_joined(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match=r"one is version 'v-one' in .*a/rows.csv, but 'v2' in .*c/rows"):
         join([first, clash], tmp_path / "out")
     other = evaluation(
-        tmp_path / "settings", three("two", 5.0), pipeline={"full_band": True, "consistent": False}
+        tmp_path / "settings",
+        three("two", 5.0),
+        pipeline={"full_band": True, "consistent": False, "device": "cpu"},
     )
     with pytest.raises(
         SepnetError, match=r"settings of the pipeline than .*a/rows.csv \(.*consistent=False,"

@@ -223,6 +223,7 @@ def test_what_is_scored_is_what_the_pipeline_gives(tmp_path: Path) -> None:
         "chunk_seconds": 45.0,
         "overlap_seconds": 3.0,
         "full_band": True,
+        "device": "cpu",
         "consistent": True,
         "n_sources": None,
     }

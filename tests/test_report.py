@@ -434,7 +434,13 @@ def test_provenance_is_told(tmp_path: Path) -> None:
         "processes": 2,
         "threads_per_process": 1,
     }
-    settings = {"chunk_seconds": 45.0, "overlap_seconds": 3.0, "full_band": True, "consistent": False}
+    settings = {
+        "chunk_seconds": 45.0,
+        "overlap_seconds": 3.0,
+        "full_band": True,
+        "consistent": False,
+        "device": "cpu",
+    }
     content = {
         "data_fingerprint": "f00",
         "mixtures": 2,
