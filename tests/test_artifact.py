@@ -16,7 +16,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 import sepnet
 from sepnet import artifact
@@ -105,11 +105,12 @@ def test_a_run_folder_explains_itself(run: Path) -> None:
 def test_saving_again_replaces_all_or_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (run / "model.safetensors").read_bytes()
 
-    def full_disk(tensors: dict[str, Tensor], path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def full_disk(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact.folder, "save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(SepnetError, match=r"can.t write .*model\.safetensors: No space left.*make room"):
         save(run)
     assert (run / "model.safetensors").read_bytes() == before
@@ -118,6 +119,10 @@ def test_saving_again_replaces_all_or_nothing(run: Path, monkeypatch: pytest.Mon
     save(run, model="pit_blstm")
     assert isinstance(sepnet.load(run).network, BLSTM)
     assert len(list(run.iterdir())) == 5
+
+
+def test_weights_can_be_read_by_those_who_can_read_the_other_files(run: Path) -> None:
+    assert len({path.stat().st_mode for path in run.iterdir()}) == 1
 
 
 @pytest.mark.parametrize("prefix", ["separator.", ""])

@@ -23,7 +23,8 @@ import safetensors
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import nn
 from yaml import YAMLError
 
@@ -86,10 +87,7 @@ def write_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
         SepnetError: The file cannot be written.
     """
     with atomic.replacing(path) as temporary:
-        try:
-            save_file(dict(weights), temporary)
-        except safetensors.SafetensorError as error:  # raised for a full disk
-            raise OSError(str(error)) from error
+        temporary.write_bytes(serialize(dict(weights)))  # save_file would make it readable to the owner alone
 
 
 def load(name: str | Path | ModelSource, settings: Mapping[str, Any] | None = None) -> Separator:

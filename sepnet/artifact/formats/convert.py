@@ -15,12 +15,11 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import safetensors
 import torch
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from sepnet import atomic, paths
@@ -130,10 +129,7 @@ def _write(target: Path, model: PublishedModel, origin: dict[str, object]) -> No
     weights = {name: _plain(tensor) for name, tensor in model.weights.items()}
     parameters = sum(tensor.numel() for tensor in weights.values())
     with atomic.replacing_folder(target) as folder:
-        try:
-            save_file(weights, folder / paths.WEIGHTS)
-        except safetensors.SafetensorError as error:  # which a full disk raises
-            raise OSError(str(error)) from error
+        (folder / paths.WEIGHTS).write_bytes(serialize(weights))
         provenance = {"published": origin, **describe_environment()}
         (folder / paths.PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n")
         (folder / paths.CARD).write_text(
