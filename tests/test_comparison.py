@@ -209,7 +209,8 @@ def evaluation(folder: Path, found: Sequence[Row], **content: object) -> Path:
         "mixtures": 3,
         "measures": list(MEASURES),
         "pipeline": {
-            "chunk_seconds": 45.0, "overlap_seconds": 3.0, "full_band": True, "consistent": True, "device": "cpu",
+            "chunk_seconds": 45.0, "overlap_seconds": 3.0, "full_band": True, "consistent": True,
+            "device": "cpu",
         },
         "versions": {name: f"v-{name}" for name in names},
         "runs": [{"written": "2026-01-02", "packages": {"torch": "9.9"}, "python": "3.12", "git_commit": None,
