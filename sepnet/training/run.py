@@ -259,8 +259,8 @@ def _check_optimizer(folder: Path, config: Mapping[str, Any]) -> None:
     )
     if before != now:
         raise SepnetError(
-            f"{folder} was trained with {before}, and {now} can't go on with its state: leave out "
-            f"optimizer=, or begin a new run from the weights with ckpt={folder}"
+            f"{folder} was trained with {before}, and {now} can't go on with its state: take the settings "
+            f"that the run was started with, or begin a new run from its weights with ckpt={folder}"
         )
 
 
